@@ -1,0 +1,228 @@
+import type { DType, TypedArray } from "../tensor/dtype.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+/**
+ * The one seam between TypeScript and kernels. `reference.ts` is the executable specification,
+ * `native.ts` the addon; every op test runs on both.
+ *
+ * Dimension letters: T tokens, D model width, F hidden width, E experts, K experts per token,
+ * N routed rows (T*K), V vocabulary, H heads.
+ *
+ * Rules for every op:
+ * - the first argument(s) are written, the others only read; `out` may alias an input only where said;
+ * - `accumulate` adds to the output instead of overwriting it;
+ * - shapes have been checked by the caller (`ops/`); the native binding re-checks that every address
+ *   range lies in live engine memory;
+ * - a result row never depends on the number of threads or on the other rows of the call: each output
+ *   element is one chain of fused multiply-adds in rising order of the reduction index.
+ */
+export interface Engine extends Memory, MatrixOps, TransformerOps, RoutingOps, ElementwiseOps, TrainingOps {
+  readonly name: "reference" | "native";
+  /** Element type of weights and activations: f32, or f64 on a reference engine made for gradient checks. */
+  readonly float: "f32" | "f64";
+  /** Kernel variant in use: "typescript", "x86-64", "avx2", "avx512", "avx512-bf16". */
+  readonly isa: string;
+  /** What loaded this engine, for `switchyard doctor`: a path, or "built in". */
+  readonly source: string;
+  threads: number;
+}
+
+/** A block of engine memory; tensors are carved out of it. */
+export interface Region {
+  readonly bytes: number;
+  /** A tensor at `byteOffset`, which must be a multiple of 64 (of the element size for a mapped file). */
+  tensor(dtype: DType, shape: readonly number[], byteOffset: number): Tensor;
+  /** Gives the memory back; its tensors must not be used any more. Calling it twice is harmless. */
+  free(): void;
+}
+
+export interface Memory {
+  /** Zeroed memory. Throws ERR_SWITCHYARD_MEMORY. */
+  allocate(bytes: number): Region;
+  /** A file mapped read-only. Throws ERR_SWITCHYARD_IO. */
+  mapFile(path: string): Region;
+  /** A copy of the elements in V8. */
+  read(t: Tensor): TypedArray;
+  /** Overwrites `t`; `values` has `t.size` elements. */
+  write(t: Tensor, values: ArrayLike<number>): void;
+  copy(out: Tensor, x: Tensor): void;
+  fill(out: Tensor, value: number): void;
+  /** Bytes now held by regions, mapped files apart. */
+  readonly allocatedBytes: number;
+}
+
+/** nt: a[M,K] b[N,K]^T; nn: a[M,K] b[K,N]; tn: a[K,M]^T b[K,N]. The result is [M,N]. */
+export type MatmulForm = "nt" | "nn" | "tn";
+/** bf16 rounds both operands to bfloat16 (nearest, ties to even) and accumulates in f32. */
+export type Precision = "f32" | "bf16";
+
+export interface MatmulOptions {
+  accumulate?: boolean;
+  precision?: Precision;
+}
+
+export interface GroupedOptions extends MatmulOptions {
+  /** i32 [N]: row n of `a` is really row `rowsA[n]`. */
+  rowsA?: Tensor | undefined;
+  /** i32 [N]: the same for `b`; form tn only. */
+  rowsB?: Tensor | undefined;
+}
+
+export interface MatrixOps {
+  matmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, options?: MatmulOptions): void;
+  /**
+   * One call for all experts over ragged row groups: group e is rows [offsets[e], offsets[e+1]), offsets i32 [E+1].
+   * With w [E,F,D]: nt: out[n,F] = a[n,D] w_e^T; nn: out[n,D] = a[n,F] w_e;
+   * tn: out[E,F,D] = sum over n of group e of a[n,F]^T b[n,D], zero for an empty group.
+   * Rows of `out` at and beyond offsets[E] are not written (nt, nn).
+   */
+  groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, offsets: Tensor, options?: GroupedOptions): void;
+}
+
+/**
+ * Rows of q are [batch * queries], of k and v [batch * keyStride], of which the first `keys` of each sequence count.
+ * Query i of a sequence stands at position keys - queries + i and sees keys up to its own position.
+ */
+export interface AttentionDims {
+  batch: number;
+  queries: number;
+  keys: number;
+  keyStride: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  /** Multiplies q.k, usually 1/sqrt(headDim). */
+  scale: number;
+}
+
+export interface RopeDims {
+  heads: number;
+  headDim: number;
+  /** Rotates by the opposite angle: the gradient of `rope`. */
+  inverse?: boolean;
+}
+
+/** gelu-tanh is the tanh approximation; relu2 is relu(x)^2 (So et al. 2021). */
+export type Activation = "silu" | "gelu" | "gelu-tanh" | "relu" | "relu2";
+
+export interface GluOptions {
+  activation: Activation;
+  /** true: x is [N, 2F] = gate then up, and out = act(gate) * up; false: x is [N, F], out = act(x). */
+  gated: boolean;
+  /** [N]: multiplies each row of the output: the router's weight of a routed row. */
+  rowScale?: Tensor | undefined;
+  /** i32 [E+1]: only the first offsets[E] rows exist; the rest are neither read nor written. */
+  offsets?: Tensor | undefined;
+}
+
+export interface TransformerOps {
+  /** out[M,D] = x / sqrt(mean(x^2) + eps) * weight[D] (Zhang and Sennrich 2019). */
+  rmsNorm(out: Tensor, x: Tensor, weight: Tensor, eps: number): void;
+  /** dx and dweight accumulate when their flag is set; pass undefined for a gradient that is not wanted. */
+  rmsNormBackward(dx: Tensor | undefined, dweight: Tensor | undefined, dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean }): void;
+  /** out[M,D] = (x - mean) / sqrt(var + eps) * weight[D] + bias[D] (Ba et al. 2016). */
+  layerNorm(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: number): void;
+  layerNormBackward(
+    dx: Tensor | undefined, dweight: Tensor | undefined, dbias: Tensor | undefined,
+    dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean; dbias: boolean },
+  ): void;
+  /** Rotary embedding, first half against second half of each head. table [P, headDim] = cos | sin halves; positions i32 [T]. out may be x. */
+  rope(out: Tensor, x: Tensor, table: Tensor, positions: Tensor, dims: RopeDims): void;
+  /** Causal grouped-query attention. lse [T,H]: log-sum-exp of each row of scores, kept for the backward pass. */
+  attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims): void;
+  /** Overwrites dq, dk, dv. keyStride equals keys here. */
+  attentionBackward(dq: Tensor, dk: Tensor, dv: Tensor, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, dims: AttentionDims): void;
+  /** Activation, gated (Shazeer 2020) or not. */
+  glu(out: Tensor, x: Tensor, options: GluOptions): void;
+  /** dx and drowScale [N] are overwritten; drowScale when rowScale is given. */
+  gluBackward(dx: Tensor, drowScale: Tensor | undefined, dout: Tensor, x: Tensor, options: GluOptions): void;
+  /** out[m] = table[rows[m]], rows i32 [M]; a negative row gives zeros. */
+  gatherRows(out: Tensor, table: Tensor, rows: Tensor): void;
+  /** dtable[rows[m]] += dout[m], in rising order of m; negative rows are skipped. */
+  scatterAddRows(dtable: Tensor, dout: Tensor, rows: Tensor): void;
+  /** losses[T] = -log softmax(logits[T,V])[targets]; targets i32, negative ones give 0. */
+  crossEntropy(losses: Tensor, logits: Tensor, targets: Tensor): void;
+  /** dlogits = dlosses[t] * (softmax(logits) - onehot); dlogits may be logits. */
+  crossEntropyBackward(dlogits: Tensor, dlosses: Tensor, logits: Tensor, targets: Tensor): void;
+}
+
+export interface GroupLimit {
+  /** Number of groups that E is divided into. */
+  count: number;
+  /** Groups kept per token. */
+  keep: number;
+  /** A group's score: its best expert (DeepSeek-V2) or the sum of its two best (DeepSeek-V3). */
+  score: "max" | "top2sum";
+}
+
+export interface RoutingOps {
+  /**
+   * indices i32 [T,K]: columns of the K largest scores[T,E] (+ bias[E]), best first, ties to the lower column.
+   * With `groups`, only experts of the best groups take part.
+   */
+  topK(indices: Tensor, scores: Tensor, options?: { bias?: Tensor | undefined; groups?: GroupLimit | undefined }): void;
+  /** out[T,K] = x[t, columns[t,k]]; a negative column gives 0. */
+  gatherColumns(out: Tensor, x: Tensor, columns: Tensor): void;
+  /** dx[t, columns[t,k]] += dout[t,k]; dx is zeroed first unless `accumulate`. */
+  scatterColumns(dx: Tensor, dout: Tensor, columns: Tensor, accumulate?: boolean): void;
+  /**
+   * Stable counting sort of the slots s = t*K+k of experts i32 [T,K] by expert; negative experts are dropped.
+   * offsets i32 [E+1]; slots i32 [N]: sorted row -> slot (-1 beyond offsets[E]); tokens i32 [N]: slot / K (-1 likewise);
+   * positions i32 [T,K]: slot -> sorted row, or -1.
+   */
+  sortByExpert(offsets: Tensor, slots: Tensor, tokens: Tensor, positions: Tensor, experts: Tensor): void;
+  /** out[t] = sum over k of y[positions[t,k]], in order of k, skipping negative positions. */
+  combineRows(out: Tensor, y: Tensor, positions: Tensor, accumulate?: boolean): void;
+}
+
+export type UnaryFn = "neg" | "exp" | "log" | "sqrt" | "square" | "sigmoid" | "tanh" | "softplus" | "relu" | "normal-cdf";
+export type BinaryFn = "add" | "sub" | "mul" | "div";
+
+export interface ElementwiseOps {
+  /** out may be x. */
+  unary(fn: UnaryFn, out: Tensor, x: Tensor): void;
+  /** dx = dout * fn'(x). */
+  unaryBackward(fn: UnaryFn, dx: Tensor, dout: Tensor, x: Tensor, accumulate?: boolean): void;
+  /**
+   * out = a fn b, out and a of one shape [rows, cols]; b has that size too, or is broadcast: one element,
+   * [cols] over every row, or [rows, 1] over every column. out may be a.
+   */
+  binary(fn: BinaryFn, out: Tensor, a: Tensor, b: Tensor): void;
+  /** out = factor * x (+ out with accumulate); out may be x. */
+  scale(out: Tensor, x: Tensor, factor: number, accumulate?: boolean): void;
+  /** Sums of x[rows, cols]: "rows" over each row -> [rows]; "columns" over each column -> [cols]; "all" -> one element. */
+  sum(out: Tensor, x: Tensor, over: "rows" | "columns" | "all", accumulate?: boolean): void;
+  /** Over each row. */
+  softmax(out: Tensor, x: Tensor): void;
+  /** dx = out * (dout - sum(dout * out)). */
+  softmaxBackward(dx: Tensor, dout: Tensor, out: Tensor, accumulate?: boolean): void;
+  /** out[rows] = log(sum(exp(x))). */
+  logSumExp(out: Tensor, x: Tensor): void;
+  /** dx = dout[row] * softmax(x). */
+  logSumExpBackward(dx: Tensor, dout: Tensor, x: Tensor, accumulate?: boolean): void;
+  /** Each element kept with probability 1 - rate and scaled by 1 / (1 - rate); the mask depends on (seed, index) alone. out may be x. */
+  dropout(out: Tensor, x: Tensor, rate: number, seed: number): void;
+  /** Uniform in [low, high), from (seed, index) alone. */
+  uniform(out: Tensor, low: number, high: number, seed: number): void;
+  /** Normal with mean 0 (Box and Muller 1958), from (seed, index) alone. */
+  normal(out: Tensor, std: number, seed: number): void;
+}
+
+export interface AdamWOptions {
+  learningRate: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+  /** 1 for the first step: bias correction. */
+  step: number;
+  /** Multiplies the gradient first: the clipping factor. */
+  gradScale: number;
+}
+
+export interface TrainingOps {
+  /** Decoupled weight decay (Loshchilov and Hutter 2019). Updates param, m and v in place. */
+  adamW(param: Tensor, grad: Tensor, m: Tensor, v: Tensor, options: AdamWOptions): void;
+  /** Sum of squares over all tensors, in f64, in a fixed order. */
+  sumSquares(tensors: readonly Tensor[]): number;
+}

@@ -1,0 +1,68 @@
+import { check } from "../errors.js";
+import { type DType, dtypeBytes, type TypedArray } from "./dtype.js";
+
+/**
+ * Where an engine keeps a tensor's elements: an address in native memory, or a typed array of the
+ * reference engine. Only engines look inside.
+ */
+export type Storage = number | TypedArray;
+
+/** A dense row-major array in engine memory. A handle: it owns nothing, the arena it came from does. */
+export class Tensor {
+  /** Gradient of the loss with respect to this tensor; set by the tape, or once for a parameter. */
+  grad: Tensor | undefined;
+  /** Whether the tape should compute `grad`. */
+  requiresGrad = false;
+  readonly size: number;
+
+  constructor(
+    readonly dtype: DType,
+    readonly shape: readonly number[],
+    readonly storage: Storage,
+  ) {
+    this.size = sizeOf(shape);
+  }
+
+  /** Rows when the tensor is seen as a matrix whose columns are its last dimension. */
+  get rows(): number {
+    return this.shape.length === 0 ? 1 : this.size / this.cols || 0;
+  }
+
+  /** Length of the last dimension; 1 for a scalar. */
+  get cols(): number {
+    return this.shape.at(-1) ?? 1;
+  }
+
+  get bytes(): number {
+    return this.size * dtypeBytes[this.dtype];
+  }
+
+  toString(): string {
+    return `${this.dtype}[${this.shape.join(", ")}]`;
+  }
+}
+
+export function sizeOf(shape: readonly number[]): number {
+  return shape.reduce((product, n) => product * n, 1);
+}
+
+/** Elements `[offset, offset + size(shape))` of `t`, seen as `shape`; shares memory and carries no gradient. */
+export function view(t: Tensor, shape: readonly number[], offset = 0): Tensor {
+  const size = sizeOf(shape);
+  check(
+    Number.isInteger(offset) && offset >= 0 && offset + size <= t.size,
+    "ERR_SWITCHYARD_SHAPE",
+    () => `view: [${shape.join(", ")}] at element ${offset} does not fit in ${t}`,
+  );
+  const storage = typeof t.storage === "number" ? t.storage + offset * dtypeBytes[t.dtype] : t.storage.subarray(offset, offset + size);
+  return new Tensor(t.dtype, shape, storage);
+}
+
+/** Throws unless `t` has exactly `shape`; `name` is what the caller calls it. */
+export function checkShape(op: string, name: string, t: Tensor, shape: readonly number[]): void {
+  check(
+    t.shape.length === shape.length && t.shape.every((n, i) => n === shape[i]),
+    "ERR_SWITCHYARD_SHAPE",
+    () => `${op}: expected ${name} of shape [${shape.join(", ")}], got ${t}`,
+  );
+}
