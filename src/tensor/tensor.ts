@@ -13,6 +13,8 @@ export class Tensor {
   grad: Tensor | undefined;
   /** Whether the tape should compute `grad`. */
   requiresGrad = false;
+  /** Whether `grad` holds something yet: the first contribution overwrites it, later ones add. */
+  gradWritten = false;
   readonly size: number;
 
   constructor(

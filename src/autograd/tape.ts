@@ -1,0 +1,125 @@
+import type { Arena } from "../engine/arena.js";
+import type { Engine, Precision } from "../engine/engine.js";
+import { check } from "../errors.js";
+import type { DType } from "../tensor/dtype.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+export interface TapeOptions {
+  /** Keep what the backward pass needs. Default false. */
+  recording?: boolean;
+  /** Dropout, jitter and router noise act, and capacities are the training ones. Default false. */
+  training?: boolean;
+  /** Operand precision of matrix products. Default f32. */
+  precision?: Precision;
+  /** Seed of everything random on this tape. */
+  seed?: number;
+}
+
+interface Node {
+  outputs: readonly Tensor[];
+  saved: readonly Tensor[];
+  backward: () => void;
+}
+
+/**
+ * The record of one forward pass: ops allocate their results here and push how to go back.
+ * `backward` walks it in reverse, as micrograd does for scalars; a node's tensors are handed back to the
+ * arena as soon as it is done, so the backward pass needs hardly more memory than the forward pass.
+ */
+export class Tape {
+  readonly recording: boolean;
+  readonly training: boolean;
+  readonly precision: Precision;
+  /** Floating-point operations of the matrix products so far, forward and backward. */
+  flops = 0;
+  private readonly nodes: Node[] = [];
+  private readonly seed: number;
+  private draws = 0;
+
+  constructor(
+    readonly engine: Engine,
+    readonly arena: Arena,
+    options: TapeOptions = {},
+  ) {
+    this.recording = options.recording ?? false;
+    this.training = options.training ?? false;
+    this.precision = options.precision ?? "f32";
+    this.seed = options.seed ?? 0;
+  }
+
+  /** An uninitialised tensor that lives until the arena is reset, or its node's backward pass is over. */
+  alloc(shape: readonly number[], dtype: DType = this.engine.float): Tensor {
+    return this.arena.alloc(dtype, shape);
+  }
+
+  /** A constant with the given elements. */
+  constant(shape: readonly number[], values: ArrayLike<number>, dtype: DType = this.engine.float): Tensor {
+    const t = this.alloc(shape, dtype);
+    this.engine.write(t, values);
+    return t;
+  }
+
+  /** A different seed at every call, the same sequence for the same tape seed. */
+  nextSeed(): number {
+    return (Math.imul(this.seed ^ Math.floor(this.seed / 2 ** 32), 0x9e3779b1) ^ Math.imul(++this.draws, 0x85ebca6b)) >>> 0;
+  }
+
+  /**
+   * Notes that `outputs` were computed from `inputs`. `saved` are further tensors that only `backward` reads.
+   * Returns whether a backward pass will come.
+   */
+  record(outputs: readonly Tensor[], inputs: readonly (Tensor | undefined)[], backward: () => void, saved: readonly Tensor[] = []): boolean {
+    const needed = this.recording && inputs.some((t) => t?.requiresGrad === true);
+    if (needed) {
+      for (const t of outputs) t.requiresGrad = true;
+      this.nodes.push({ outputs, saved, backward });
+    } else {
+      for (const t of saved) this.arena.release(t);
+    }
+    return needed;
+  }
+
+  /** Calls `write` with the gradient of `x` and whether to add to it, if `x` wants one. */
+  into(x: Tensor | undefined, write: (dx: Tensor, accumulate: boolean) => void): void {
+    if (x === undefined || !x.requiresGrad) return;
+    x.grad ??= this.alloc(x.shape, x.dtype);
+    write(x.grad, x.gradWritten);
+    x.gradWritten = true;
+  }
+
+  /** As `into`, for kernels that can only overwrite: gives a tensor to write; `give` adds it to the gradient. */
+  borrow(x: Tensor): Tensor {
+    return this.alloc(x.shape, x.dtype);
+  }
+
+  give(x: Tensor, dx: Tensor): void {
+    if (x.requiresGrad && x.grad === undefined) {
+      x.grad = dx;
+      x.gradWritten = true;
+      return;
+    }
+    this.into(x, (grad, accumulate) => this.engine.scale(grad, dx, 1, accumulate));
+    this.arena.release(dx);
+  }
+
+  /** Gradients of the scalar `loss`, times `factor`, into every tensor that requires one. */
+  backward(loss: Tensor, factor = 1): void {
+    check(loss.size === 1, "ERR_SWITCHYARD_SHAPE", () => `backward: expected a scalar loss, got ${loss}`);
+    check(loss.requiresGrad, "ERR_SWITCHYARD_USAGE", () => "backward: the loss depends on nothing that requires a gradient; make the tape with { recording: true }");
+    this.into(loss, (grad) => this.engine.fill(grad, factor));
+    for (let node = this.nodes.pop(); node !== undefined; node = this.nodes.pop()) {
+      if (node.outputs.some((t) => t.gradWritten)) node.backward();
+      for (const t of node.outputs) {
+        if (t.grad !== undefined) this.arena.release(t.grad);
+        this.arena.release(t);
+      }
+      for (const t of node.saved) this.arena.release(t);
+    }
+  }
+}
+
+/** The gradient that reached `output`; ops call it in their backward function. */
+export function gradOf(output: Tensor): Tensor {
+  check(output.grad !== undefined, "ERR_SWITCHYARD_USAGE", () => `gradOf: no gradient reached ${output}`);
+  return output.grad;
+}

@@ -1,0 +1,88 @@
+import { gradOf, type Tape } from "../autograd/tape.js";
+import type { BinaryFn, UnaryFn } from "../engine/engine.js";
+import { check } from "../errors.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+/** fn applied to every element. */
+export function unary(tape: Tape, fn: UnaryFn, x: Tensor): Tensor {
+  const { engine } = tape;
+  const y = tape.alloc(x.shape);
+  engine.unary(fn, y, x);
+  tape.record([y], [x], () => tape.into(x, (dx, accumulate) => engine.unaryBackward(fn, dx, gradOf(y), x, accumulate)));
+  return y;
+}
+
+/** factor * x. */
+export function scale(tape: Tape, x: Tensor, factor: number): Tensor {
+  const { engine } = tape;
+  const y = tape.alloc(x.shape);
+  engine.scale(y, x, factor);
+  tape.record([y], [x], () => tape.into(x, (dx, accumulate) => engine.scale(dx, gradOf(y), factor, accumulate)));
+  return y;
+}
+
+/** How b spreads over a: elementwise, one element, one row over all rows, or one column over all columns. */
+function spread(a: Tensor, b: Tensor): "same" | "all" | "columns" | "rows" {
+  if (b.size === a.size) return "same";
+  if (b.size === 1) return "all";
+  if (b.size === a.cols && b.cols === a.cols) return "columns";
+  check(b.size === a.rows, "ERR_SWITCHYARD_SHAPE", () => `binary: ${b} cannot be spread over ${a}; expected its shape, one element, a row [${a.cols}] or a column [${a.rows}, 1]`);
+  return "rows";
+}
+
+/** a fn b, elementwise; b may be one element, a row [cols] or a column [rows, 1]. */
+export function binary(tape: Tape, fn: BinaryFn, a: Tensor, b: Tensor): Tensor {
+  const { engine } = tape;
+  const over = spread(a, b);
+  const y = tape.alloc(a.shape);
+  engine.binary(fn, y, a, b);
+  tape.record([y], [a, b], () => {
+    const dy = gradOf(y);
+    if (a.requiresGrad) {
+      if (fn === "add" || fn === "sub") tape.into(a, (da, accumulate) => engine.scale(da, dy, 1, accumulate));
+      else {
+        const da = tape.borrow(a);
+        engine.binary(fn, da, dy, b);
+        tape.give(a, da);
+      }
+    }
+    if (!b.requiresGrad) return;
+    // d/db: 1, -1, a, or -(a/b)/b; then summed over where b was spread.
+    const full = tape.alloc(a.shape);
+    if (fn === "add" || fn === "sub") engine.scale(full, dy, fn === "add" ? 1 : -1);
+    else {
+      engine.binary("mul", full, dy, fn === "mul" ? a : y);
+      if (fn === "div") {
+        engine.binary("div", full, full, b);
+        engine.scale(full, full, -1);
+      }
+    }
+    tape.into(b, (db, accumulate) => {
+      if (over === "same") engine.scale(db, full, 1, accumulate);
+      else engine.sum(db, full, over, accumulate);
+    });
+    tape.arena.release(full);
+  });
+  return y;
+}
+
+export const add = (tape: Tape, a: Tensor, b: Tensor): Tensor => binary(tape, "add", a, b);
+export const mul = (tape: Tape, a: Tensor, b: Tensor): Tensor => binary(tape, "mul", a, b);
+export const div = (tape: Tape, a: Tensor, b: Tensor): Tensor => binary(tape, "div", a, b);
+
+/** Sum of each row -> [rows, 1], of each column -> [cols], or of everything -> [1]. */
+export function sum(tape: Tape, x: Tensor, over: "rows" | "columns" | "all"): Tensor {
+  const { engine } = tape;
+  const y = tape.alloc(over === "rows" ? [x.rows, 1] : over === "columns" ? [x.cols] : [1]);
+  engine.sum(y, x, over);
+  tape.record([y], [x], () => {
+    const dx = tape.borrow(x);
+    engine.fill(dx, 0);
+    engine.binary("add", dx, dx, gradOf(y));
+    tape.give(x, dx);
+  });
+  return y;
+}
+
+/** Mean of everything -> [1]. */
+export const mean = (tape: Tape, x: Tensor): Tensor => scale(tape, sum(tape, x, "all"), 1 / x.size);

@@ -1,0 +1,12 @@
+export { attention } from "./attention.js";
+export { gatherColumns, topK, type TopKOptions } from "./columns.js";
+export { crossEntropy } from "./cross-entropy.js";
+export { add, binary, div, mean, mul, scale, sum, unary } from "./elementwise.js";
+export { glu, type GluArguments } from "./glu.js";
+export { expertsIn, expertsOut, type RowGroups } from "./grouped-linear.js";
+export { linear } from "./linear.js";
+export { layerNorm, rmsNorm } from "./norm.js";
+export { dropout, normal, uniform } from "./random.js";
+export { rope, ropeTable } from "./rope.js";
+export { gatherRows } from "./rows.js";
+export { logSumExp, softmax } from "./softmax.js";

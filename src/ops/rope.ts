@@ -1,0 +1,47 @@
+import { gradOf, type Tape } from "../autograd/tape.js";
+import { check } from "../errors.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+export interface RopeArguments {
+  heads: number;
+  headDim: number;
+  /** [positions, headDim]: cosines of the headDim/2 angles, then their sines. */
+  table: Tensor;
+  /** i32, one per row of x. */
+  positions: Tensor;
+}
+
+/** Rotary position embedding (Su et al. 2021, arXiv 2104.09864), rotating element i of a head with element i + headDim/2. */
+export function rope(tape: Tape, x: Tensor, { heads, headDim, table, positions }: RopeArguments): Tensor {
+  const { engine } = tape;
+  check(
+    x.cols === heads * headDim && positions.size === x.rows && table.cols === headDim && headDim % 2 === 0,
+    "ERR_SWITCHYARD_SHAPE",
+    () => `rope: expected ${x} to hold ${heads} heads of ${headDim} (even), ${x.rows} positions and a table [positions, ${headDim}], got ${positions} and ${table}`,
+  );
+  const y = tape.alloc(x.shape);
+  engine.rope(y, x, table, positions, { heads, headDim });
+  tape.record([y], [x], () => {
+    const dx = tape.borrow(x);
+    engine.rope(dx, gradOf(y), table, positions, { heads, headDim, inverse: true });
+    tape.give(x, dx);
+  });
+  return y;
+}
+
+/**
+ * The cosines and sines of angles position * theta^(-2i/headDim), in f64: element [p, i] is the cosine of
+ * pair i at position p, element [p, headDim/2 + i] its sine.
+ */
+export function ropeTable(positions: number, headDim: number, theta: number): Float64Array {
+  const half = headDim / 2;
+  const table = new Float64Array(positions * headDim);
+  for (let p = 0; p < positions; p++) {
+    for (let i = 0; i < half; i++) {
+      const angle = p * theta ** ((-2 * i) / headDim);
+      table[p * headDim + i] = Math.cos(angle);
+      table[p * headDim + half + i] = Math.sin(angle);
+    }
+  }
+  return table;
+}

@@ -1,0 +1,93 @@
+import type { Tape } from "../autograd/tape.js";
+import type { GroupLimit } from "../engine/engine.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+/** How a token's experts are chosen. */
+export type Selection =
+  | "top-k" // the k best scores (plus selection bias)
+  | "noisy-top-k" // Shazeer et al. 2017: learned noise on the logits, in training
+  | "stochastic" // Gumbel top-k: experts sampled without replacement, in training
+  | "expert-choice" // Zhou et al. 2022: each expert takes its best tokens
+  | "dense" // every expert, a soft mixture (Jacobs et al. 1991)
+  | "hash"; // Roller et al. 2021: a fixed function of the token id
+
+/** What to do with the rows that an expert has no room for. */
+export type DropPolicy =
+  | "position" // first come, first served
+  | "probability" // the lowest weights go
+  | "batch-prioritised"; // tokens with the highest best weight are served first, all their choices (Riquelme et al. 2021)
+
+export type Balance =
+  | { method: "none" }
+  | { method: "switch" | "gshard" | "importance" | "load" | "entropy"; coefficient: number }
+  | { method: "loss-free"; rate: number; update: "sign" | "proportional" };
+
+/** One parametric router that covers nearly every published family; plain data. */
+export interface RouterConfig {
+  selection: Selection;
+  /** Logits to scores over all experts. */
+  score: "softmax" | "sigmoid" | "sqrt-softplus" | "logits";
+  /** Scores of the chosen experts to weights: as they are, or a softmax or sigmoid of the chosen logits ("top-k before softmax"). */
+  weight: "score" | "softmax" | "sigmoid";
+  /** Divide the k weights by their sum + eps, or by their p-norm; undefined: leave them. */
+  normalize?: { eps: number; p: number } | undefined;
+  /** Multiplies the weights (routed_scaling_factor). */
+  scale: number;
+  groups?: GroupLimit | undefined;
+  /** The router has a bias on its logits. */
+  bias: boolean;
+  /** A bias [E] that enters the choice and not the weight (DeepSeek-V3, loss-free balancing). */
+  selectionBias: boolean;
+  /** Training only: router input times uniform(1 - jitter, 1 + jitter) (Switch). */
+  jitter: number;
+  /** Rows per expert = ceil(factor * T * K / E) in training and in evaluation; undefined: dropless. */
+  capacity?: { train: number; eval: number; drop: DropPolicy } | undefined;
+  balance: Balance;
+  /** Coefficient of mean(logsumexp(logits)^2) (ST-MoE); 0: off. */
+  zLoss: number;
+}
+
+/** Tensors of one layer's router. */
+export interface RouterParameters {
+  /** [E, D] */
+  weight: Tensor;
+  /** [E] */
+  bias?: Tensor | undefined;
+  /** [E, D]: the noise of noisy top-k. */
+  noise?: Tensor | undefined;
+  /** [E], not trained by gradient. */
+  selectionBias?: Tensor | undefined;
+}
+
+export interface RouterInput {
+  tape: Tape;
+  /** [T, D], what the router reads. */
+  x: Tensor;
+  parameters: RouterParameters;
+  /** Experts per token. */
+  k: number;
+  /** i32 [T]; needed by hash routing. */
+  tokenIds?: Tensor | undefined;
+}
+
+/** A routing decision: everything that dispatch, losses, records and statistics need. Losses are values, never side effects. */
+export interface Routing {
+  /** [T, E]: the layer's projection, bias and noise included. */
+  logits: Tensor;
+  /** [T, E]: what the balance losses see, rows summing to 1 for softmax scores. */
+  scores: Tensor;
+  /** i32 [T, K'], best first; -1 where dropped. K' is K, E for dense, at most E for expert choice. */
+  experts: Tensor;
+  /** [T, K'], differentiable; 0 where dropped. */
+  weights: Tensor;
+  /** Choices per expert before any were dropped: integers [E]. */
+  load: Int32Array;
+  /** Choices that were dropped, and tokens that lost all of theirs. */
+  dropped: number;
+  fullyDropped: number;
+  /** Scaled terms to add to the training loss, by name ("balance", "z"), each one element. */
+  losses: Readonly<Record<string, Tensor>>;
+}
+
+/** From a layer's input to its decision. Pure: the same input and tape seed give the same decision. */
+export type Router = (input: RouterInput) => Routing;
