@@ -1,0 +1,113 @@
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { check, SwitchyardError } from "../../errors.js";
+import { type DType, dtypeBytes, type TypedArray } from "../../tensor/dtype.js";
+import { sizeOf, Tensor } from "../../tensor/tensor.js";
+import type { Memory, Region } from "../engine.js";
+
+const GiB = 2 ** 30;
+
+/** A region inside one ArrayBuffer of V8. */
+class BufferRegion implements Region {
+  constructor(
+    private buffer: ArrayBuffer | undefined,
+    readonly bytes: number,
+    private readonly alignment: number | undefined,
+    private readonly onFree: () => void,
+  ) {}
+
+  tensor(dtype: DType, shape: readonly number[], byteOffset: number): Tensor {
+    const { buffer } = this;
+    check(buffer !== undefined, "ERR_SWITCHYARD_ENGINE", () => "tensor: the region has been freed");
+    const size = sizeOf(shape);
+    const alignment = this.alignment ?? dtypeBytes[dtype];
+    check(
+      byteOffset >= 0 && byteOffset % alignment === 0 && byteOffset + size * dtypeBytes[dtype] <= this.bytes,
+      "ERR_SWITCHYARD_ENGINE",
+      () => `tensor: ${dtype}[${shape.join(", ")}] at byte ${byteOffset} does not fit in a region of ${this.bytes} bytes, or is not aligned to ${alignment}`,
+    );
+    return new Tensor(dtype, shape, elements(dtype, buffer, byteOffset, size));
+  }
+
+  free(): void {
+    if (this.buffer === undefined) return;
+    this.buffer = undefined;
+    this.onFree();
+  }
+}
+
+function elements(dtype: DType, buffer: ArrayBuffer, byteOffset: number, size: number): TypedArray {
+  switch (dtype) {
+    case "f32":
+      return new Float32Array(buffer, byteOffset, size);
+    case "f64":
+      return new Float64Array(buffer, byteOffset, size);
+    case "i32":
+      return new Int32Array(buffer, byteOffset, size);
+  }
+}
+
+function array(t: Tensor): TypedArray {
+  const { storage } = t;
+  check(typeof storage !== "number", "ERR_SWITCHYARD_ENGINE", () => `reference engine: ${t} lives in another engine's memory`);
+  return storage;
+}
+
+export class ReferenceMemory implements Memory {
+  allocatedBytes = 0;
+
+  allocate(bytes: number): Region {
+    const buffer = this.buffer(bytes);
+    this.allocatedBytes += bytes;
+    return new BufferRegion(buffer, bytes, 64, () => {
+      this.allocatedBytes -= bytes;
+    });
+  }
+
+  /** Reads the whole file in: this engine is the fallback, and V8 cannot map files. */
+  mapFile(path: string): Region {
+    let file: number | undefined;
+    try {
+      file = openSync(path, "r");
+      const bytes = fstatSync(file).size;
+      check(bytes <= 4 * GiB, "ERR_SWITCHYARD_MEMORY", () => `mapFile: ${path} has ${bytes} bytes; the reference engine reads files of at most 4 GiB: build the native engine`);
+      const buffer = this.buffer(bytes);
+      for (let at = 0; at < bytes; ) {
+        const read = readSync(file, new Uint8Array(buffer, at, Math.min(GiB, bytes - at)), 0, Math.min(GiB, bytes - at), at);
+        check(read > 0, "ERR_SWITCHYARD_IO", () => `mapFile: ${path} ended at byte ${at} of ${bytes}: it was cut while being read`);
+        at += read;
+      }
+      return new BufferRegion(buffer, bytes, undefined, () => {});
+    } catch (cause) {
+      if (cause instanceof SwitchyardError) throw cause;
+      throw new SwitchyardError("ERR_SWITCHYARD_IO", `mapFile: cannot read ${path}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    } finally {
+      if (file !== undefined) closeSync(file);
+    }
+  }
+
+  read(t: Tensor): TypedArray {
+    return array(t).slice();
+  }
+
+  write(t: Tensor, values: ArrayLike<number>): void {
+    check(values.length === t.size, "ERR_SWITCHYARD_SHAPE", () => `write: expected ${t.size} values for ${t}, got ${values.length}`);
+    array(t).set(values);
+  }
+
+  copy(out: Tensor, x: Tensor): void {
+    check(out.size === x.size && out.dtype === x.dtype, "ERR_SWITCHYARD_SHAPE", () => `copy: cannot copy ${x} to ${out}`);
+    array(out).set(array(x));
+  }
+
+  fill(out: Tensor, value: number): void {
+    array(out).fill(value);
+  }
+
+  private buffer(bytes: number): ArrayBuffer {
+    try {
+      return new ArrayBuffer(bytes);
+    } catch (cause) {
+      throw new SwitchyardError("ERR_SWITCHYARD_MEMORY", `allocate: V8 refused an array of ${bytes} bytes; use a smaller model or batch, or build the native engine`, { cause });
+    }
+  }
+}
