@@ -102,11 +102,13 @@ export class Tape {
     this.arena.release(dx);
   }
 
-  /** Gradients of the scalar `loss`, times `factor`, into every tensor that requires one. */
-  backward(loss: Tensor, factor = 1): void {
-    check(loss.size === 1, "ERR_SWITCHYARD_SHAPE", () => `backward: expected a scalar loss, got ${loss}`);
-    check(loss.requiresGrad, "ERR_SWITCHYARD_USAGE", () => "backward: the loss depends on nothing that requires a gradient; make the tape with { recording: true }");
-    this.into(loss, (grad) => this.engine.fill(grad, factor));
+  /**
+   * Gradients of `output`, weighted by `seed` (a factor, or one weight per element), into every tensor that requires one.
+   * Read what you need of the pass, the loss included, before: its memory is reused.
+   */
+  backward(output: Tensor, seed: number | Tensor = 1): void {
+    check(output.requiresGrad, "ERR_SWITCHYARD_USAGE", () => "backward: the output depends on nothing that requires a gradient; make the tape with { recording: true }");
+    this.into(output, (grad) => (typeof seed === "number" ? this.engine.fill(grad, seed) : this.engine.copy(grad, seed)));
     for (let node = this.nodes.pop(); node !== undefined; node = this.nodes.pop()) {
       if (node.outputs.some((t) => t.gradWritten)) node.backward();
       for (const t of node.outputs) {

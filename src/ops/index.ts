@@ -7,6 +7,7 @@ export { expertsIn, expertsOut, type RowGroups } from "./grouped-linear.js";
 export { linear } from "./linear.js";
 export { layerNorm, rmsNorm } from "./norm.js";
 export { dropout, normal, uniform } from "./random.js";
+export { reshape } from "./reshape.js";
 export { rope, ropeTable } from "./rope.js";
 export { gatherRows } from "./rows.js";
 export { logSumExp, softmax } from "./softmax.js";

@@ -1,6 +1,6 @@
 import { gradOf, type Tape } from "../autograd/tape.js";
 import { check } from "../errors.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { type Tensor, view } from "../tensor/tensor.js";
 
 /**
  * RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467) over groups of weight.size elements: the whole row,
@@ -10,11 +10,13 @@ export function rmsNorm(tape: Tape, x: Tensor, weight: Tensor, eps: number): Ten
   const { engine } = tape;
   check(x.cols % weight.size === 0, "ERR_SWITCHYARD_SHAPE", () => `rmsNorm: ${x} cannot be divided into groups of ${weight.size}`);
   const y = tape.alloc(x.shape);
-  engine.rmsNorm(y, x, weight, eps);
+  const grouped = (t: Tensor) => view(t, [t.size / weight.size, weight.size]);
+  engine.rmsNorm(grouped(y), grouped(x), weight, eps);
   tape.record([y], [x, weight], () => {
-    const dy = gradOf(y);
-    tape.into(x, (dx, accumulate) => engine.rmsNormBackward(dx, undefined, dy, x, weight, eps, { dx: accumulate, dweight: false }));
-    tape.into(weight, (dweight, accumulate) => engine.rmsNormBackward(undefined, dweight, dy, x, weight, eps, { dx: false, dweight: accumulate }));
+    const dy = grouped(gradOf(y));
+    const none = { dx: false, dweight: false };
+    tape.into(x, (dx, accumulate) => engine.rmsNormBackward(grouped(dx), undefined, dy, grouped(x), weight, eps, { ...none, dx: accumulate }));
+    tape.into(weight, (dweight, accumulate) => engine.rmsNormBackward(undefined, dweight, dy, grouped(x), weight, eps, { ...none, dweight: accumulate }));
   });
   return y;
 }

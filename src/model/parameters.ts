@@ -1,0 +1,130 @@
+import { Arena } from "../engine/arena.js";
+import type { Engine } from "../engine/engine.js";
+import { check } from "../errors.js";
+import { sizeOf, type Tensor } from "../tensor/tensor.js";
+import type { ModelConfig } from "./config.js";
+
+/** What a parameter belongs to: its learning rate, its gradient norm in the log, its place in the active count. */
+export type ParameterGroup = "dense" | "expert" | "router";
+
+export interface ParameterSpec {
+  name: string;
+  shape: readonly number[];
+  group: ParameterGroup;
+  /** Initial value: normal with this deviation, or a constant. */
+  init: { std: number } | { constant: number };
+  /** false: not changed by the optimiser (the selection bias). */
+  trainable: boolean;
+}
+
+/** Deviation of initial weights, as in GPT-2; projections back into the residual stream get it divided by sqrt(2 L). */
+const initStd = 0.02;
+
+/** Every parameter of a model, in the order of the forward pass. Names: "layers.3.experts.up", ... */
+export function parameterSpecs(config: ModelConfig): ParameterSpec[] {
+  const { width: D, heads, kvHeads, headDim, moe } = config;
+  const specs: ParameterSpec[] = [];
+  const push = (name: string, shape: readonly number[], init: ParameterSpec["init"], group: ParameterGroup = "dense", trainable = true) =>
+    specs.push({ name, shape, group, init, trainable });
+  const normal = { std: initStd };
+  const residual = { std: initStd / Math.sqrt(2 * config.layers) };
+  const one = { constant: 1 };
+  const zero = { constant: 0 };
+
+  push("embedding", [config.vocab, D], normal);
+  for (let l = 0; l < config.layers; l++) {
+    const at = (name: string) => `layers.${l}.${name}`;
+    push(at("attention.norm"), [D], one);
+    for (const [name, n] of [["q", heads], ["k", kvHeads], ["v", kvHeads]] as const) {
+      push(at(`attention.${name}`), [n * headDim, D], normal);
+      if (config.qkvBias) push(at(`attention.${name}Bias`), [n * headDim], zero);
+      if (config.qkNorm !== "none" && name !== "v") push(at(`attention.${name}Norm`), [config.qkNorm === "head" ? headDim : n * headDim], one);
+    }
+    push(at("attention.out"), [D, heads * headDim], residual);
+    if (config.outputBias) push(at("attention.outBias"), [D], zero);
+    push(at("ffn.norm"), [D], one);
+    if (moe === undefined || !config.sparseLayers.includes(l)) {
+      push(at("ffn.up"), [2 * config.hidden, D], normal);
+      push(at("ffn.down"), [D, config.hidden], residual);
+      continue;
+    }
+    const rows = moe.gated ? 2 : 1;
+    push(at("router.weight"), [moe.experts, D], normal, "router");
+    if (moe.router.bias) push(at("router.bias"), [moe.experts], zero, "router");
+    if (moe.router.selection === "noisy-top-k") push(at("router.noise"), [moe.experts, D], zero, "router");
+    if (moe.router.selectionBias) push(at("router.selectionBias"), [moe.experts], zero, "router", false);
+    push(at("experts.up"), [moe.experts, rows * moe.hidden, D], normal, "expert");
+    push(at("experts.down"), [moe.experts, D, moe.hidden], residual, "expert");
+    if (moe.shared === undefined) continue;
+    push(at("shared.up"), [rows * moe.shared.hidden, D], normal);
+    push(at("shared.down"), [D, moe.shared.hidden], residual);
+    if (moe.shared.combine !== "add") push(at("shared.gate"), [moe.shared.combine === "sigmoid" ? 1 : 2, D], normal);
+  }
+  push("norm", [D], one);
+  if (!config.tiedEmbeddings) push("head", [config.vocab, D], normal);
+  return specs;
+}
+
+/** Parameters in all, and those that work on one token: all but the routed experts that it does not use. */
+export function countParameters(config: ModelConfig): { total: number; active: number } {
+  let total = 0;
+  let active = 0;
+  for (const { shape, group } of parameterSpecs(config)) {
+    const n = sizeOf(shape);
+    total += n;
+    active += group === "expert" && config.moe !== undefined ? (n / config.moe.experts) * config.moe.active : n;
+  }
+  return { total, active };
+}
+
+export interface Parameter extends ParameterSpec {
+  tensor: Tensor;
+}
+
+/** The parameters of one model in engine memory, by name. */
+export class Parameters {
+  readonly list: readonly Parameter[];
+  private readonly byName: ReadonlyMap<string, Tensor>;
+  private readonly arena: Arena;
+
+  /** Allocates them uninitialised. Throws ERR_SWITCHYARD_MEMORY. */
+  constructor(
+    readonly engine: Engine,
+    config: ModelConfig,
+  ) {
+    this.arena = new Arena(engine);
+    this.list = parameterSpecs(config).map((spec) => ({ ...spec, tensor: this.arena.alloc(engine.float, spec.shape) }));
+    this.byName = new Map(this.list.map((p) => [p.name, p.tensor]));
+  }
+
+  /** Random initial values; the same seed gives the same bits. */
+  initialise(seed: number): void {
+    this.list.forEach(({ tensor, init }, i) => {
+      if ("std" in init) this.engine.normal(tensor, init.std, (Math.imul(seed, 0x9e3779b1) + i) >>> 0);
+      else this.engine.fill(tensor, init.constant);
+    });
+  }
+
+  get(name: string): Tensor {
+    const tensor = this.byName.get(name);
+    check(tensor !== undefined, "ERR_SWITCHYARD_CONFIG", () => `parameters: the model has no "${name}"`);
+    return tensor;
+  }
+
+  find(name: string): Tensor | undefined {
+    return this.byName.get(name);
+  }
+
+  /** Gives every trainable parameter a gradient. */
+  requireGradients(): void {
+    for (const { tensor, trainable } of this.list) {
+      if (!trainable || tensor.grad !== undefined) continue;
+      tensor.requiresGrad = true;
+      tensor.grad = this.arena.alloc(tensor.dtype, tensor.shape);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.arena[Symbol.dispose]();
+  }
+}
