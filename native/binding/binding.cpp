@@ -1,0 +1,94 @@
+#include "binding.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "../core/memory.h"
+
+namespace sw {
+
+Args::Args(napi_env env, napi_callback_info info, const char* op, int expected) : env_(env), op_(op) {
+  napi_value arguments[kMax];
+  size_t count = kMax;
+  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
+  for (int i = 0; i < expected; i++) values_[i] = 0;
+  if ((int)count != expected) fail("expected %d arguments, got %zu", expected, count);
+  for (int i = 0; i < expected && !failed_; i++) {
+    if (napi_get_value_double(env, arguments[i], &values_[i]) != napi_ok) fail("argument %d must be a number (a tensor of another engine?)", i);
+  }
+}
+
+void Args::fail(const char* format, ...) {
+  if (failed_) return;
+  failed_ = true;
+  char message[384];
+  int length = snprintf(message, sizeof message, "%s: ", op_);
+  va_list list;
+  va_start(list, format);
+  vsnprintf(message + length, sizeof message - length, format, list);
+  va_end(list);
+  napi_throw_error(env_, "ERR_SWITCHYARD_ENGINE", message);
+}
+
+int64_t Args::integer(int i, const char* name, int64_t low, int64_t high) {
+  const double x = values_[i];
+  if (x >= (double)low && x <= (double)high && x == trunc(x)) return (int64_t)x;
+  fail("%s must be an integer from %lld to %lld, got %g", name, (long long)low, (long long)high, x);
+  return 0;
+}
+
+const KernelTable& Args::kernels(int i) {
+  const KernelTable* table = kernel_table((int)integer(i, "isa", 0, kIsaCount - 1));
+  if (table == nullptr) fail("this machine cannot run kernel variant %g", values_[i]);
+  return table ? *table : kernels_x86_64;
+}
+
+void* Args::address(int i, const char* name, int64_t bytes, int64_t alignment, bool writable) {
+  if (failed_ || bytes == 0) return nullptr;
+  const uintptr_t address = (uintptr_t)integer(i, name, 0, 1LL << 52);
+  if (failed_) return nullptr;
+  if (address % alignment == 0 && is_live(address, bytes, writable)) return (void*)address;
+  fail("%s: %lld bytes at 0x%llx are not inside live %smemory of this engine", name, (long long)bytes, (unsigned long long)address,
+       writable ? "writable " : "");
+  return nullptr;
+}
+
+void Args::check_range(const int32_t* x, int64_t count, const char* name, int64_t low, int64_t high) {
+  if (failed_ || x == nullptr || count == 0) return;
+  int32_t least = x[0], most = x[0];
+  for (int64_t i = 1; i < count; i++) {
+    least = x[i] < least ? x[i] : least;
+    most = x[i] > most ? x[i] : most;
+  }
+  if (least < low || most > high) fail("%s must hold values from %lld to %lld, found %d", name, (long long)low, (long long)high, least < low ? least : most);
+}
+
+void Args::check_offsets(const int32_t* offsets, int64_t groups, const char* name, int64_t high) {
+  if (failed_ || offsets == nullptr) return;
+  for (int64_t e = 0; e < groups; e++) {
+    if (offsets[e] > offsets[e + 1]) return fail("%s must not fall, but %s[%lld] = %d and then %d", name, name, (long long)e, offsets[e], offsets[e + 1]);
+  }
+  if (offsets[0] < 0 || offsets[groups] > high) fail("%s must lie in 0..%lld, but run from %d to %d", name, (long long)high, offsets[0], offsets[groups]);
+}
+
+void export_ops(napi_env env, napi_value exports, const Op* ops, int count) {
+  for (int i = 0; i < count; i++) {
+    napi_value fn;
+    napi_create_function(env, ops[i].name, NAPI_AUTO_LENGTH, ops[i].fn, nullptr, &fn);
+    napi_set_named_property(env, exports, ops[i].name, fn);
+  }
+}
+
+const KernelTable* kernel_table(int isa) {
+  static const KernelTable* const tables[kIsaCount] = {&kernels_x86_64, &kernels_avx2, &kernels_avx512, &kernels_avx512_bf16};
+  // Computed once; writing the same values twice from two threads is harmless.
+  static bool known[kIsaCount], supported[kIsaCount];
+  if (!known[isa]) {
+    supported[isa] = cpu_supports((Isa)isa);
+    __atomic_store_n(&known[isa], true, __ATOMIC_RELEASE);
+  }
+  return supported[isa] ? tables[isa] : nullptr;
+}
+
+}  // namespace sw

@@ -1,0 +1,86 @@
+// What every op of the addon shares: an op takes numbers (addresses, dimensions, flags), checks each of them, and throws a JavaScript
+// error naming the op and the argument when one does not hold. Ops that compute take the index of a kernel table first.
+#pragma once
+
+#define NAPI_VERSION 8
+#include <node_api.h>
+#include <stdint.h>
+
+#include "../kernels/table.h"
+
+namespace sw {
+
+// Products of dimensions saturate, so that an overflow fails the address check instead of passing it.
+inline int64_t product(int64_t a, int64_t b) {
+  int64_t result;
+  return __builtin_mul_overflow(a, b, &result) ? INT64_MAX : result;
+}
+template <class... Rest>
+int64_t product(int64_t a, int64_t b, Rest... rest) {
+  return product(product(a, b), rest...);
+}
+
+// The numeric arguments of one call. The first failure is kept and thrown; after it accessors return zero.
+class Args {
+ public:
+  Args(napi_env env, napi_callback_info info, const char* op, int expected);
+
+  bool ok() const { return !failed_; }
+  double number(int i) const { return values_[i]; }
+  bool flag(int i) const { return values_[i] != 0; }
+  // An integer in [low, high].
+  int64_t integer(int i, const char* name, int64_t low, int64_t high);
+  // A dimension: an integer in [0, 2^31).
+  int64_t dim(int i, const char* name) { return integer(i, name, 0, INT32_MAX); }
+  const KernelTable& kernels(int i = 0);
+
+  // `elements` of T in live engine memory; out() demands that they may be written.
+  template <class T>
+  const T* in(int i, const char* name, int64_t elements) {
+    return (const T*)address(i, name, product(elements, sizeof(T)), sizeof(T), false);
+  }
+  template <class T>
+  T* out(int i, const char* name, int64_t elements) {
+    return (T*)address(i, name, product(elements, sizeof(T)), sizeof(T), true);
+  }
+  // The same, or null when the argument is 0.
+  template <class T>
+  const T* in_or_null(int i, const char* name, int64_t elements) {
+    return values_[i] == 0 ? nullptr : in<T>(i, name, elements);
+  }
+  template <class T>
+  T* out_or_null(int i, const char* name, int64_t elements) {
+    return values_[i] == 0 ? nullptr : out<T>(i, name, elements);
+  }
+
+  // Index arrays: every value in [low, high]; or rising from at least 0 to at most `high`. Null passes.
+  void check_range(const int32_t* x, int64_t count, const char* name, int64_t low, int64_t high);
+  void check_offsets(const int32_t* offsets, int64_t groups, const char* name, int64_t high);
+
+  void fail(const char* format, ...) __attribute__((format(printf, 2, 3)));
+
+ private:
+  void* address(int i, const char* name, int64_t bytes, int64_t alignment, bool writable);
+
+  static constexpr int kMax = 24;
+  napi_env env_;
+  const char* op_;
+  double values_[kMax];
+  bool failed_ = false;
+};
+
+// An op: its name in JavaScript and its function.
+struct Op {
+  const char* name;
+  napi_callback fn;
+};
+void export_ops(napi_env env, napi_value exports, const Op* ops, int count);
+
+// Each file of ops exports its own.
+void export_memory(napi_env env, napi_value exports);
+void export_matrix_ops(napi_env env, napi_value exports);
+
+// The table of variant `isa`, or null when this machine cannot run it.
+const KernelTable* kernel_table(int isa);
+
+}  // namespace sw

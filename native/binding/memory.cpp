@@ -1,0 +1,137 @@
+// Memory: regions, mapped files, and moving elements between engine memory and V8.
+#include "../core/memory.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "../core/pool.h"
+#include "binding.h"
+
+namespace sw {
+namespace {
+
+// Large fills and copies are split into tasks of this many bytes.
+constexpr int64_t kChunk = 1 << 20;
+
+napi_value number(napi_env env, double x) {
+  napi_value value;
+  napi_create_double(env, x, &value);
+  return value;
+}
+
+// allocate(bytes): address, or 0 when there is no memory.
+napi_value op_allocate(napi_env env, napi_callback_info info) {
+  Args args(env, info, "allocate", 1);
+  const int64_t bytes = args.integer(0, "bytes", 0, 1LL << 52);
+  return args.ok() ? number(env, (double)allocate(bytes)) : nullptr;
+}
+
+// mapFile(path): { address, bytes }, or the system's error number.
+napi_value op_map_file(napi_env env, napi_callback_info info) {
+  napi_value path_value, result;
+  size_t count = 1, length = 0, bytes = 0;
+  char path[4096];
+  napi_get_cb_info(env, info, &count, &path_value, nullptr, nullptr);
+  if (count < 1 || napi_get_value_string_utf8(env, path_value, path, sizeof path, &length) != napi_ok || length == sizeof path - 1 || strlen(path) != length) {
+    return number(env, EINVAL);
+  }
+  const uintptr_t address = map_file(path, &bytes);
+  if (address == 0) return number(env, errno);
+  napi_create_object(env, &result);
+  napi_set_named_property(env, result, "address", number(env, (double)address));
+  napi_set_named_property(env, result, "bytes", number(env, (double)bytes));
+  return result;
+}
+
+// release(address)
+napi_value op_release(napi_env env, napi_callback_info info) {
+  Args args(env, info, "release", 1);
+  const int64_t address = args.integer(0, "address", 0, 1LL << 52);
+  if (args.ok() && !release(address)) args.fail("no live region starts at 0x%llx", (unsigned long long)address);
+  return nullptr;
+}
+
+// read(typedArray, address) and write(address, typedArray): the array's length decides.
+napi_value transfer(napi_env env, napi_callback_info info, bool to_engine) {
+  napi_value arguments[2];
+  size_t count = 2, elements = 0;
+  void* data = nullptr;
+  double address = 0;
+  napi_typedarray_type type;
+  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
+  const napi_value array = arguments[to_engine ? 1 : 0], number = arguments[to_engine ? 0 : 1];
+  if (count < 2 || napi_get_typedarray_info(env, array, &type, &elements, &data, nullptr, nullptr) != napi_ok ||
+      napi_get_value_double(env, number, &address) != napi_ok || !(address >= 0 && address < 4503599627370496.0)) {
+    napi_throw_error(env, "ERR_SWITCHYARD_ENGINE", to_engine ? "write: expected (address, typed array)" : "read: expected (typed array, address)");
+    return nullptr;
+  }
+  const size_t bytes = elements * (type == napi_float64_array ? 8 : type == napi_float32_array || type == napi_int32_array ? 4 : 1);
+  if (bytes == 0) return nullptr;
+  if (!is_live((uintptr_t)address, bytes, to_engine)) {
+    napi_throw_error(env, "ERR_SWITCHYARD_ENGINE", to_engine ? "write: not inside live writable memory of this engine" : "read: not inside live memory of this engine");
+    return nullptr;
+  }
+  if (to_engine) memcpy((void*)(uintptr_t)address, data, bytes);
+  else memcpy(data, (const void*)(uintptr_t)address, bytes);
+  return nullptr;
+}
+napi_value op_read(napi_env env, napi_callback_info info) { return transfer(env, info, false); }
+napi_value op_write(napi_env env, napi_callback_info info) { return transfer(env, info, true); }
+
+struct Span {
+  char* out;
+  const char* in;  // copy; null for a fill
+  int64_t bytes, element;
+  char pattern[8];
+};
+
+void span_task(void* context, int64_t task) {
+  const Span& s = *(const Span*)context;
+  const int64_t begin = task * kChunk, bytes = s.bytes - begin < kChunk ? s.bytes - begin : kChunk;
+  char* out = s.out + begin;
+  if (s.in) {
+    memcpy(out, s.in + begin, bytes);
+  } else if (s.element == 8) {
+    for (int64_t i = 0; i < bytes; i += 8) memcpy(out + i, s.pattern, 8);
+  } else {
+    for (int64_t i = 0; i < bytes; i += 4) memcpy(out + i, s.pattern, 4);
+  }
+}
+
+// copy(out, x, bytes): ranges that are equal or do not overlap.
+napi_value op_copy(napi_env env, napi_callback_info info) {
+  Args args(env, info, "copy", 3);
+  const int64_t bytes = args.integer(2, "bytes", 0, 1LL << 52);
+  Span span = {args.out<char>(0, "out", bytes), args.in<char>(1, "x", bytes), bytes, 1, {}};
+  if (args.ok() && span.out != span.in) parallel_for((bytes + kChunk - 1) / kChunk, span_task, &span);
+  return nullptr;
+}
+
+// fill(out, elements, value, dtype): dtype 0 f32, 1 f64, 2 i32.
+napi_value op_fill(napi_env env, napi_callback_info info) {
+  Args args(env, info, "fill", 4);
+  const int64_t dtype = args.integer(3, "dtype", 0, 2), element = dtype == 1 ? 8 : 4;
+  const int64_t bytes = product(args.integer(1, "elements", 0, 1LL << 49), element);
+  Span span = {args.out<char>(0, "out", bytes), nullptr, bytes, element, {}};
+  const double value = args.number(2);
+  if (dtype == 2) {
+    const int32_t x = (int32_t)args.integer(2, "value", INT32_MIN, INT32_MAX);
+    memcpy(span.pattern, &x, 4);
+  } else if (dtype == 0) {
+    const float x = (float)value;
+    memcpy(span.pattern, &x, 4);
+  } else {
+    memcpy(span.pattern, &value, 8);
+  }
+  if (args.ok()) parallel_for((bytes + kChunk - 1) / kChunk, span_task, &span);
+  return nullptr;
+}
+
+const Op ops[] = {{"allocate", op_allocate}, {"mapFile", op_map_file}, {"release", op_release}, {"read", op_read},
+                  {"write", op_write},       {"copy", op_copy},        {"fill", op_fill}};
+
+}  // namespace
+
+void export_memory(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+
+}  // namespace sw

@@ -1,0 +1,46 @@
+// Entry point of the addon.
+#include <stdlib.h>
+#include <time.h>
+
+#include "../core/pool.h"
+#include "binding.h"
+
+namespace sw {
+namespace {
+
+// isas(): names of the kernel variants, in the order of their indices; null for one that this machine cannot run.
+napi_value isas(napi_env env, napi_callback_info) {
+  napi_value list;
+  napi_create_array_with_length(env, kIsaCount, &list);
+  for (int i = 0; i < kIsaCount; i++) {
+    const KernelTable* table = kernel_table(i);
+    napi_value name;
+    if (table) napi_create_string_utf8(env, table->name, NAPI_AUTO_LENGTH, &name);
+    else napi_get_null(env, &name);
+    napi_set_element(env, list, i, name);
+  }
+  return list;
+}
+
+// threads(n): sets the number of threads unless n is 0; returns it.
+napi_value threads(napi_env env, napi_callback_info info) {
+  Args args(env, info, "threads", 1);
+  const int64_t wanted = args.integer(0, "threads", 0, 256);
+  if (!args.ok()) return nullptr;
+  if (wanted > 0) set_thread_count((int)wanted);
+  napi_value result;
+  napi_create_int32(env, thread_count(), &result);
+  return result;
+}
+
+const Op ops[] = {{"isas", isas}, {"threads", threads}};
+
+}  // namespace
+}  // namespace sw
+
+NAPI_MODULE_INIT() {
+  sw::export_ops(env, exports, sw::ops, sizeof sw::ops / sizeof *sw::ops);
+  sw::export_memory(env, exports);
+  sw::export_matrix_ops(env, exports);
+  return exports;
+}

@@ -1,0 +1,62 @@
+// Matrix products and attention.
+#include "binding.h"
+
+namespace sw {
+namespace {
+
+// matmul(isa, form, out, a, b, m, n, k, accumulate, bf16)
+napi_value op_matmul(napi_env env, napi_callback_info info) {
+  Args args(env, info, "matmul", 10);
+  const KernelTable& kernels = args.kernels();
+  const int64_t m = args.dim(5, "m"), n = args.dim(6, "n"), k = args.dim(7, "k");
+  Matmul p = {};
+  p.form = (MatmulForm)args.integer(1, "form", kNT, kTN);
+  p.out = args.out<float>(2, "out", product(m, n));
+  p.a = args.in<float>(3, "a", product(m, k));
+  p.b = args.in<float>(4, "b", product(n, k));
+  p.m = m, p.n = n, p.k = k;
+  p.accumulate = args.flag(8), p.bf16 = args.flag(9);
+  p.groups = 1;
+  if (args.ok()) kernels.matmul(p);
+  return nullptr;
+}
+
+// groupedMatmul(isa, form, out, a, b, m, n, k, accumulate, bf16, groups, offsets, rowsA, rowsB, rows, aRows, bRows): `rows` is the length
+// of rowsA and rowsB and the number of ragged rows that out (nt, nn) has or that a and b (tn) have when not gathered; aRows and bRows
+// are the rows of a and b themselves.
+napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
+  Args args(env, info, "groupedMatmul", 17);
+  const KernelTable& kernels = args.kernels();
+  const int64_t m = args.dim(5, "m"), n = args.dim(6, "n"), k = args.dim(7, "k"), groups = args.dim(10, "groups");
+  const int64_t rows = args.dim(14, "rows"), rows_of_a = args.dim(15, "aRows"), rows_of_b = args.dim(16, "bRows");
+  Matmul p = {};
+  p.form = (MatmulForm)args.integer(1, "form", kNT, kTN);
+  const bool tn = p.form == kTN;
+  p.out = args.out<float>(2, "out", tn ? product(groups, m, n) : product(rows, n));
+  p.a = args.in<float>(3, "a", product(rows_of_a, tn ? m : k));
+  p.b = args.in<float>(4, "b", tn ? product(rows_of_b, n) : product(groups, n, k));
+  p.m = m, p.n = n, p.k = k;
+  p.accumulate = args.flag(8), p.bf16 = args.flag(9);
+  p.groups = groups;
+  p.offsets_E = args.in<int32_t>(11, "offsets", groups + 1);
+  p.rows_a = args.in_or_null<int32_t>(12, "rowsA", rows);
+  p.rows_b = args.in_or_null<int32_t>(13, "rowsB", rows);
+  int64_t most = rows;
+  if (!p.rows_a && rows_of_a < most) most = rows_of_a;
+  if (tn && !p.rows_b && rows_of_b < most) most = rows_of_b;
+  args.check_offsets(p.offsets_E, groups, "offsets", most);
+  if (!args.ok()) return nullptr;
+  const int64_t used = p.offsets_E[groups];
+  args.check_range(p.rows_a, used, "rowsA", 0, rows_of_a - 1);
+  args.check_range(p.rows_b, used, "rowsB", 0, rows_of_b - 1);
+  if (args.ok()) kernels.matmul(p);
+  return nullptr;
+}
+
+const Op ops[] = {{"matmul", op_matmul}, {"groupedMatmul", op_grouped_matmul}};
+
+}  // namespace
+
+void export_matrix_ops(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+
+}  // namespace sw

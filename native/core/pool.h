@@ -1,0 +1,24 @@
+// The thread pool. Tasks own disjoint outputs, so that results do not depend on who runs them.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace sw {
+
+using TaskFn = void (*)(void* context, int64_t task);
+
+// Runs fn(context, task) for every task in [0, tasks); the caller takes part. Called while another thread's call
+// is under way, it runs everything on the caller.
+void parallel_for(int64_t tasks, TaskFn fn, void* context);
+
+// Threads that take part, the caller included.
+int thread_count();
+void set_thread_count(int threads);
+
+// Uninitialised memory of the calling thread, 64-byte aligned, kept between calls: at most kScratchSlots blocks live at a time.
+// Slot 0 is for whoever calls parallel_for, slot 1 for tasks.
+constexpr int kScratchSlots = 2;
+void* scratch(int slot, size_t bytes);
+
+}  // namespace sw

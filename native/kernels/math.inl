@@ -1,0 +1,55 @@
+// Elementary functions of vectors.
+
+SW_INLINE vf select(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
+SW_INLINE vf maximum(vf a, vf b) { return select(a > b, a, b); }
+
+// The first `n` of kLanes elements at p, `other` in the rest; 0 <= n <= kLanes. Reads nothing beyond.
+SW_INLINE vf load_partial(const float* p, int64_t n, float other) {
+  float lanes[kLanes];
+  for (int i = 0; i < kLanes; i++) lanes[i] = i < n ? p[i] : other;
+  return load(lanes);
+}
+SW_INLINE void store_partial(float* p, vf x, int64_t n) {
+  float lanes[kLanes];
+  store(lanes, x);
+  for (int64_t i = 0; i < n; i++) p[i] = lanes[i];
+}
+
+// Reductions over lanes, always in this order: halves are folded onto each other.
+SW_INLINE float sum_lanes(vf x) {
+  float lanes[kLanes];
+  store(lanes, x);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+SW_INLINE float max_lanes(vf x) {
+  float lanes[kLanes];
+  store(lanes, x);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
+  }
+  return lanes[0];
+}
+
+// exp(x) within 2 ulp; 0 below -86.6 and infinity above 88.72. x = n ln 2 + r, |r| <= ln(2) / 2 (Cody and Waite 1980), exp(r) by the
+// polynomial of Cephes' expf.
+SW_INLINE vf vexp(vf x) {
+  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  const float least = -86.6f, most = 88.72f;
+  const vf clamped = select(x < least, splat(least), select(x > most, splat(most), x));
+  const vf shifted = clamped * 1.44269504f + magic;
+  const vf n = shifted - magic;
+  const vf r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
+  vf p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const vf half_power = (vf)((((vi)shifted - (vi)splat(magic)) + 126) << 23);  // 2^(n-1): n may be 128
+  const vf result = p * half_power * 2.0f;
+  return select(x < least, splat(0), select(x > most, splat(__builtin_inff()), result));
+}

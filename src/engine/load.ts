@@ -1,0 +1,69 @@
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
+import { check, SwitchyardError } from "../errors.js";
+import type { Engine } from "./engine.js";
+import { NativeEngine } from "./native.js";
+import type { Addon } from "./native-core.js";
+
+export interface EngineOptions {
+  /** Default: native when its addon can be loaded, else reference with a warning. Environment: SWITCHYARD_ENGINE. */
+  engine?: "native" | "reference" | undefined;
+  /** Kernel variant of the native engine, default the best of this CPU. Environment: SWITCHYARD_ISA. */
+  isa?: string | undefined;
+  /** Threads of the native engine, default all cores this process may use. Environment: SWITCHYARD_THREADS. */
+  threads?: number | undefined;
+  /** f64 is for gradient checks and is the reference engine's alone. */
+  float?: "f32" | "f64" | undefined;
+}
+
+/** Where the addon may be, in order: a path given by hand, a local build, the package's own binary. */
+function addonPaths(): string[] {
+  const explicit = process.env["SWITCHYARD_ADDON"];
+  if (explicit) return [explicit];
+  const root = fileURLToPath(new URL("../../", import.meta.url)); // of src/engine and of dist/engine alike
+  return [`${root}build/switchyard.node`, `${root}prebuilds/${process.platform}-${process.arch}/switchyard.node`];
+}
+
+/** The addon and its path, or why there is none. */
+function loadAddon(): { addon: Addon; path: string } | { reason: string } {
+  const paths = addonPaths();
+  const path = paths.find((candidate) => existsSync(candidate));
+  if (path === undefined) return { reason: `no addon at ${paths.join(" or ")}` };
+  try {
+    return { addon: createRequire(import.meta.url)(path) as Addon, path };
+  } catch (cause) {
+    return { reason: `${path}: ${(cause as Error).message}` };
+  }
+}
+
+let warned = false;
+
+/**
+ * The engine to compute with. Options win over the environment. Throws ERR_SWITCHYARD_ENGINE when the engine or kernel variant
+ * that was asked for cannot be had; without such a wish the reference engine is the fallback, with one warning on stderr.
+ */
+export function loadEngine(options: EngineOptions = {}): Engine {
+  const env = process.env;
+  const wanted = options.engine ?? env["SWITCHYARD_ENGINE"] ?? (options.float === "f64" ? "reference" : undefined);
+  check(
+    wanted === undefined || wanted === "native" || wanted === "reference",
+    "ERR_SWITCHYARD_USAGE",
+    () => `engine: expected "native" or "reference", got "${wanted}"`,
+  );
+  check(wanted !== "native" || options.float !== "f64", "ERR_SWITCHYARD_USAGE", () => `engine: only the reference engine computes in f64`);
+  if (wanted === "reference") throw new SwitchyardError("ERR_SWITCHYARD_ENGINE", "engine: no reference engine yet");
+  const loaded = loadAddon();
+  if ("reason" in loaded) {
+    if (wanted === "native" || env["SWITCHYARD_ADDON"]) {
+      throw new SwitchyardError("ERR_SWITCHYARD_ENGINE", `engine: the native engine cannot be loaded (${loaded.reason}); build it with: switchyard build-engine`);
+    }
+    if (!warned) process.stderr.write(`switchyard: the slow reference engine is used (${loaded.reason}); for full speed run: switchyard build-engine\n`);
+    warned = true;
+    throw new SwitchyardError("ERR_SWITCHYARD_ENGINE", "engine: no reference engine yet");
+  }
+  const engine = new NativeEngine(loaded.addon, loaded.path, options.isa ?? env["SWITCHYARD_ISA"]);
+  engine.threads = options.threads ?? Number(env["SWITCHYARD_THREADS"] ?? availableParallelism());
+  return engine as unknown as Engine; // TEMP until all ops exist
+}

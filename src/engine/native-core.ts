@@ -1,0 +1,191 @@
+import { constants } from "node:os";
+import { check, SwitchyardError } from "../errors.js";
+import { type DType, dtypeBytes, typedArray, type TypedArray } from "../tensor/dtype.js";
+import { sizeOf, Tensor } from "../tensor/tensor.js";
+import type { AttentionDims, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Region } from "./engine.js";
+
+/** An op of the addon: addresses, dimensions and flags, all numbers; throws ERR_SWITCHYARD_ENGINE when one does not hold. */
+export type NativeOp = (...args: number[]) => void;
+
+/** The addon's exports. Ops that compute take the index of a kernel variant first. */
+export interface Addon {
+  /** Kernel variants by index; null for one that this machine cannot run. */
+  isas(): (string | null)[];
+  /** Sets the number of threads unless n is 0; returns it. One pool serves every engine of the process. */
+  threads(n: number): number;
+  allocate(bytes: number): number;
+  mapFile(path: string): { address: number; bytes: number } | number;
+  release(address: number): void;
+  read(out: TypedArray, address: number): void;
+  write(address: number, values: TypedArray): void;
+  copy: NativeOp;
+  fill: NativeOp;
+  matmul: NativeOp;
+  groupedMatmul: NativeOp;
+  attention: NativeOp;
+  attentionBackward: NativeOp;
+}
+
+const formCode: Record<MatmulForm, number> = { nt: 0, nn: 1, tn: 2 };
+const dtypeCode: Record<DType, number> = { f32: 0, f64: 1, i32: 2 };
+
+/** A tensor's address; 0 for none. A tensor of another engine yields a typed array, which the addon refuses. */
+export const address = (t: Tensor | undefined): number => (t === undefined ? 0 : (t.storage as number));
+
+class NativeRegion implements Region {
+  private live = true;
+
+  constructor(
+    private readonly start: number,
+    readonly bytes: number,
+    private readonly alignment: number,
+    private readonly release: () => void,
+  ) {}
+
+  tensor(dtype: DType, shape: readonly number[], byteOffset: number): Tensor {
+    const multiple = this.alignment || dtypeBytes[dtype];
+    const bytes = sizeOf(shape) * dtypeBytes[dtype];
+    check(
+      this.live && byteOffset >= 0 && byteOffset % multiple === 0 && byteOffset + bytes <= this.bytes,
+      "ERR_SWITCHYARD_ENGINE",
+      () => `region: ${dtype}[${shape.join(", ")}] at byte ${byteOffset} needs a multiple of ${multiple} within ${this.bytes} live bytes`,
+    );
+    return new Tensor(dtype, shape, this.start + byteOffset);
+  }
+
+  free(): void {
+    if (this.live) this.release();
+    this.live = false;
+  }
+}
+
+/** Memory, matrix products and attention of the native engine; `NativeEngine` adds the rest. */
+export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
+  readonly name = "native";
+  readonly float = "f32";
+  readonly isa: string;
+  /** Index of the kernel variant, the first argument of every op that computes. */
+  protected readonly variant: number;
+  private held = 0;
+
+  /** Throws ERR_SWITCHYARD_ENGINE when this machine cannot run `isa`; without it the best variant is taken. */
+  constructor(
+    protected readonly addon: A,
+    readonly source: string,
+    isa?: string,
+  ) {
+    const isas = addon.isas();
+    this.variant = isa === undefined ? isas.findLastIndex((name) => name !== null) : isas.indexOf(isa);
+    check(
+      this.variant >= 0,
+      "ERR_SWITCHYARD_ENGINE",
+      () => `engine: kernel variant "${isa}" does not exist or this CPU cannot run it; use one of ${isas.filter((name) => name !== null).join(", ")}`,
+    );
+    this.isa = isas[this.variant] as string;
+  }
+
+  get threads(): number {
+    return this.addon.threads(0);
+  }
+
+  set threads(n: number) {
+    check(Number.isInteger(n) && n >= 1 && n <= 256, "ERR_SWITCHYARD_USAGE", () => `threads: expected an integer from 1 to 256, got ${n}`);
+    this.addon.threads(n);
+  }
+
+  get allocatedBytes(): number {
+    return this.held;
+  }
+
+  allocate(bytes: number): Region {
+    const start = this.addon.allocate(bytes);
+    check(start !== 0, "ERR_SWITCHYARD_MEMORY", () => `allocate: the system has no ${bytes} bytes left; use a smaller model, batch or context`);
+    this.held += bytes;
+    return new NativeRegion(start, bytes, 64, () => {
+      this.addon.release(start);
+      this.held -= bytes;
+    });
+  }
+
+  mapFile(path: string): Region {
+    const mapped = this.addon.mapFile(path);
+    if (typeof mapped === "number") {
+      const code = Object.entries(constants.errno).find(([, value]) => value === mapped)?.[0] ?? `error ${mapped}`;
+      throw new SwitchyardError("ERR_SWITCHYARD_IO", `mapFile: cannot map ${path}: ${code}; it must be a readable, non-empty file`, { details: { path, code } });
+    }
+    return new NativeRegion(mapped.address, mapped.bytes, 0, () => this.addon.release(mapped.address));
+  }
+
+  read(t: Tensor): TypedArray {
+    const values = typedArray(t.dtype, t.size);
+    this.addon.read(values, address(t));
+    return values;
+  }
+
+  write(t: Tensor, values: ArrayLike<number>): void {
+    check(values.length === t.size, "ERR_SWITCHYARD_SHAPE", () => `write: ${t} takes ${t.size} values, got ${values.length}`);
+    let typed = values as TypedArray;
+    if (Object.prototype.toString.call(values) !== arrayTag[t.dtype]) {
+      typed = typedArray(t.dtype, t.size);
+      typed.set(values);
+    }
+    this.addon.write(address(t), typed);
+  }
+
+  copy(out: Tensor, x: Tensor): void {
+    check(out.size === x.size && out.dtype === x.dtype, "ERR_SWITCHYARD_SHAPE", () => `copy: ${x} does not fit ${out}`);
+    this.addon.copy(address(out), address(x), out.bytes);
+  }
+
+  fill(out: Tensor, value: number): void {
+    this.addon.fill(address(out), out.size, value, dtypeCode[out.dtype]);
+  }
+
+  matmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, options: MatmulOptions = {}): void {
+    const n = form === "nt" ? b.rows : b.cols;
+    const [m, k] = form === "tn" ? [a.cols, a.rows] : [a.rows, a.cols];
+    const same = form === "nt" ? b.cols : b.rows;
+    check(k === same && out.size === m * n, "ERR_SWITCHYARD_SHAPE", () => `matmul ${form}: ${a} and ${b} do not give ${out}`);
+    this.addon.matmul(
+      this.variant, formCode[form], address(out), address(a), address(b), m, n, k, options.accumulate ? 1 : 0, options.precision === "bf16" ? 1 : 0,
+    );
+  }
+
+  groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, offsets: Tensor, options: GroupedOptions = {}): void {
+    const { accumulate, precision, rowsA, rowsB } = options;
+    const groups = offsets.size - 1;
+    const tn = form === "tn";
+    const matrix = (tn ? out : b).shape; // [E, rows, cols]
+    const [m, n, k] = tn ? [a.cols, b.cols, 0] : [0, form === "nt" ? matrix[1] : matrix[2], a.cols];
+    check(
+      matrix.length === 3 && matrix[0] === groups && (tn ? matrix[1] === m && matrix[2] === n : matrix[form === "nt" ? 2 : 1] === k && out.cols === n),
+      "ERR_SWITCHYARD_SHAPE",
+      () => `groupedMatmul ${form}: ${a} and ${b} in ${groups} groups do not give ${out}`,
+    );
+    const rows = rowsA?.size ?? rowsB?.size ?? a.rows;
+    check(
+      (rowsB?.size ?? rows) === rows && (tn || out.rows >= rows),
+      "ERR_SWITCHYARD_SHAPE",
+      () => `groupedMatmul ${form}: ${rows} routed rows, but rowsB is ${rowsB} and out is ${out}`,
+    );
+    this.addon.groupedMatmul(
+      this.variant, formCode[form], address(out), address(a), address(b), m, n as number, k, accumulate ? 1 : 0, precision === "bf16" ? 1 : 0,
+      groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? b.rows : 0,
+    );
+  }
+
+  attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims): void {
+    this.addon.attention(this.variant, address(out), address(lse), address(q), address(k), address(v), ...attentionNumbers(dims));
+  }
+
+  attentionBackward(
+    dq: Tensor, dk: Tensor, dv: Tensor, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, dims: AttentionDims,
+  ): void {
+    const inputs = [dout, q, k, v, out, lse].map(address);
+    this.addon.attentionBackward(this.variant, address(dq), address(dk), address(dv), ...inputs, ...attentionNumbers(dims));
+  }
+}
+
+const arrayTag: Record<DType, string> = { f32: "[object Float32Array]", f64: "[object Float64Array]", i32: "[object Int32Array]" };
+
+const attentionNumbers = (d: AttentionDims) => [d.batch, d.queries, d.keys, d.keyStride, d.heads, d.kvHeads, d.headDim, d.scale] as const;

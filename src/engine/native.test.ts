@@ -1,0 +1,83 @@
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { Tensor } from "../tensor/tensor.js";
+import { loadEngine } from "./load.js";
+
+const refused = expect.objectContaining({ code: "ERR_SWITCHYARD_ENGINE" });
+
+describe("native engine memory", () => {
+  const engine = loadEngine({ engine: "native" });
+
+  it("allocates zeroed memory, counts it, and gives it back once", () => {
+    const before = engine.allocatedBytes;
+    const region = engine.allocate(3 << 20);
+    expect(engine.allocatedBytes - before).toBe(3 << 20);
+    const t = region.tensor("f32", [7], (3 << 20) - 64);
+    expect([...engine.read(t)]).toEqual([0, 0, 0, 0, 0, 0, 0]);
+    region.free();
+    region.free();
+    expect(engine.allocatedBytes).toBe(before);
+    expect(() => engine.read(t)).toThrow(refused);
+    expect(() => region.tensor("f32", [1], 0)).toThrow(refused);
+  });
+
+  it("writes, reads, fills and copies every dtype, also across the chunks of the thread pool", () => {
+    const region = engine.allocate(16 << 20);
+    for (const dtype of ["f32", "f64", "i32"] as const) {
+      const a = region.tensor(dtype, [500_001], 0);
+      const b = region.tensor(dtype, [500_001], 8 << 20);
+      engine.fill(a, -3);
+      engine.copy(b, a);
+      expect(engine.read(b).every((x) => x === -3)).toBe(true);
+      const few = region.tensor(dtype, [3], 64);
+      engine.write(few, [1, 2, 3]);
+      expect([...engine.read(few)]).toEqual([1, 2, 3]);
+    }
+    region.free();
+  });
+
+  it("maps files read-only", () => {
+    const path = join(mkdtempSync(join(tmpdir(), "switchyard-")), "weights");
+    writeFileSync(path, new Uint8Array(new Float32Array([1.5, -2, 8]).buffer));
+    const region = engine.mapFile(path);
+    const t = region.tensor("f32", [2], 4);
+    expect([...engine.read(t)]).toEqual([-2, 8]);
+    expect(() => engine.fill(t, 1)).toThrow(refused);
+    region.free();
+    writeFileSync(path, "");
+    for (const bad of [path, `${path}-missing`, tmpdir()]) {
+      expect(() => engine.mapFile(bad)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_IO" }));
+    }
+  });
+
+  it("refuses addresses outside live memory, of other engines, and sizes that overflow", () => {
+    const region = engine.allocate(4096);
+    const good = region.tensor("f32", [1024], 0);
+    const start = good.storage as number;
+    for (const storage of [0, 64, start + 4, start - 4, start + 2, start + 4096, Number.NaN, -1, 1e300, 0.5]) {
+      const bad = new Tensor("f32", [1024], storage);
+      expect(() => engine.fill(bad, 1), `address ${storage}`).toThrow(refused);
+    }
+    const huge = new Tensor("f32", [2 ** 45, 2 ** 17], start);
+    expect(() => engine.fill(huge, 1)).toThrow(refused);
+    expect(() => engine.copy(good, new Tensor("f32", [1024], new Float32Array(1024)))).toThrow(refused);
+    expect(() => engine.allocate(2 ** 50)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_MEMORY" }));
+    region.free();
+  });
+});
+
+describe("loadEngine", () => {
+  it("refuses kernel variants and engines that do not exist", () => {
+    expect(() => loadEngine({ engine: "native", isa: "avx1024" })).toThrow(refused);
+    expect(() => loadEngine({ engine: "gpu" as "native" })).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_USAGE" }));
+    expect(() => loadEngine({ engine: "native", threads: 0 })).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_USAGE" }));
+  });
+
+  it("says which addon was loaded and what runs", () => {
+    const engine = loadEngine({ engine: "native", isa: "x86-64", threads: 1 });
+    expect(engine).toMatchObject({ name: "native", isa: "x86-64", threads: 1, float: "f32" });
+    expect(engine.source).toMatch(/switchyard\.node$/);
+  });
+});
