@@ -69,6 +69,5 @@ test("Hugging Face field names stay in formats/ and model/families/", () => {
 });
 
 test("sources are plain ASCII", () => {
-  // oxlint-disable-next-line no-control-regex
   expect(files.filter(({ text }) => /[^\x00-\x7f]/.test(text)).map(({ name }) => name)).toEqual([]);
 });
