@@ -3,6 +3,7 @@
 // before `npm ci`. With --quiet only warnings and failures are printed.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -52,7 +53,7 @@ function buildNative() {
     process.stderr.write(`setup: ${noCompiler.replace("%s", has("make") ? "a C++ compiler" : "make")}\n`);
     return;
   }
-  const args = ["-s", "native", `CXX=${compiler}`];
+  const args = ["-s", `-j${availableParallelism()}`, "native", `CXX=${compiler}`];
   if (spawnSync("make", ["-q", ...args], { cwd: root, stdio: "ignore" }).status === 0) return;
   run(`building the native engine (make native, ${compiler})`, "make", args, "Run `make native` to see it alone; `make clean` first if the tree was moved from another machine.");
 }
