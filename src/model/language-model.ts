@@ -1,0 +1,81 @@
+import { Arena } from "../engine/arena.js";
+import type { Engine } from "../engine/engine.js";
+import { loadEngine } from "../engine/load.js";
+import { ropeTable } from "../ops/index.js";
+import type { Router } from "../routing/types.js";
+import { checkSeed } from "../tensor/random.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { loadTokenizer } from "../tokenizer/load.js";
+import { readModelFolder, writeModelFolder } from "./folder.js";
+import { checkModelConfig, type ModelConfig } from "./config.js";
+import { countParameters, Parameters } from "./parameters.js";
+import { type ModelOptions, modelConfig } from "./presets.js";
+import type { TransformerParts } from "./transformer.js";
+
+export interface LoadOptions {
+  engine?: Engine | undefined;
+}
+
+/** This class, or one that extends it. */
+type ModelClass<M> = new (engine: Engine, config: ModelConfig, tokenizer: Tokenizer | undefined) => M;
+
+/** A decoder-only transformer in engine memory, with its tokenizer: what `train` trains and `generate` runs. */
+export class LanguageModel implements TransformerParts {
+  readonly parameters: Parameters;
+  readonly ropeTable: Tensor;
+  /** A user's own router, used by every sparse layer instead of the configured one. Not saved. */
+  router: Router | undefined;
+  private readonly constants: Arena;
+
+  /** Parameters are uninitialised: `create` and `load` fill them. */
+  constructor(
+    readonly engine: Engine,
+    readonly config: ModelConfig,
+    public tokenizer: Tokenizer | undefined,
+  ) {
+    checkModelConfig(config);
+    this.parameters = new Parameters(engine, config);
+    this.constants = new Arena(engine);
+    this.ropeTable = this.constants.alloc(engine.float, [config.context, config.headDim]);
+    engine.write(this.ropeTable, ropeTable(config.context, config.headDim, config.ropeTheta));
+  }
+
+  /** A new model with random weights; the same seed, engine and kernel variant give the same bits. */
+  static create<M extends LanguageModel>(this: ModelClass<M>, options: (ModelOptions | { config: ModelConfig }) & { seed?: number; tokenizer?: Tokenizer; engine?: Engine }): M {
+    const config = "config" in options ? options.config : modelConfig(options);
+    const model = new this(options.engine ?? loadEngine(), config, options.tokenizer);
+    model.parameters.initialise(checkSeed(options.seed ?? 0));
+    return model;
+  }
+
+  /**
+   * A model folder in the Hugging Face layout. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT or
+   * ERR_SWITCHYARD_UNSUPPORTED naming file and field.
+   */
+  static async load<M extends LanguageModel>(this: ModelClass<M>, folder: string, options: LoadOptions = {}): Promise<M> {
+    const { config, fill } = readModelFolder(folder);
+    const model = new this(options.engine ?? loadEngine(), config, await loadTokenizer(folder));
+    try {
+      fill(model.parameters);
+    } catch (error) {
+      model[Symbol.dispose]();
+      throw error;
+    }
+    return model;
+  }
+
+  /** Writes the folder in one step: it is there whole or not at all. */
+  async save(folder: string): Promise<void> {
+    await writeModelFolder(folder, this.config, this.parameters, this.tokenizer);
+  }
+
+  get parameterCount(): { total: number; active: number } {
+    return countParameters(this.config);
+  }
+
+  [Symbol.dispose](): void {
+    this.parameters[Symbol.dispose]();
+    this.constants[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,98 @@
+import { SwitchyardError } from "../errors.js";
+import { type RouterPreset, routerConfig } from "../routing/presets.js";
+import type { Balance, RouterConfig } from "../routing/types.js";
+import type { SharedExpert } from "../moe/layer.js";
+import { checkModelConfig, type ModelConfig } from "./config.js";
+
+/** One dial of complexity: shapes that train in about 1, 10 and 60 minutes on two cores. */
+export const sizes = {
+  xs: { width: 128, layers: 4, heads: 4, context: 128, hidden: 256, experts: 8, active: 2, expertHidden: 128 },
+  s: { width: 256, layers: 6, heads: 8, context: 256, hidden: 1024, experts: 16, active: 4, expertHidden: 256 },
+  m: { width: 384, layers: 8, heads: 6, context: 512, hidden: 1536, experts: 32, active: 4, expertHidden: 384 },
+} as const;
+
+export type Size = keyof typeof sizes;
+
+/** What of a new model may differ from its size; everything optional. */
+export interface ModelOptions {
+  size?: Size;
+  /** V; usually the tokenizer's. */
+  vocab: number;
+  context?: number | undefined;
+  width?: number | undefined;
+  layers?: number | undefined;
+  heads?: number | undefined;
+  kvHeads?: number | undefined;
+  /** Hidden width of dense feed-forward layers. */
+  hidden?: number | undefined;
+  tiedEmbeddings?: boolean | undefined;
+  /** false: a dense model. */
+  moe?: MoeOptions | false | undefined;
+}
+
+export interface MoeOptions {
+  experts?: number | undefined;
+  active?: number | undefined;
+  /** Hidden width of one expert. */
+  hidden?: number | undefined;
+  /** Number of always-on experts' widths in one shared expert; 0: none. */
+  shared?: number | undefined;
+  sharedCombine?: SharedExpert["combine"] | undefined;
+  /** A named router, or all of one. Default mixtral: softmax, top-k, weights summing to 1. */
+  router?: RouterPreset | RouterConfig | undefined;
+  balance?: Balance | undefined;
+  zLoss?: number | undefined;
+  /** Which layers are sparse. Default all; "every-other" starts with the second. */
+  layers?: "all" | "every-other" | { firstDense: number } | undefined;
+}
+
+function sparseLayers(layers: number, placement: MoeOptions["layers"] = "all"): number[] {
+  const all = Array.from({ length: layers }, (_, l) => l);
+  if (placement === "all") return all;
+  return all.filter((l) => (placement === "every-other" ? l % 2 === 1 : l >= placement.firstDense));
+}
+
+/** The config of a new model. Throws ERR_SWITCHYARD_CONFIG, ERR_SWITCHYARD_USAGE for an unknown size. */
+export function modelConfig(options: ModelOptions): ModelConfig {
+  const { size = "xs", moe: moeOptions = {} } = options;
+  if (!Object.hasOwn(sizes, size)) throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `size: expected ${Object.keys(sizes).join(", ")}, got "${size}"`);
+  const preset = sizes[size];
+  const layers = options.layers ?? preset.layers;
+  const width = options.width ?? preset.width;
+  const heads = options.heads ?? preset.heads;
+  const config: ModelConfig = {
+    vocab: options.vocab,
+    width,
+    layers,
+    heads,
+    kvHeads: options.kvHeads ?? heads,
+    headDim: width / heads,
+    context: options.context ?? preset.context,
+    ropeTheta: 10_000,
+    normEps: 1e-5,
+    tiedEmbeddings: options.tiedEmbeddings ?? false,
+    qkvBias: false,
+    outputBias: false,
+    qkNorm: "none",
+    activation: "silu",
+    hidden: options.hidden ?? preset.hidden,
+    sparseLayers: [],
+  };
+  if (moeOptions === false) return checkModelConfig(config);
+  const hidden = moeOptions.hidden ?? preset.expertHidden;
+  const router = typeof moeOptions.router === "object" ? moeOptions.router : routerConfig(moeOptions.router ?? "mixtral");
+  const balance = moeOptions.balance ?? router.balance;
+  return checkModelConfig({
+    ...config,
+    moe: {
+      experts: moeOptions.experts ?? preset.experts,
+      active: moeOptions.active ?? preset.active,
+      hidden,
+      activation: "silu",
+      gated: true,
+      router: { ...router, balance, zLoss: moeOptions.zLoss ?? router.zLoss, selectionBias: router.selectionBias || balance.method === "loss-free" },
+      ...(moeOptions.shared ? { shared: { hidden: moeOptions.shared * hidden, combine: moeOptions.sharedCombine ?? "add" } } : {}),
+    },
+    sparseLayers: sparseLayers(layers, moeOptions.layers),
+  });
+}

@@ -1,0 +1,96 @@
+import { Arena } from "../engine/arena.js";
+import { check } from "../errors.js";
+import type { Parameter, ParameterGroup, Parameters } from "../model/parameters.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+export interface OptimizerOptions {
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+  /** Which tensors decay: all, or only matrices (not norms and biases), as in nanoGPT. */
+  decay: "matrices" | "all";
+  /** Largest L2 norm of the whole gradient; larger ones are scaled down. Infinity: off. */
+  clipNorm: number;
+  /** Learning rate of the router, as a multiple of the others'. */
+  routerRate: number;
+}
+
+export const defaultOptimizer: OptimizerOptions = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, decay: "matrices", clipNorm: 1, routerRate: 1 };
+
+/** L2 norms of the gradient before clipping. */
+export type GradientNorms = Record<ParameterGroup | "total", number>;
+
+/** First and second moments of one parameter. */
+export interface Moments {
+  parameter: Parameter;
+  m: Tensor;
+  v: Tensor;
+}
+
+/** AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with clipping by the global norm, over the trainable parameters of a model. */
+export class AdamW {
+  /** Updates done. */
+  steps = 0;
+  readonly moments: readonly Moments[];
+  private readonly arena: Arena;
+
+  constructor(
+    private readonly parameters: Parameters,
+    readonly options: OptimizerOptions,
+  ) {
+    const { engine } = parameters;
+    parameters.requireGradients();
+    this.arena = new Arena(engine);
+    this.moments = parameters.list
+      .filter((p) => p.trainable)
+      .map((parameter) => {
+        const [m, v] = [0, 1].map(() => this.arena.alloc(engine.float, parameter.shape)) as [Tensor, Tensor];
+        engine.fill(m, 0);
+        engine.fill(v, 0);
+        return { parameter, m, v };
+      });
+  }
+
+  /** Marks every gradient as empty; the next backward pass overwrites it. */
+  clearGradients(): void {
+    for (const { parameter } of this.moments) parameter.tensor.gradWritten = false;
+  }
+
+  /** Norms of the gradients as they stand; parameters that no loss reached count as zero. */
+  gradientNorms(): GradientNorms {
+    const { engine } = this.parameters;
+    const squares: Record<ParameterGroup, number> = { dense: 0, expert: 0, router: 0 };
+    for (const group of ["dense", "expert", "router"] as const) {
+      const tensors = this.moments.filter(({ parameter }) => parameter.group === group).map(({ parameter: { tensor } }) => gradientOf(tensor));
+      for (const { tensor, grad } of tensors) if (!tensor.gradWritten) engine.fill(grad, 0);
+      squares[group] = engine.sumSquares(tensors.map(({ grad }) => grad));
+    }
+    const { dense, expert, router } = squares;
+    return { total: Math.sqrt(dense + expert + router), dense: Math.sqrt(dense), expert: Math.sqrt(expert), router: Math.sqrt(router) };
+  }
+
+  /** One update at `learningRate`, with the norms that `gradientNorms` has just returned. */
+  step(learningRate: number, norms: GradientNorms): void {
+    const { beta1, beta2, eps, weightDecay, decay, clipNorm, routerRate } = this.options;
+    const gradScale = norms.total > clipNorm ? clipNorm / (norms.total + 1e-6) : 1;
+    const step = ++this.steps;
+    for (const { parameter, m, v } of this.moments) {
+      this.parameters.engine.adamW(parameter.tensor, gradientOf(parameter.tensor).grad, m, v, {
+        learningRate: parameter.group === "router" ? learningRate * routerRate : learningRate,
+        weightDecay: decay === "all" || parameter.shape.length > 1 ? weightDecay : 0,
+        ...{ beta1, beta2, eps, step, gradScale },
+      });
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.arena[Symbol.dispose]();
+  }
+}
+
+function gradientOf(tensor: Tensor): { tensor: Tensor; grad: Tensor } {
+  const { grad } = tensor;
+  check(grad !== undefined, "ERR_SWITCHYARD_USAGE", () => `optimizer: ${tensor} has no gradient; call requireGradients first`);
+  return { tensor, grad };
+}

@@ -1,0 +1,71 @@
+import { z } from "zod";
+import { SwitchyardError } from "../errors.js";
+import { checkSchedule, type Schedule } from "./schedule.js";
+import { defaultOptimizer, type OptimizerOptions } from "./optimizer.js";
+
+const count = z.number().int().min(1);
+const steps = z.number().int().min(0);
+const fraction = z.number().min(0).max(1);
+
+/** One schema for the API, the command line and the YAML file. Lengths are in optimiser steps. */
+export const trainSchema = z.strictObject({
+  steps: count.describe("optimiser steps to train for"),
+  batch: count.describe("sequences per batch"),
+  accumulation: count.default(1).describe("batches whose gradients are summed before a step"),
+  context: count.optional().describe("tokens per training sequence; default: the model's context"),
+  learningRate: z.number().positive().describe("peak learning rate"),
+  minLearningRate: z.number().min(0).optional().describe("final learning rate; default: a tenth of the peak"),
+  schedule: z.enum(["cosine", "wsd", "constant"]).default("cosine").describe("shape of the learning rate after warm-up"),
+  warmup: steps.optional().describe("steps of linear warm-up; default: a twentieth of the steps"),
+  decaySteps: steps.optional().describe("last steps of schedule wsd; default: a fifth of the steps"),
+  beta1: z.number().min(0).lt(1).default(defaultOptimizer.beta1),
+  beta2: z.number().min(0).lt(1).default(defaultOptimizer.beta2),
+  eps: z.number().positive().default(defaultOptimizer.eps),
+  weightDecay: z.number().min(0).default(defaultOptimizer.weightDecay).describe("decoupled decay of matrices"),
+  clipNorm: z.number().positive().default(defaultOptimizer.clipNorm).describe("largest gradient norm"),
+  routerRate: z.number().min(0).default(defaultOptimizer.routerRate).describe("router's learning rate as a multiple"),
+  dropout: z.number().min(0).lt(1).default(0),
+  precision: z.enum(["f32", "bf16"]).default("f32").describe("operand precision of matrix products"),
+  order: z.enum(["shuffled", "random"]).default("shuffled").describe("every window once per epoch, or random offsets"),
+  validation: fraction.default(0.1).describe("last part of the data kept for evaluation"),
+  evalEvery: steps.optional().describe("steps between evaluations, 0: never; default: a tenth of the steps"),
+  evalTokens: count.default(65_536).describe("validation tokens per evaluation"),
+  logEvery: count.default(10).describe("steps between log lines"),
+  checkpointEvery: steps.optional().describe("steps between checkpoints, 0: only the last; default: a fifth of the steps"),
+  keepCheckpoints: count.default(2),
+  seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(1),
+});
+
+export type TrainInput = z.input<typeof trainSchema>;
+
+/** Training options with every default filled in. */
+export interface TrainOptions extends Omit<z.output<typeof trainSchema>, "schedule" | "warmup" | "decaySteps" | "minLearningRate"> {
+  schedule: Schedule;
+  evalEvery: number;
+  checkpointEvery: number;
+}
+
+/** Checks and completes options. Throws ERR_SWITCHYARD_USAGE naming the option, ERR_SWITCHYARD_CONFIG for a schedule that does not fit. */
+export function trainOptions(input: TrainInput): TrainOptions {
+  const parsed = trainSchema.safeParse(input);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `training option ${issue?.path.join(".") || "names"}: ${issue?.message}`);
+  }
+  const { schedule: kind, warmup: warm, decaySteps, minLearningRate, ...rest } = parsed.data;
+  const { steps: total, learningRate } = rest;
+  const warmup = warm ?? Math.ceil(total / 20);
+  const floor = (minLearningRate ?? learningRate / 10) / learningRate;
+  const shapes: Record<typeof kind, Schedule> = {
+    constant: { kind: "constant", warmup },
+    cosine: { kind: "cosine", warmup, steps: total, floor },
+    wsd: { kind: "wsd", warmup, steps: total, decay: decaySteps ?? Math.floor(total / 5), shape: "linear", floor },
+  };
+  checkSchedule(shapes[kind]);
+  return { ...rest, schedule: shapes[kind], evalEvery: rest.evalEvery ?? Math.ceil(total / 10), checkpointEvery: rest.checkpointEvery ?? Math.ceil(total / 5) };
+}
+
+/** The optimiser's part of the options. */
+export function optimizerOptions({ beta1, beta2, eps, weightDecay, clipNorm, routerRate }: TrainOptions): OptimizerOptions {
+  return { beta1, beta2, eps, weightDecay, clipNorm, routerRate, decay: defaultOptimizer.decay };
+}
