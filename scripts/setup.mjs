@@ -44,7 +44,7 @@ function checkNode() {
 
 function installPackages() {
   if (changed(join(root, "node_modules/.package-lock.json")) >= statSync(join(root, "package-lock.json")).mtimeMs) return;
-  run("installing packages (npm ci)", "npm", ["ci", "--no-audit", "--no-fund"], "Check that the npm registry can be reached (npm ping), then run this again.");
+  run("installing packages (npm ci)", "npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], "Check that the npm registry can be reached (npm ping), then run this again.");
 }
 
 function buildNative() {
