@@ -20,7 +20,7 @@ function record(what, ok) {
 function runVitest() {
   mkdirSync(dirname(report), { recursive: true });
   rmSync(report, { force: true });
-  const ok = node("node_modules/vitest/vitest.mjs", "run", "--reporter=dot", "--reporter=json", `--outputFile.json=${report}`);
+  const ok = node("node_modules/vitest/vitest.mjs", "run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`);
   if (!existsSync(report)) return record("vitest wrote no report", false);
   const result = JSON.parse(readFileSync(report, "utf8"));
   const failedBefore = count.failed;
