@@ -1,4 +1,7 @@
 // Matrix products and attention.
+#include <time.h>
+
+#include "../core/pool.h"
 #include "binding.h"
 
 namespace sw {
@@ -53,7 +56,33 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-const Op ops[] = {{"matmul", op_matmul}, {"groupedMatmul", op_grouped_matmul}};
+struct PeakRun {
+  const KernelTable* kernels;
+  int64_t iterations;
+  bool bf16;
+  double flops[256];
+};
+
+// peak(isa, iterations, bf16): floating-point operations per second of multiply-adds in registers on all threads, for benchmarks.
+napi_value op_peak(napi_env env, napi_callback_info info) {
+  Args args(env, info, "peak", 3);
+  PeakRun run = {&args.kernels(), args.integer(1, "iterations", 1, 1LL << 40), args.flag(2), {}};
+  if (!args.ok()) return nullptr;
+  timespec start, end;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  parallel_for(thread_count(), [](void* context, int64_t task) {
+    PeakRun& r = *(PeakRun*)context;
+    r.flops[task] = r.kernels->peak(r.iterations, r.bf16);
+  }, &run);
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  double flops = 0;
+  for (int i = 0; i < thread_count(); i++) flops += run.flops[i];
+  napi_value result;
+  napi_create_double(env, flops / (end.tv_sec - start.tv_sec + (end.tv_nsec - start.tv_nsec) * 1e-9), &result);
+  return result;
+}
+
+const Op ops[] = {{"matmul", op_matmul}, {"groupedMatmul", op_grouped_matmul}, {"peak", op_peak}};
 
 }  // namespace
 

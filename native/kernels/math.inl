@@ -3,16 +3,24 @@
 SW_INLINE vf select(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
 SW_INLINE vf maximum(vf a, vf b) { return select(a > b, a, b); }
 
-// The first `n` of kLanes elements at p, `other` in the rest; 0 <= n <= kLanes. Reads nothing beyond.
+// The first `n` of kLanes elements at p, `other` in the rest; 0 <= n <= kLanes. Touches nothing beyond.
 SW_INLINE vf load_partial(const float* p, int64_t n, float other) {
+#if SW_LANES == 16 && defined(__AVX512F__)
+  return (vf)_mm512_mask_loadu_ps((__m512)splat(other), (__mmask16)((1u << n) - 1), p);
+#else
   float lanes[kLanes];
   for (int i = 0; i < kLanes; i++) lanes[i] = i < n ? p[i] : other;
   return load(lanes);
+#endif
 }
 SW_INLINE void store_partial(float* p, vf x, int64_t n) {
+#if SW_LANES == 16 && defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)x);
+#else
   float lanes[kLanes];
   store(lanes, x);
   for (int64_t i = 0; i < n; i++) p[i] = lanes[i];
+#endif
 }
 
 // Reductions over lanes, always in this order: halves are folded onto each other.

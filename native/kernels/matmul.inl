@@ -1,22 +1,229 @@
-static void matmul(const Matmul& p) {
-  for (int64_t e = 0; e < p.groups; e++) {
-    const int64_t first = p.offsets_E ? p.offsets_E[e] : 0;
-    const int64_t rows = p.offsets_E ? p.offsets_E[e + 1] - first : p.form == kTN ? p.k : p.m;
-    const int64_t m = p.form == kTN ? p.m : rows, k = p.form == kTN ? rows : p.k, n = p.n;
-    const float* b = p.form == kTN ? p.b : p.b + e * n * k;
-    float* out = p.form == kTN ? p.out + e * m * n : p.out + first * n;
-    for (int64_t i = 0; i < m; i++) {
-      for (int64_t j = 0; j < n; j++) {
-        float sum = p.accumulate ? out[i * n + j] : 0;
-        for (int64_t l = 0; l < k; l++) {
-          const int64_t row = p.form == kTN ? l : i;
-          const int64_t ra = p.rows_a ? p.rows_a[first + row] : first + row, rb = p.rows_b ? p.rows_b[first + l] : first + l;
-          const float x = p.form == kTN ? p.a[ra * m + i] : p.a[ra * k + l];
-          const float y = p.form == kNT ? b[j * k + l] : p.form == kNN ? b[l * n + j] : b[rb * n + j];
-          sum += x * y;
+// Matrix products. Every element of the result is one chain of multiply-adds in rising k, whatever the blocking: so it has the same bits
+// in a batch and alone, on one thread and on many, grouped and not. Layout: the rows of a task's block of `a` are packed in tiles of
+// up to kTileRows for kBlockK steps (L2), then panels of kPanel columns of `b` are packed one after the other (L1) and
+// multiplied with every tile.
+
+constexpr int kTileRows = SW_LANES == 16 ? 12 : SW_LANES == 8 ? 6 : 4;
+constexpr int kPanel = 2 * kLanes;
+constexpr int64_t kBlockK = 256;
+// Rows of `a` in one task: their packed block takes half of a common L2 (512 KiB to 1 MiB).
+constexpr int64_t kMaxRows = 384;
+// A task of fewer multiply-adds is not worth handing out (about 10 us).
+constexpr double kMinTask = 5e5;
+constexpr int kTasksPerThread = 6;
+
+// c[MR][kPanel] = a[steps][MR]^T b[steps][kPanel] (+ c).
+template <int MR, bool PAIRS>
+static void micro(int64_t steps, const float* a, const float* b, int64_t ldb, float* c, int64_t ldc, bool add) {
+  vf sum[MR][2];
+  SW_UNROLL for (int i = 0; i < MR; i++) {
+    sum[i][0] = add ? load(c + i * ldc) : splat(0);
+    sum[i][1] = add ? load(c + i * ldc + kLanes) : splat(0);
+  }
+  for (; steps > 0; steps--, a += MR, b += ldb) {
+    const vf b0 = load(b), b1 = load(b + kLanes);
+    SW_UNROLL for (int i = 0; i < MR; i++) {
+      const vf x = splat(a[i]);
+#ifdef __AVX512BF16__
+      if (PAIRS) {
+        sum[i][0] = (vf)_mm512_dpbf16_ps((__m512)sum[i][0], (__m512bh)x, (__m512bh)b0);
+        sum[i][1] = (vf)_mm512_dpbf16_ps((__m512)sum[i][1], (__m512bh)x, (__m512bh)b1);
+        continue;
+      }
+#endif
+      sum[i][0] += x * b0;
+      sum[i][1] += x * b1;
+    }
+  }
+  SW_UNROLL for (int i = 0; i < MR; i++) {
+    store(c + i * ldc, sum[i][0]);
+    store(c + i * ldc + kLanes, sum[i][1]);
+  }
+}
+
+using Micro = void (*)(int64_t, const float*, const float*, int64_t, float*, int64_t, bool);
+
+template <bool PAIRS>
+SW_INLINE Micro micro_for(int rows) {
+  static const Micro table[] = {
+      micro<1, PAIRS>, micro<2, PAIRS>, micro<3, PAIRS>, micro<4, PAIRS>,
+#if SW_LANES >= 8
+      micro<5, PAIRS>, micro<6, PAIRS>,
+#endif
+#if SW_LANES == 16
+      micro<7, PAIRS>, micro<8, PAIRS>, micro<9, PAIRS>, micro<10, PAIRS>, micro<11, PAIRS>, micro<12, PAIRS>,
+#endif
+  };
+  return table[rows - 1];
+}
+
+// A product of one group, rows already resolved.
+struct Product {
+  MatmulForm form;
+  bool accumulate;
+  int64_t m, n, k;
+  float* out;
+  const float *a, *b;
+  const int32_t *rows_a, *rows_b;  // from the group's first row on; null: consecutive
+
+  const float* row_a(int64_t i) const { return a + (rows_a ? rows_a[i] : i) * (form == kTN ? m : k); }
+  const float* row_b(int64_t i) const { return b + (rows_b ? rows_b[i] : i) * (form == kNT ? k : n); }
+};
+
+// Packs rows [i, i + rows) of a for steps of k from k0 on: [steps][rows].
+template <Packing P>
+static void pack_a(float* dst, const Product& p, int64_t i, int rows, int64_t k0, int64_t length) {
+  if (p.form != kTN) {
+    const float* pointers[kLanes];
+    for (int r = 0; r < kLanes; r++) pointers[r] = p.row_a(i + (r < rows ? r : 0)) + k0;
+    return pack_transposed<P>(dst, rows, pointers, length);
+  }
+  const auto row = [&](int64_t k) { return p.row_a(k0 + k) + i; };
+  switch (rows) {
+#define SW_CASE(R) \
+  case R:          \
+    return pack_copied<P, R>(dst, row, length, R);
+    SW_CASE(1) SW_CASE(2) SW_CASE(3) SW_CASE(4)
+#if SW_LANES >= 8
+    SW_CASE(5) SW_CASE(6)
+#endif
+#if SW_LANES == 16
+    SW_CASE(7) SW_CASE(8) SW_CASE(9) SW_CASE(10) SW_CASE(11) SW_CASE(12)
+#endif
+#undef SW_CASE
+  }
+}
+
+// Packs columns [j, j + columns) of b's result side: [steps][kPanel], zero beyond `columns`.
+template <Packing P>
+static void pack_b(float* dst, const Product& p, int64_t j, int64_t columns, int64_t k0, int64_t length) {
+  if (p.form == kNT) {
+    for (int half = 0; half < kPanel; half += kLanes) {
+      const float* pointers[kLanes];
+      for (int r = 0; r < kLanes; r++) pointers[r] = p.row_b(j + (half + r < columns ? half + r : 0)) + k0;
+      pack_transposed<P>(dst + half, kPanel, pointers, length);
+    }
+  } else {
+    pack_copied<P, kPanel>(dst, [&](int64_t k) { return p.row_b(k0 + k) + j; }, length, columns);
+  }
+}
+
+// Rows [i0, i1) and columns [j0, j1) of a product.
+template <Packing P>
+static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+  const int64_t rows = i1 - i0, tiles = (rows + kTileRows - 1) / kTileRows;
+  const auto tile_start = [&](int64_t t) { return rows * t / tiles; };
+  if (p.k == 0 && !p.accumulate) {
+    for (int64_t i = i0; i < i1; i++) memset(p.out + i * p.n + j0, 0, (j1 - j0) * sizeof(float));
+  }
+  float* const packed_b = (float*)scratch(1, (kBlockK * kPanel + kBlockK * (rows + kLanes)) * sizeof(float));
+  float* const packed_a = packed_b + kBlockK * kPanel;
+  for (int64_t k0 = 0; k0 < p.k; k0 += kBlockK) {
+    const int64_t length = p.k - k0 < kBlockK ? p.k - k0 : kBlockK;
+    const int64_t steps = P == kPairs ? (length + 1) / 2 : length;
+    const bool add = p.accumulate || k0 > 0;
+    for (int64_t t = 0; t < tiles; t++) pack_a<P>(packed_a + tile_start(t) * kBlockK, p, i0 + tile_start(t), tile_start(t + 1) - tile_start(t), k0, length);
+    for (int64_t j = j0; j < j1; j += kPanel) {
+      const int64_t columns = j1 - j < kPanel ? j1 - j : kPanel;
+      pack_b<P>(packed_b, p, j, columns, k0, length);
+      for (int64_t t = 0; t < tiles; t++) {
+        const int64_t first = tile_start(t), tile_rows = tile_start(t + 1) - first;
+        const Micro run = micro_for<P == kPairs>(tile_rows);
+        const float* a = packed_a + first * kBlockK;
+        float* c = p.out + (i0 + first) * p.n + j;
+        if (columns == kPanel) {
+          run(steps, a, packed_b, kPanel, c, p.n, add);
+        } else {
+          float edge[kTileRows * kPanel];
+          for (int64_t i = 0; add && i < tile_rows; i++) memcpy(edge + i * kPanel, c + i * p.n, columns * sizeof(float));
+          run(steps, a, packed_b, kPanel, edge, kPanel, add);
+          for (int64_t i = 0; i < tile_rows; i++) memcpy(c + i * p.n, edge + i * kPanel, columns * sizeof(float));
         }
-        out[i * n + j] = sum;
       }
     }
   }
+}
+
+// How one group's product is cut into tasks.
+struct Cut {
+  int64_t first_task, row_blocks, column_blocks;
+};
+
+struct Plan {
+  const Matmul* p;
+  const Cut* cuts;  // [groups + 1]
+  void (*block)(const Product&, int64_t, int64_t, int64_t, int64_t);
+};
+
+static Product group_product(const Matmul& p, int64_t e) {
+  const int64_t first = p.offsets_E ? p.offsets_E[e] : 0;
+  const int64_t count = p.offsets_E ? p.offsets_E[e + 1] - first : 0;
+  Product g = {p.form, p.accumulate, p.m, p.n, p.k, p.out, p.a, p.b, p.rows_a ? p.rows_a + first : nullptr, p.rows_b ? p.rows_b + first : nullptr};
+  if (p.offsets_E) (p.form == kTN ? g.k : g.m) = count;
+  if (!p.rows_a) g.a += first * (p.form == kTN ? p.m : p.k);
+  if (p.form == kTN) {
+    g.out += e * p.m * p.n;
+    if (!p.rows_b) g.b += first * p.n;
+  } else {
+    g.out += first * p.n;
+    g.b += e * p.n * p.k;
+  }
+  return g;
+}
+
+static int64_t blocks_of(int64_t length, int64_t blocks, int64_t unit) {
+  const int64_t units = (length + unit - 1) / unit, most = blocks < units ? blocks : units;
+  return most < 1 ? 1 : most;
+}
+
+// Bounds of block `index` of `blocks` over `length`, in whole units but for the end.
+static int64_t block_start(int64_t length, int64_t blocks, int64_t unit, int64_t index) {
+  const int64_t start = (length + unit - 1) / unit * index / blocks * unit;
+  return start < length ? start : length;
+}
+
+static void matmul_task(void* context, int64_t task) {
+  const Plan& plan = *(const Plan*)context;
+  int64_t low = 0, high = plan.p->groups - 1;  // the last group whose first task is at or before this one
+  while (low < high) {
+    const int64_t middle = (low + high + 1) / 2;
+    if (plan.cuts[middle].first_task <= task) low = middle;
+    else high = middle - 1;
+  }
+  const Cut& cut = plan.cuts[low];
+  const Product g = group_product(*plan.p, low);
+  const int64_t index = task - cut.first_task, row = index / cut.column_blocks, column = index % cut.column_blocks;
+  plan.block(g, block_start(g.m, cut.row_blocks, kTileRows, row), block_start(g.m, cut.row_blocks, kTileRows, row + 1),
+             block_start(g.n, cut.column_blocks, kPanel, column), block_start(g.n, cut.column_blocks, kPanel, column + 1));
+}
+
+static void matmul(const Matmul& p) {
+  Cut* cuts = (Cut*)scratch(0, (p.groups + 1) * sizeof(Cut));
+  double total = 0;
+  for (int64_t e = 0; e < p.groups; e++) {
+    const Product g = group_product(p, e);
+    total += (double)g.m * g.n * g.k;
+  }
+  double target = total / (thread_count() * kTasksPerThread);
+  if (target < kMinTask) target = kMinTask;
+  int64_t tasks = 0;
+  for (int64_t e = 0; e < p.groups; e++) {
+    const Product g = group_product(p, e);
+    cuts[e] = {tasks, 0, 0};
+    if (g.m == 0 || g.n == 0 || (g.k == 0 && p.accumulate)) continue;
+    // Packing costs a block of rows once per column block and a block of columns once per row block.
+    const double parts = (double)g.m * g.n * g.k / target;
+    const int64_t least = (g.m + kMaxRows - 1) / kMaxRows, wanted = (int64_t)(sqrt(parts * g.m / g.n) + 0.5);
+    cuts[e].row_blocks = blocks_of(g.m, wanted > least ? wanted : least, kTileRows);
+    cuts[e].column_blocks = blocks_of(g.n, (int64_t)ceil(parts / cuts[e].row_blocks), kPanel);
+    tasks += cuts[e].row_blocks * cuts[e].column_blocks;
+  }
+  // bfloat16 pairs where the CPU multiplies them (vdpbf16ps adds the odd product, then the even one), rounded floats elsewhere.
+#ifdef __AVX512BF16__
+  const auto bf16 = product_block<kPairs>;
+#else
+  const auto bf16 = product_block<kRounded>;
+#endif
+  Plan plan = {&p, cuts, p.bf16 ? bf16 : product_block<kF32>};
+  parallel_for(tasks, matmul_task, &plan);
 }

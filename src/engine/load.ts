@@ -6,6 +6,7 @@ import { check, SwitchyardError } from "../errors.js";
 import type { Engine } from "./engine.js";
 import { NativeEngine } from "./native.js";
 import type { Addon } from "./native-core.js";
+import { ReferenceEngine } from "./reference.js";
 
 export interface EngineOptions {
   /** Default: native when its addon can be loaded, else reference with a warning. Environment: SWITCHYARD_ENGINE. */
@@ -53,7 +54,8 @@ export function loadEngine(options: EngineOptions = {}): Engine {
     () => `engine: expected "native" or "reference", got "${wanted}"`,
   );
   check(wanted !== "native" || options.float !== "f64", "ERR_SWITCHYARD_USAGE", () => `engine: only the reference engine computes in f64`);
-  if (wanted === "reference") throw new SwitchyardError("ERR_SWITCHYARD_ENGINE", "engine: no reference engine yet");
+  const reference = () => new ReferenceEngine(options.float === undefined ? {} : { float: options.float });
+  if (wanted === "reference") return reference();
   const loaded = loadAddon();
   if ("reason" in loaded) {
     if (wanted === "native" || env["SWITCHYARD_ADDON"]) {
@@ -61,7 +63,7 @@ export function loadEngine(options: EngineOptions = {}): Engine {
     }
     if (!warned) process.stderr.write(`switchyard: the slow reference engine is used (${loaded.reason}); for full speed run: switchyard build-engine\n`);
     warned = true;
-    throw new SwitchyardError("ERR_SWITCHYARD_ENGINE", "engine: no reference engine yet");
+    return reference();
   }
   const engine = new NativeEngine(loaded.addon, loaded.path, options.isa ?? env["SWITCHYARD_ISA"]);
   engine.threads = options.threads ?? Number(env["SWITCHYARD_THREADS"] ?? availableParallelism());

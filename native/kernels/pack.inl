@@ -1,0 +1,105 @@
+// Packing of matrix operands into the layout of the micro-kernel: for each step of the reduction, the tile's rows (of a) or
+// columns (of b) side by side, so that the inner loop reads both in order.
+
+// How operands are stored once packed. kPairs: two consecutive k as bfloat16 in the bits of one float, low half first.
+enum Packing { kF32, kRounded, kPairs };
+
+// Rounds to bfloat16, nearest, ties to even; the upper half of each lane is the result. A NaN stays one.
+SW_INLINE vu round_bf16(vf x) {
+  const vu bits = (vu)x;
+  const vu rounded = bits + 0x7fff + (bits >> 16 & 1);
+  return x == x ? rounded : bits | 0x400000;
+}
+
+// Rows k (low) and k+1 (high) of one operand as kPairs.
+SW_INLINE vf pair_rows(vf low, vf high) {
+#ifdef __AVX512BF16__
+  const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return (vf)_mm512_permutexvar_epi16(order, both);
+#else
+  return (vf)((round_bf16(high) & 0xffff0000u) | round_bf16(low) >> 16);
+#endif
+}
+
+// Two vectors of consecutive k of one row as kPairs, k rising.
+SW_INLINE vf pair_columns(vf first, vf second) {
+#ifdef __AVX512BF16__
+  return (vf)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+#else
+  float in[2 * kLanes], out[kLanes];
+  store(in, (vf)round_bf16(first));
+  store(in + kLanes, (vf)round_bf16(second));
+  for (int i = 0; i < kLanes; i++) {
+    uint32_t low, high;
+    memcpy(&low, in + 2 * i, 4);
+    memcpy(&high, in + 2 * i + 1, 4);
+    const uint32_t both = (high & 0xffff0000u) | low >> 16;
+    memcpy(out + i, &both, 4);
+  }
+  return load(out);
+#endif
+}
+
+// dst[i][0..kLanes) = element i of each of kLanes rows, i < kLanes; dst rows `stride` apart. Written in rising order of i, so that a
+// stride below kLanes leaves the first `stride` of each.
+SW_INLINE void transpose_block(float* dst, int64_t stride, const float* const* rows, int64_t offset) {
+  const float* quads[4][kLanes / 4];
+  for (int j = 0; j < 4; j++) {
+    for (int l = 0; l < kLanes / 4; l++) quads[j][l] = rows[4 * l + j];
+  }
+  SW_UNROLL for (int i = 0; i < kLanes; i += 4) {
+    const vf r0 = gather_quads(quads[0], offset + i), r1 = gather_quads(quads[1], offset + i);
+    const vf r2 = gather_quads(quads[2], offset + i), r3 = gather_quads(quads[3], offset + i);
+    const vf low01 = interleave_low(r0, r1), low23 = interleave_low(r2, r3), high01 = interleave_high(r0, r1), high23 = interleave_high(r2, r3);
+    store(dst + (i + 0) * stride, low_halves(low01, low23));
+    store(dst + (i + 1) * stride, high_halves(low01, low23));
+    store(dst + (i + 2) * stride, low_halves(high01, high23));
+    store(dst + (i + 3) * stride, high_halves(high01, high23));
+  }
+}
+
+// One vector of packed elements from position k of a row of `length`, zero beyond its end.
+template <Packing P>
+SW_INLINE vf packed_piece(const float* row, int64_t k, int64_t length) {
+  const auto piece = [&](int64_t at) { return at + kLanes <= length ? load(row + at) : load_partial(row + at, at < length ? length - at : 0, 0); };
+  if (P == kPairs) return pair_columns(piece(k), piece(k + kLanes));
+  return P == kRounded ? (vf)(round_bf16(piece(k)) & 0xffff0000u) : piece(k);
+}
+
+// Operand whose rows run along k (a of nt and nn, b of nt): transposes kLanes rows of `length`. Pads with zeros to whole vectors.
+template <Packing P>
+static void pack_transposed(float* dst, int64_t stride, const float* const* rows, int64_t length) {
+  constexpr int64_t step = P == kPairs ? 2 * kLanes : kLanes;
+  int64_t k = 0;
+  if (P == kF32) {
+    for (; k + step <= length; k += step, dst += kLanes * stride) transpose_block(dst, stride, rows, k);
+  }
+  float staged[kLanes][kLanes];
+  const float* staged_rows[kLanes];
+  for (int i = 0; i < kLanes; i++) staged_rows[i] = staged[i];
+  for (; k < length; k += step, dst += kLanes * stride) {
+    for (int i = 0; i < kLanes; i++) store(staged[i], packed_piece<P>(rows[i], k, length));
+    transpose_block(dst, stride, staged_rows, 0);
+  }
+}
+
+// Operand whose rows run along m or n (a of tn, b of nn and tn): copies `width` <= WIDTH columns of `length` rows into rows of WIDTH.
+// row(k) gives the address of row k.
+template <Packing P, int WIDTH, class Row>
+SW_INLINE void pack_copied(float* dst, Row row, int64_t length, int64_t width) {
+  constexpr int vectors = (WIDTH + kLanes - 1) / kLanes;
+  const auto piece = [&](const float* p, int v) {
+    const int64_t left = width - v * kLanes;
+    return left >= kLanes ? load(p + v * kLanes) : load_partial(p + v * kLanes, left > 0 ? left : 0, 0);
+  };
+  for (int64_t k = 0; k < length; k += P == kPairs ? 2 : 1, dst += WIDTH) {
+    const float *first = row(k), *second = P == kPairs && k + 1 < length ? row(k + 1) : nullptr;
+    SW_UNROLL for (int v = 0; v < vectors; v++) {
+      vf x = piece(first, v);
+      if (P == kRounded) x = (vf)(round_bf16(x) & 0xffff0000u);
+      if (P == kPairs) x = pair_rows(x, second ? piece(second, v) : splat(0));
+      store(dst + v * kLanes, x);  // the last vector may run into the next row, which is written after it
+    }
+  }
+}

@@ -1,0 +1,28 @@
+// The most multiply-adds that this core can do: independent chains in registers, enough to cover the latency.
+SW_INLINE vf opaque(vf x) {
+  __asm__("" : "+x"(x));
+  return x;
+}
+
+static double peak(int64_t iterations, [[maybe_unused]] bool bf16) {
+  constexpr int chains = 12;
+  vf sum[chains], x = opaque(splat(0)), y = opaque(splat(1));
+  SW_UNROLL for (int i = 0; i < chains; i++) sum[i] = opaque(splat(0));
+  double flops = 2;
+#ifdef __AVX512BF16__
+  if (bf16) {
+    flops = 4;
+    for (int64_t n = 0; n < iterations; n++) {
+      SW_UNROLL for (int i = 0; i < chains; i++) sum[i] = opaque((vf)_mm512_dpbf16_ps((__m512)sum[i], (__m512bh)x, (__m512bh)y));
+    }
+  }
+#endif
+  if (flops == 2) {
+    for (int64_t n = 0; n < iterations; n++) {
+      SW_UNROLL for (int i = 0; i < chains; i++) sum[i] = opaque(sum[i] + x * y);
+    }
+  }
+  vf all = sum[0];
+  for (int i = 1; i < chains; i++) all += sum[i];
+  return sum_lanes(all) == 0 ? flops * chains * kLanes * iterations : 0;
+}

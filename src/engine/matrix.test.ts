@@ -1,0 +1,156 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { nativeVariants, nmse, rowOf, sameBits, TestTensors } from "../../test/engines.js";
+import { view } from "../tensor/tensor.js";
+import type { Engine, GroupedOptions, MatmulForm } from "./engine.js";
+import { loadEngine } from "./load.js";
+import { ReferenceEngine } from "./reference.js";
+
+const reference = new ReferenceEngine();
+const forms = ["nt", "nn", "tn"] as const;
+const shapes = (form: MatmulForm, m: number, n: number, k: number) => [form === "tn" ? [k, m] : [m, k], form === "nt" ? [n, k] : [k, n]];
+
+function matmul(engine: Engine, form: MatmulForm, m: number, n: number, k: number, seed: number, accumulate = false, precision: "f32" | "bf16" = "f32") {
+  using t = new TestTensors(engine, seed);
+  const [a, b] = shapes(form, m, n, k).map((shape) => t.random(shape));
+  const out = t.random([m, n]);
+  engine.matmul(form, out, a, b, { accumulate, precision });
+  return engine.read(out);
+}
+
+interface Grouped {
+  form: MatmulForm;
+  counts: number[];
+  f: number;
+  d: number;
+  gather: boolean;
+  accumulate: boolean;
+  seed: number;
+}
+
+/** Rows past the last group, as in a layer that drops tokens. */
+const spare = 3;
+
+function grouped(engine: Engine, { form, counts, f, d, gather, accumulate, seed }: Grouped): Float32Array {
+  using t = new TestTensors(engine, seed);
+  const used = counts.reduce((sum, n) => sum + n, 0);
+  const [n, tokens] = [used + spare, 5 + used];
+  const offsets = t.ints([0, ...counts.map((_, e) => counts.slice(0, e + 1).reduce((sum, c) => sum + c, 0))]);
+  const rows = t.ints(Array.from({ length: n }, (_, i) => (i < used ? (i * 7 + seed) % tokens : -1)));
+  const options: GroupedOptions = { accumulate, ...(gather && (form === "tn" ? { rowsB: rows } : { rowsA: rows })) };
+  const w = [counts.length, f, d];
+  const many = gather ? tokens : n;
+  const [a, b, out] = (form === "nt" ? [[many, d], w, [n, f]] : form === "nn" ? [[many, f], w, [n, d]] : [[n, f], [many, d], w]).map((shape) => t.random(shape));
+  engine.groupedMatmul(form, out, a, b, offsets, options);
+  return engine.read(out) as Float32Array;
+}
+
+describe.each(nativeVariants)("matrix products on %s", (isa) => {
+  const engine = loadEngine({ engine: "native", isa, threads: 2 });
+  const dim = fc.oneof(fc.constantFrom(1, 2, 3, 7, 13, 31, 33, 64, 100), fc.integer({ min: 1, max: 40 }));
+  const seed = fc.integer({ min: 1, max: 1e6 });
+
+  it("equal the reference for any shape", () => {
+    fc.assert(
+      fc.property(fc.constantFrom(...forms), dim, dim, dim, fc.boolean(), seed, (form, m, n, k, accumulate, s) => {
+        expect(nmse(matmul(engine, form, m, n, k, s, accumulate), matmul(reference, form, m, n, k, s, accumulate))).toBeLessThan(1e-11);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  it("equal the reference where reductions and rows span several blocks", () => {
+    for (const [m, n, k] of [[13, 33, 700], [400, 70, 257], [1000, 3, 5], [2, 515, 513]] as const) {
+      for (const form of forms) expect(nmse(matmul(engine, form, m, n, k, 5), matmul(reference, form, m, n, k, 5)), `${form} ${m} ${n} ${k}`).toBeLessThan(1e-11);
+    }
+  });
+
+  it("with bf16 operands equal the reference's rounded ones", () => {
+    fc.assert(
+      fc.property(fc.constantFrom(...forms), dim, dim, dim, seed, (form, m, n, k, s) => {
+        expect(nmse(matmul(engine, form, m, n, k, s, true, "bf16"), matmul(reference, form, m, n, k, s, true, "bf16"))).toBeLessThan(1e-11);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it("treat an empty reduction as zero", () => {
+    expect(matmul(engine, "tn", 3, 5, 0, 1)).toEqual(new Float32Array(15));
+    expect(sameBits(matmul(engine, "tn", 3, 5, 0, 1, true), matmul(reference, "tn", 3, 5, 0, 1, true))).toBe(true);
+  });
+
+  it("over groups equal the reference, with gathers, empty groups and spare rows", () => {
+    const counts = fc.array(fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 40 })), { minLength: 1, maxLength: 9 });
+    fc.assert(
+      fc.property(fc.constantFrom(...forms), counts, dim, dim, fc.boolean(), fc.boolean(), seed, (form, c, f, d, gather, accumulate, s) => {
+        const given = { form, counts: c, f, d, gather, accumulate, seed: s };
+        expect(nmse(grouped(engine, given), grouped(reference, given))).toBeLessThan(1e-11);
+      }),
+      { numRuns: 120 },
+    );
+  });
+
+  it("over groups write no row beyond the last group, and nothing at all for no groups' rows", () => {
+    for (const form of ["nt", "nn"] as const) {
+      const given = { form, counts: [5, 0, 9], f: 21, d: 35, gather: true, accumulate: false, seed: 3 };
+      const columns = form === "nt" ? 21 : 35;
+      expect(sameBits(grouped(engine, given).slice(14 * columns), grouped(reference, given).slice(14 * columns))).toBe(true);
+    }
+    expect(grouped(engine, { form: "tn", counts: [0, 0], f: 4, d: 5, gather: false, accumulate: false, seed: 1 })).toEqual(new Float32Array(40));
+  });
+
+  it("give a row the same bits alone, in a batch, in a group, and on one thread", () => {
+    for (const precision of ["f32", "bf16"] as const) {
+      using t = new TestTensors(engine, 11);
+      const [m, n, k] = [150, 130, 600];
+      const a = t.random([m, k]);
+      for (const form of ["nt", "nn"] as const) {
+        const b = t.random(form === "nt" ? [n, k] : [k, n]);
+        const out = t.random([m, n]);
+        engine.threads = 2;
+        engine.matmul(form, out, a, b, { precision });
+        const batch = engine.read(out);
+        engine.threads = 1;
+        engine.matmul(form, out, a, b, { precision });
+        expect(sameBits(engine.read(out), batch)).toBe(true);
+        engine.threads = 2;
+        for (const row of [0, 1, 77, m - 1]) {
+          const one = t.random([1, n]);
+          engine.matmul(form, one, rowOf(a, row), b, { precision });
+          expect(sameBits(engine.read(one), batch.slice(row * n, row * n + n)), `${form} row ${row}`).toBe(true);
+        }
+        // The same rows, five to a group, all groups with the same matrix.
+        const w = t.random([3, ...b.shape]);
+        for (let e = 0; e < 3; e++) engine.copy(view(w, b.shape, e * n * k), b);
+        const ragged = t.random([m, n]);
+        engine.groupedMatmul(form, ragged, a, w, t.ints([0, 5, 5, m]), { precision });
+        expect(sameBits(engine.read(ragged), batch)).toBe(true);
+      }
+    }
+  });
+
+  it("give the same weight gradient for a group as for its rows alone, and on one thread", () => {
+    using t = new TestTensors(engine, 12);
+    const [f, d, n] = [77, 90, 300];
+    const [a, b, out, alone] = [t.random([n, f]), t.random([n, d]), t.random([2, f, d]), t.random([f, d])];
+    engine.groupedMatmul("tn", out, a, b, t.ints([0, 290, n]));
+    const both = engine.read(out);
+    engine.matmul("tn", alone, view(a, [10, f], 290 * f), view(b, [10, d], 290 * d));
+    expect(sameBits(engine.read(alone), both.slice(f * d))).toBe(true);
+    engine.threads = 1;
+    engine.groupedMatmul("tn", out, a, b, t.ints([0, 290, n]));
+    engine.threads = 2;
+    expect(sameBits(engine.read(out), both)).toBe(true);
+  });
+
+  it("refuse indices and offsets that would leave memory", () => {
+    using t = new TestTensors(engine, 1);
+    const [x, w, y] = [t.random([4, 8]), t.random([2, 6, 8]), t.random([4, 6])];
+    const run = (offsets: number[], rowsA?: number[]) =>
+      engine.groupedMatmul("nt", y, x, w, t.ints(offsets), { rowsA: rowsA && t.ints(rowsA) });
+    run([0, 2, 4], [3, 0, 0, 3]);
+    for (const offsets of [[0, 2, 5], [-1, 2, 4], [0, 3, 2]]) expect(() => run(offsets)).toThrow(/offsets/);
+    for (const rows of [[0, 1, 2, 4], [0, -1, 2, 3]]) expect(() => run([0, 2, 4], rows)).toThrow(/rowsA/);
+    expect(() => engine.matmul("nt", y, x, t.random([6, 7]))).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
+  });
+});

@@ -1,0 +1,61 @@
+import type { DType } from "../src/tensor/dtype.js";
+import { Random } from "../src/tensor/random.js";
+import { sizeOf, type Tensor, view } from "../src/tensor/tensor.js";
+import type { Engine, Region } from "../src/engine/engine.js";
+import type { Addon } from "../src/engine/native-core.js";
+import { createRequire } from "node:module";
+import { loadEngine } from "../src/engine/load.js";
+
+/** Kernel variants of the native engine that this machine can run. */
+export const nativeVariants = (createRequire(import.meta.url)(loadEngine({ engine: "native" }).source) as Addon).isas().filter((isa) => isa !== null);
+
+/** Tensors with seeded values in [-1, 1), the same on every engine; freed together. */
+export class TestTensors {
+  private readonly regions: Region[] = [];
+  private readonly rng: Random;
+
+  constructor(
+    private readonly engine: Engine,
+    seed: number,
+  ) {
+    this.rng = new Random(seed);
+  }
+
+  of(dtype: DType, shape: readonly number[], values: ArrayLike<number>): Tensor {
+    const region = this.engine.allocate(sizeOf(shape) * 4);
+    this.regions.push(region);
+    const t = region.tensor(dtype, shape, 0);
+    this.engine.write(t, values);
+    return t;
+  }
+
+  random(shape: readonly number[]): Tensor {
+    return this.of("f32", shape, Float32Array.from({ length: sizeOf(shape) }, () => this.rng.float() * 2 - 1));
+  }
+
+  ints(values: readonly number[]): Tensor {
+    return this.of("i32", [values.length], values);
+  }
+
+  [Symbol.dispose](): void {
+    for (const region of this.regions) region.free();
+  }
+}
+
+/** Row `i` of a matrix, as a matrix of one row. */
+export const rowOf = (t: Tensor, i: number): Tensor => view(t, [1, t.cols], i * t.cols);
+
+/** Mean squared difference over mean square of the expected values. */
+export function nmse(got: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let error = 0;
+  let power = 0;
+  for (let i = 0; i < expected.length; i++) {
+    error += (got[i] - expected[i]) ** 2;
+    power += expected[i] ** 2;
+  }
+  return error === 0 ? 0 : error / power;
+}
+
+export function sameBits(a: ArrayLike<number>, b: ArrayLike<number>): boolean {
+  return a.length === b.length && Array.from(a).every((x, i) => Object.is(x, b[i]));
+}
