@@ -6,8 +6,8 @@ import { checkShape, type Tensor } from "../tensor/tensor.js";
  * y[.., N] = x[.., D] w[N, D]^T (+ bias[N]).
  * Backward: dx = dy w, dw = dy^T x, dbias = column sums of dy. FLOPs: 2 * rows * N * D, twice that backward.
  */
-export function linear(tape: Tape, x: Tensor, w: Tensor, bias?: Tensor): Tensor {
-  const { engine, precision } = tape;
+export function linear(tape: Tape, x: Tensor, w: Tensor, bias?: Tensor, precision = tape.precision): Tensor {
+  const { engine } = tape;
   const [n = 0, d = 0] = w.shape;
   check(w.shape.length === 2 && x.cols === d, "ERR_SWITCHYARD_SHAPE", () => `linear: ${x} cannot be multiplied by a weight ${w}; its last dimension must be ${d}`);
   if (bias !== undefined) checkShape("linear", "bias", bias, [n]);

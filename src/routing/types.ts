@@ -13,9 +13,9 @@ export type Selection =
 
 /** What to do with the rows that an expert has no room for. */
 export type DropPolicy =
-  | "position" // first come, first served
+  | "position" // first come, first served: the first choices of all tokens in their order, then the second ones, ...
   | "probability" // the lowest weights go
-  | "batch-prioritised"; // tokens with the highest best weight are served first, all their choices (Riquelme et al. 2021)
+  | "batch-prioritised"; // as position, but tokens in falling order of their best weight (Riquelme et al. 2021, arXiv 2106.05974)
 
 export type Balance =
   | { method: "none" }
@@ -31,7 +31,7 @@ export interface RouterConfig {
   weight: "score" | "softmax" | "sigmoid";
   /** Divide the k weights by their sum + eps, or by their p-norm; undefined: leave them. */
   normalize?: { eps: number; p: number } | undefined;
-  /** Multiplies the weights (routed_scaling_factor). */
+  /** Multiplies the weights (the routed scaling factor). */
   scale: number;
   groups?: GroupLimit | undefined;
   /** The router has a bias on its logits. */
@@ -74,19 +74,25 @@ export interface RouterInput {
 export interface Routing {
   /** [T, E]: the layer's projection, bias and noise included. */
   logits: Tensor;
-  /** [T, E]: what the balance losses see, rows summing to 1 for softmax scores. */
+  /** [T, E]: the score function's values (of "logits": their softmax); positive, rows summing to 1 unless sigmoid or sqrt-softplus. */
   scores: Tensor;
+  /** [T, E]: what the choice compared, `selectionBias` apart, where each token chose its k best; the margin of a choice is measured on it. */
+  choice?: Tensor | undefined;
+  /** [E]: added to `choice`. */
+  selectionBias?: Tensor | undefined;
   /** i32 [T, K'], best first; -1 where dropped. K' is K, E for dense, at most E for expert choice. */
   experts: Tensor;
   /** [T, K'], differentiable; 0 where dropped. */
   weights: Tensor;
   /** Choices per expert before any were dropped: integers [E]. */
   load: Int32Array;
-  /** Choices that were dropped, and tokens that lost all of theirs. */
+  /** Choices that were dropped, and tokens that have none (left), those that no expert chose included. */
   dropped: number;
   fullyDropped: number;
-  /** Scaled terms to add to the training loss, by name ("balance", "z"), each one element. */
+  /** Scaled terms to add to the training loss, by name ("balance", "z"), each one element. Empty unless the tape trains or records. */
   losses: Readonly<Record<string, Tensor>>;
+  /** The same terms unscaled, as numbers, so that they outlive the tape's tensors in a log. */
+  raw: Readonly<Record<string, number>>;
 }
 
 /** From a layer's input to its decision. Pure: the same input and tape seed give the same decision. */

@@ -1,0 +1,65 @@
+import type { Tape } from "../autograd/tape.js";
+import { add, binary, div, gatherColumns, scale, softmax, sum, unary } from "../ops/index.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { RouterConfig } from "./types.js";
+
+/**
+ * Keeps log(0) out of values and gradients; a normal number in f32. Where it is added, the exact result is
+ * either much larger or multiplied by something that vanishes.
+ */
+export const tiny = 1e-30;
+
+/** The score function over all experts, logits [T,E] -> [T,E]: what the choice compares and "score" weights are made of. */
+export function scoreFunction(tape: Tape, score: RouterConfig["score"], logits: Tensor): Tensor {
+  switch (score) {
+    case "softmax":
+      return softmax(tape, logits);
+    case "sigmoid":
+      return unary(tape, "sigmoid", logits);
+    case "sqrt-softplus":
+      return unary(tape, "sqrt", unary(tape, "softplus", logits));
+    case "logits":
+      return logits;
+  }
+}
+
+/** Scores [T,E] with rows divided by their sum, as DeepSeek-V3's balance loss has them; softmax scores are left alone. */
+export function probabilities(tape: Tape, score: RouterConfig["score"], scores: Tensor): Tensor {
+  return score === "sigmoid" || score === "sqrt-softplus" ? div(tape, scores, sum(tape, scores, "rows")) : scores;
+}
+
+/** The parts of a config that turn the chosen experts into weights. */
+export type WeightRule = Pick<RouterConfig, "weight" | "normalize" | "scale">;
+
+/**
+ * Weights [T,K] of the chosen experts i32 [T,K], differentiable in logits and scores [T,E]: gathered scores, or the
+ * softmax or sigmoid of the gathered logits; then normalised, then scaled. Where `experts` is -1, "score" gives 0
+ * (the other two need every slot filled).
+ */
+export function expertWeights(tape: Tape, rule: WeightRule, logits: Tensor, scores: Tensor, experts: Tensor): Tensor {
+  const chosen = gatherColumns(tape, rule.weight === "score" ? scores : logits, experts);
+  const weights = rule.weight === "score" ? chosen : rule.weight === "softmax" ? softmax(tape, chosen) : unary(tape, "sigmoid", chosen);
+  const normalised = rule.normalize === undefined ? weights : normalize(tape, weights, rule.normalize);
+  return rule.scale === 1 ? normalised : scale(tape, normalised, rule.scale);
+}
+
+/** Non-negative rows divided by (sum of w^p)^(1/p) + eps: their sum for p = 1, their Euclidean norm for p = 2. */
+export function normalize(tape: Tape, weights: Tensor, { eps, p }: { eps: number; p: number }): Tensor {
+  const norm = p === 1 ? sum(tape, weights, "rows") : power(tape, sum(tape, power(tape, weights, p), "rows"), 1 / p);
+  return div(tape, weights, eps === 0 ? norm : plus(tape, norm, eps));
+}
+
+/** x^p for x >= 0. */
+function power(tape: Tape, x: Tensor, p: number): Tensor {
+  return unary(tape, "exp", scale(tape, unary(tape, "log", plus(tape, x, tiny)), p));
+}
+
+/** x + constant. */
+export function plus(tape: Tape, x: Tensor, value: number): Tensor {
+  return add(tape, x, tape.constant([1], [value]));
+}
+
+/** a - b, with b spread over a as in `binary`. */
+export function minus(tape: Tape, a: Tensor, b: Tensor): Tensor {
+  return binary(tape, "sub", a, b);
+}
