@@ -79,6 +79,8 @@ void export_ops(napi_env env, napi_value exports, const Op* ops, int count);
 // Each file of ops exports its own.
 void export_memory(napi_env env, napi_value exports);
 void export_matrix_ops(napi_env env, napi_value exports);
+void export_row_ops(napi_env env, napi_value exports);
+void export_elementwise_ops(napi_env env, napi_value exports);
 
 // The table of variant `isa`, or null when this machine cannot run it.
 const KernelTable* kernel_table(int isa);

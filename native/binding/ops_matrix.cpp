@@ -56,6 +56,53 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// The last eight arguments of both attention ops: batch, queries, keys, keyStride, heads, kvHeads, headDim, scale.
+Attention attention_dims(Args& args, int i) {
+  Attention p = {};
+  p.batch = args.dim(i, "batch"), p.queries = args.dim(i + 1, "queries");
+  p.keys = args.integer(i + 2, "keys", p.queries, INT32_MAX), p.key_stride = args.integer(i + 3, "keyStride", p.keys, INT32_MAX);
+  p.heads = args.dim(i + 4, "heads"), p.kv_heads = args.integer(i + 5, "kvHeads", 1, INT32_MAX), p.head_dim = args.dim(i + 6, "headDim");
+  p.scale = (float)args.number(i + 7);
+  if (p.kv_heads > 0 && p.heads % p.kv_heads != 0) args.fail("heads (%lld) must be a multiple of kvHeads (%lld)", (long long)p.heads, (long long)p.kv_heads);
+  if (product(p.queries, p.heads) > INT32_MAX) args.fail("queries * heads must be below 2^31");
+  return p;
+}
+
+// attention(isa, out, lse, q, k, v, dims...)
+napi_value op_attention(napi_env env, napi_callback_info info) {
+  Args args(env, info, "attention", 14);
+  const KernelTable& kernels = args.kernels();
+  Attention p = attention_dims(args, 6);
+  const int64_t rows = product(p.batch, p.queries, p.heads), cache = product(p.batch, p.key_stride, p.kv_heads, p.head_dim);
+  p.out = args.out<float>(1, "out", product(rows, p.head_dim));
+  p.lse = args.out<float>(2, "lse", rows);
+  p.q = args.in<float>(3, "q", product(rows, p.head_dim));
+  p.k = args.in<float>(4, "k", cache);
+  p.v = args.in<float>(5, "v", cache);
+  if (args.ok() && rows > 0) kernels.attention(p);
+  return nullptr;
+}
+
+// attentionBackward(isa, dq, dk, dv, dout, q, k, v, out, lse, dims...)
+napi_value op_attention_backward(napi_env env, napi_callback_info info) {
+  Args args(env, info, "attentionBackward", 18);
+  const KernelTable& kernels = args.kernels();
+  Attention p = attention_dims(args, 10);
+  const int64_t rows = product(p.batch, p.queries, p.heads), cache = product(p.batch, p.key_stride, p.kv_heads, p.head_dim);
+  p.dq = args.out<float>(1, "dq", product(rows, p.head_dim));
+  p.dk = args.out<float>(2, "dk", cache);
+  p.dv = args.out<float>(3, "dv", cache);
+  p.dout = args.in<float>(4, "dout", product(rows, p.head_dim));
+  p.q = args.in<float>(5, "q", product(rows, p.head_dim));
+  p.k = args.in<float>(6, "k", cache);
+  p.v = args.in<float>(7, "v", cache);
+  p.out = const_cast<float*>(args.in<float>(8, "out", product(rows, p.head_dim)));  // only read
+  p.lse = const_cast<float*>(args.in<float>(9, "lse", rows));                       // only read
+  if (p.key_stride != p.keys) args.fail("keyStride must equal keys (%lld), got %lld", (long long)p.keys, (long long)p.key_stride);
+  if (args.ok() && rows > 0) kernels.attention_backward(p);
+  return nullptr;
+}
+
 struct PeakRun {
   const KernelTable* kernels;
   int64_t iterations;
@@ -82,7 +129,8 @@ napi_value op_peak(napi_env env, napi_callback_info info) {
   return result;
 }
 
-const Op ops[] = {{"matmul", op_matmul}, {"groupedMatmul", op_grouped_matmul}, {"peak", op_peak}};
+const Op ops[] = {{"matmul", op_matmul}, {"groupedMatmul", op_grouped_matmul}, {"attention", op_attention},
+                  {"attentionBackward", op_attention_backward}, {"peak", op_peak}};
 
 }  // namespace
 

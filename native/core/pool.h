@@ -17,8 +17,8 @@ int thread_count();
 void set_thread_count(int threads);
 
 // Uninitialised memory of the calling thread, 64-byte aligned, kept between calls: at most kScratchSlots blocks live at a time.
-// Slot 0 is for whoever calls parallel_for, slot 1 for tasks.
-constexpr int kScratchSlots = 2;
+// Slot 0 is for whoever calls parallel_for, slot 1 for tasks, slot 2 for the packed operands of a product.
+constexpr int kScratchSlots = 3;
 void* scratch(int slot, size_t bytes);
 
 }  // namespace sw

@@ -57,17 +57,21 @@ SW_INLINE Micro micro_for(int rows) {
   return table[rows - 1];
 }
 
-// A product of one group, rows already resolved.
+// One product; ld: distance between rows.
 struct Product {
   MatmulForm form;
   bool accumulate;
   int64_t m, n, k;
   float* out;
-  const float *a, *b;
-  const int32_t *rows_a, *rows_b;  // from the group's first row on; null: consecutive
+  int64_t ld_out;
+  const float* a;
+  int64_t ld_a;
+  const float* b;
+  int64_t ld_b;
+  const int32_t *rows_a, *rows_b;  // where row i of a or b really is; null: consecutive
 
-  const float* row_a(int64_t i) const { return a + (rows_a ? rows_a[i] : i) * (form == kTN ? m : k); }
-  const float* row_b(int64_t i) const { return b + (rows_b ? rows_b[i] : i) * (form == kNT ? k : n); }
+  const float* row_a(int64_t i) const { return a + (rows_a ? rows_a[i] : i) * ld_a; }
+  const float* row_b(int64_t i) const { return b + (rows_b ? rows_b[i] : i) * ld_b; }
 };
 
 // Packs rows [i, i + rows) of a for steps of k from k0 on: [steps][rows].
@@ -114,9 +118,9 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
   const int64_t rows = i1 - i0, tiles = (rows + kTileRows - 1) / kTileRows;
   const auto tile_start = [&](int64_t t) { return rows * t / tiles; };
   if (p.k == 0 && !p.accumulate) {
-    for (int64_t i = i0; i < i1; i++) memset(p.out + i * p.n + j0, 0, (j1 - j0) * sizeof(float));
+    for (int64_t i = i0; i < i1; i++) memset(p.out + i * p.ld_out + j0, 0, (j1 - j0) * sizeof(float));
   }
-  float* const packed_b = (float*)scratch(1, (kBlockK * kPanel + kBlockK * (rows + kLanes)) * sizeof(float));
+  float* const packed_b = (float*)scratch(2, (kBlockK * kPanel + kBlockK * (rows + kLanes)) * sizeof(float));
   float* const packed_a = packed_b + kBlockK * kPanel;
   for (int64_t k0 = 0; k0 < p.k; k0 += kBlockK) {
     const int64_t length = p.k - k0 < kBlockK ? p.k - k0 : kBlockK;
@@ -130,14 +134,14 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
         const int64_t first = tile_start(t), tile_rows = tile_start(t + 1) - first;
         const Micro run = micro_for<P == kPairs>(tile_rows);
         const float* a = packed_a + first * kBlockK;
-        float* c = p.out + (i0 + first) * p.n + j;
+        float* c = p.out + (i0 + first) * p.ld_out + j;
         if (columns == kPanel) {
-          run(steps, a, packed_b, kPanel, c, p.n, add);
+          run(steps, a, packed_b, kPanel, c, p.ld_out, add);
         } else {
           float edge[kTileRows * kPanel];
-          for (int64_t i = 0; add && i < tile_rows; i++) memcpy(edge + i * kPanel, c + i * p.n, columns * sizeof(float));
+          for (int64_t i = 0; add && i < tile_rows; i++) memcpy(edge + i * kPanel, c + i * p.ld_out, columns * sizeof(float));
           run(steps, a, packed_b, kPanel, edge, kPanel, add);
-          for (int64_t i = 0; i < tile_rows; i++) memcpy(c + i * p.n, edge + i * kPanel, columns * sizeof(float));
+          for (int64_t i = 0; i < tile_rows; i++) memcpy(c + i * p.ld_out, edge + i * kPanel, columns * sizeof(float));
         }
       }
     }
@@ -158,9 +162,10 @@ struct Plan {
 static Product group_product(const Matmul& p, int64_t e) {
   const int64_t first = p.offsets_E ? p.offsets_E[e] : 0;
   const int64_t count = p.offsets_E ? p.offsets_E[e + 1] - first : 0;
-  Product g = {p.form, p.accumulate, p.m, p.n, p.k, p.out, p.a, p.b, p.rows_a ? p.rows_a + first : nullptr, p.rows_b ? p.rows_b + first : nullptr};
+  Product g = {p.form, p.accumulate, p.m, p.n, p.k, p.out, p.n, p.a, p.form == kTN ? p.m : p.k, p.b, p.form == kNT ? p.k : p.n,
+               p.rows_a ? p.rows_a + first : nullptr, p.rows_b ? p.rows_b + first : nullptr};
   if (p.offsets_E) (p.form == kTN ? g.k : g.m) = count;
-  if (!p.rows_a) g.a += first * (p.form == kTN ? p.m : p.k);
+  if (!p.rows_a) g.a += first * g.ld_a;
   if (p.form == kTN) {
     g.out += e * p.m * p.n;
     if (!p.rows_b) g.b += first * p.n;

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "../core/cpu.h"
+#include "ops.h"
 
 namespace sw {
 
@@ -40,6 +41,33 @@ struct KernelTable {
   void (*matmul)(const Matmul&);
   void (*attention)(const Attention&);
   void (*attention_backward)(const Attention&);
+  void (*norm)(const Norm&);
+  void (*norm_backward)(const Norm&);
+  void (*rope)(const Rope&);
+  void (*glu)(const Glu&);
+  void (*gather_rows)(float* out, const float* table, const int32_t* rows, int64_t m, int64_t cols);
+  void (*scatter_add_rows)(float* dtable, const float* dout, const int32_t* rows, int64_t m, int64_t cols);
+  void (*combine_rows)(float* out, const float* y, const int32_t* positions_TK, int64_t tokens, int64_t k, int64_t cols, bool accumulate);
+  void (*softmax)(float* out, const float* x, int64_t rows, int64_t cols);
+  void (*softmax_backward)(float* dx, const float* dout, const float* out, int64_t rows, int64_t cols, bool accumulate);
+  void (*log_sum_exp)(float* out, const float* x, int64_t rows, int64_t cols);
+  void (*log_sum_exp_backward)(float* dx, const float* dout, const float* x, int64_t rows, int64_t cols, bool accumulate);
+  void (*cross_entropy)(float* losses, const float* logits, const int32_t* targets, int64_t tokens, int64_t vocab);
+  void (*cross_entropy_backward)(float* dlogits, const float* dlosses, const float* logits, const int32_t* targets, int64_t tokens, int64_t vocab);
+  void (*top_k)(const TopK&);
+  void (*gather_columns)(float* out, const float* x, const int32_t* columns_TK, int64_t tokens, int64_t k, int64_t cols);
+  void (*scatter_columns)(float* dx, const float* dout, const int32_t* columns_TK, int64_t tokens, int64_t k, int64_t cols, bool accumulate);
+  void (*sort_by_expert)(const SortByExpert&);
+  void (*unary)(UnaryFn fn, float* out, const float* x, int64_t n);
+  void (*unary_backward)(UnaryFn fn, float* dx, const float* dout, const float* x, int64_t n, bool accumulate);
+  void (*binary)(const Binary&);
+  void (*scale)(float* out, const float* x, float factor, int64_t n, bool accumulate);
+  void (*sum)(SumOver over, float* out, const float* x, int64_t rows, int64_t cols, bool accumulate);
+  void (*dropout)(float* out, const float* x, int64_t n, int32_t threshold, float factor, uint64_t seed);
+  void (*uniform)(float* out, int64_t n, float low, float high, uint64_t seed);
+  void (*normal)(float* out, int64_t n, float std, uint64_t seed);
+  void (*adam_w)(const AdamW&);
+  double (*sum_squares)(const float* x, int64_t n);
   // Runs independent FMAs (bf16: bf16 dot products) on the calling thread; returns floating-point operations done.
   double (*peak)(int64_t iterations, bool bf16);
 };

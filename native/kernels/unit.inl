@@ -16,15 +16,54 @@ namespace SW_ISA {
 
 #include "pack.inl"
 #include "matmul.inl"
+#include "attention.inl"
 #include "peak.inl"
+#include "special.inl"
+#include "loops.inl"
+#include "norm.inl"
+#include "rope.inl"
+#include "activation.inl"
+#include "rows.inl"
+#include "softmax.inl"
+#include "routing.inl"
+#include "elementwise.inl"
+#include "random.inl"
+#include "optimizer.inl"
 }  // namespace SW_ISA
 }  // namespace
 
 const KernelTable SW_TABLE = {
     .name = SW_NAME,
     .matmul = SW_ISA::matmul,
-    .attention = nullptr,
-    .attention_backward = nullptr,
+    .attention = SW_ISA::attention,
+    .attention_backward = SW_ISA::attention_backward,
+    .norm = SW_ISA::norm,
+    .norm_backward = SW_ISA::norm_backward,
+    .rope = SW_ISA::rope,
+    .glu = SW_ISA::glu,
+    .gather_rows = SW_ISA::gather_rows,
+    .scatter_add_rows = SW_ISA::scatter_add_rows,
+    .combine_rows = SW_ISA::combine_rows,
+    .softmax = SW_ISA::softmax,
+    .softmax_backward = SW_ISA::softmax_backward,
+    .log_sum_exp = SW_ISA::log_sum_exp,
+    .log_sum_exp_backward = SW_ISA::log_sum_exp_backward,
+    .cross_entropy = SW_ISA::cross_entropy,
+    .cross_entropy_backward = SW_ISA::cross_entropy_backward,
+    .top_k = SW_ISA::top_k,
+    .gather_columns = SW_ISA::gather_columns,
+    .scatter_columns = SW_ISA::scatter_columns,
+    .sort_by_expert = SW_ISA::sort_by_expert,
+    .unary = SW_ISA::unary,
+    .unary_backward = SW_ISA::unary_backward,
+    .binary = SW_ISA::binary,
+    .scale = SW_ISA::scale,
+    .sum = SW_ISA::sum,
+    .dropout = SW_ISA::dropout,
+    .uniform = SW_ISA::uniform,
+    .normal = SW_ISA::normal,
+    .adam_w = SW_ISA::adam_w,
+    .sum_squares = SW_ISA::sum_squares,
     .peak = SW_ISA::peak,
 };
 

@@ -1,0 +1,199 @@
+// Elementwise functions, sums, softmax, random numbers and the optimiser.
+#include <math.h>
+
+#include "binding.h"
+
+namespace sw {
+namespace {
+
+constexpr int64_t kMostElements = 1LL << 40;
+constexpr int64_t kMostSeed = (1LL << 53) - 1;
+
+// unary(isa, fn, out, x, n)
+napi_value op_unary(napi_env env, napi_callback_info info) {
+  Args args(env, info, "unary", 5);
+  const KernelTable& kernels = args.kernels();
+  const UnaryFn fn = (UnaryFn)args.integer(1, "fn", kNeg, kNormalCdf);
+  const int64_t n = args.integer(4, "n", 0, kMostElements);
+  float* out = args.out<float>(2, "out", n);
+  const float* x = args.in<float>(3, "x", n);
+  if (args.ok()) kernels.unary(fn, out, x, n);
+  return nullptr;
+}
+
+// unaryBackward(isa, fn, dx, dout, x, n, accumulate)
+napi_value op_unary_backward(napi_env env, napi_callback_info info) {
+  Args args(env, info, "unaryBackward", 7);
+  const KernelTable& kernels = args.kernels();
+  const UnaryFn fn = (UnaryFn)args.integer(1, "fn", kNeg, kNormalCdf);
+  const int64_t n = args.integer(5, "n", 0, kMostElements);
+  float* dx = args.out<float>(2, "dx", n);
+  const float* dout = args.in<float>(3, "dout", n);
+  const float* x = args.in<float>(4, "x", n);
+  if (args.ok()) kernels.unary_backward(fn, dx, dout, x, n, args.flag(6));
+  return nullptr;
+}
+
+// binary(isa, fn, out, a, b, rows, cols, sizeOfB, rowStep, columnStep)
+napi_value op_binary(napi_env env, napi_callback_info info) {
+  Args args(env, info, "binary", 10);
+  const KernelTable& kernels = args.kernels();
+  Binary p = {};
+  p.fn = (BinaryFn)args.integer(1, "fn", kAdd, kDiv);
+  p.rows = args.integer(5, "rows", 0, kMostElements), p.cols = args.integer(6, "cols", 0, kMostElements);
+  const int64_t n = product(p.rows, p.cols), size = args.integer(7, "size of b", 0, kMostElements);
+  p.row_step = args.integer(8, "rowStep", 0, p.cols > 1 ? p.cols : 1), p.column_step = args.integer(9, "columnStep", 0, 1);
+  p.out = args.out<float>(2, "out", n);
+  p.a = args.in<float>(3, "a", n);
+  p.b = args.in<float>(4, "b", size);
+  if (!args.ok() || n == 0) return nullptr;
+  if ((p.rows - 1) * p.row_step + (p.cols - 1) * p.column_step >= size) args.fail("b has %lld elements, too few for these steps", (long long)size);
+  if (args.ok()) kernels.binary(p);
+  return nullptr;
+}
+
+// scale(isa, out, x, factor, n, accumulate)
+napi_value op_scale(napi_env env, napi_callback_info info) {
+  Args args(env, info, "scale", 6);
+  const KernelTable& kernels = args.kernels();
+  const int64_t n = args.integer(4, "n", 0, kMostElements);
+  float* out = args.out<float>(1, "out", n);
+  const float* x = args.in<float>(2, "x", n);
+  if (args.ok()) kernels.scale(out, x, (float)args.number(3), n, args.flag(5));
+  return nullptr;
+}
+
+// sum(isa, over, out, x, rows, cols, accumulate)
+napi_value op_sum(napi_env env, napi_callback_info info) {
+  Args args(env, info, "sum", 7);
+  const KernelTable& kernels = args.kernels();
+  const SumOver over = (SumOver)args.integer(1, "over", kRows, kAll);
+  const int64_t rows = args.integer(4, "rows", 0, kMostElements), cols = args.integer(5, "cols", 0, kMostElements);
+  float* out = args.out<float>(2, "out", over == kRows ? rows : over == kColumns ? cols : 1);
+  const float* x = args.in<float>(3, "x", product(rows, cols));
+  if (args.ok()) kernels.sum(over, out, x, rows, cols, args.flag(6));
+  return nullptr;
+}
+
+// softmax(isa, out, x, rows, cols)
+napi_value op_softmax(napi_env env, napi_callback_info info) {
+  Args args(env, info, "softmax", 5);
+  const KernelTable& kernels = args.kernels();
+  const int64_t rows = args.dim(3, "rows"), cols = args.dim(4, "cols");
+  float* out = args.out<float>(1, "out", product(rows, cols));
+  const float* x = args.in<float>(2, "x", product(rows, cols));
+  if (args.ok()) kernels.softmax(out, x, rows, cols);
+  return nullptr;
+}
+
+// softmaxBackward(isa, dx, dout, out, rows, cols, accumulate)
+napi_value op_softmax_backward(napi_env env, napi_callback_info info) {
+  Args args(env, info, "softmaxBackward", 7);
+  const KernelTable& kernels = args.kernels();
+  const int64_t rows = args.dim(4, "rows"), cols = args.dim(5, "cols");
+  float* dx = args.out<float>(1, "dx", product(rows, cols));
+  const float* dout = args.in<float>(2, "dout", product(rows, cols));
+  const float* out = args.in<float>(3, "out", product(rows, cols));
+  if (args.ok()) kernels.softmax_backward(dx, dout, out, rows, cols, args.flag(6));
+  return nullptr;
+}
+
+// logSumExp(isa, out, x, rows, cols)
+napi_value op_log_sum_exp(napi_env env, napi_callback_info info) {
+  Args args(env, info, "logSumExp", 5);
+  const KernelTable& kernels = args.kernels();
+  const int64_t rows = args.dim(3, "rows"), cols = args.dim(4, "cols");
+  float* out = args.out<float>(1, "out", rows);
+  const float* x = args.in<float>(2, "x", product(rows, cols));
+  if (args.ok()) kernels.log_sum_exp(out, x, rows, cols);
+  return nullptr;
+}
+
+// logSumExpBackward(isa, dx, dout, x, rows, cols, accumulate)
+napi_value op_log_sum_exp_backward(napi_env env, napi_callback_info info) {
+  Args args(env, info, "logSumExpBackward", 7);
+  const KernelTable& kernels = args.kernels();
+  const int64_t rows = args.dim(4, "rows"), cols = args.dim(5, "cols");
+  float* dx = args.out<float>(1, "dx", product(rows, cols));
+  const float* dout = args.in<float>(2, "dout", rows);
+  const float* x = args.in<float>(3, "x", product(rows, cols));
+  if (args.ok()) kernels.log_sum_exp_backward(dx, dout, x, rows, cols, args.flag(6));
+  return nullptr;
+}
+
+// dropout(isa, out, x, n, rate, seed)
+napi_value op_dropout(napi_env env, napi_callback_info info) {
+  Args args(env, info, "dropout", 6);
+  const KernelTable& kernels = args.kernels();
+  const int64_t n = args.integer(3, "n", 0, kMostElements), seed = args.integer(5, "seed", 0, kMostSeed);
+  const double rate = args.number(4);
+  float* out = args.out<float>(1, "out", n);
+  const float* x = args.in<float>(2, "x", n);
+  if (!(rate >= 0 && rate < 1)) args.fail("rate must lie in [0, 1), got %g", rate);
+  if (args.ok()) kernels.dropout(out, x, n, (int32_t)ceil(rate * (1 << 24)), (float)(1 / (1 - rate)), seed);
+  return nullptr;
+}
+
+// uniform(isa, out, n, low, high, seed)
+napi_value op_uniform(napi_env env, napi_callback_info info) {
+  Args args(env, info, "uniform", 6);
+  const KernelTable& kernels = args.kernels();
+  const int64_t n = args.integer(2, "n", 0, kMostElements), seed = args.integer(5, "seed", 0, kMostSeed);
+  float* out = args.out<float>(1, "out", n);
+  if (args.ok()) kernels.uniform(out, n, (float)args.number(3), (float)args.number(4), seed);
+  return nullptr;
+}
+
+// normal(isa, out, n, std, seed)
+napi_value op_normal(napi_env env, napi_callback_info info) {
+  Args args(env, info, "normal", 5);
+  const KernelTable& kernels = args.kernels();
+  const int64_t n = args.integer(2, "n", 0, kMostElements), seed = args.integer(4, "seed", 0, kMostSeed);
+  float* out = args.out<float>(1, "out", n);
+  if (args.ok()) kernels.normal(out, n, (float)args.number(3), seed);
+  return nullptr;
+}
+
+// adamW(isa, param, grad, m, v, n, learningRate, beta1, beta2, eps, weightDecay, step, gradScale)
+napi_value op_adam_w(napi_env env, napi_callback_info info) {
+  Args args(env, info, "adamW", 13);
+  const KernelTable& kernels = args.kernels();
+  AdamW p = {};
+  p.n = args.integer(5, "n", 0, kMostElements);
+  p.param = args.out<float>(1, "param", p.n);
+  p.grad = args.in<float>(2, "grad", p.n);
+  p.m = args.out<float>(3, "m", p.n);
+  p.v = args.out<float>(4, "v", p.n);
+  const double rate = args.number(6), beta1 = args.number(7), beta2 = args.number(8), step = args.number(11);
+  p.beta1 = (float)beta1, p.beta2 = (float)beta2, p.rest1 = (float)(1 - beta1), p.rest2 = (float)(1 - beta2);
+  p.eps = (float)args.number(9), p.grad_scale = (float)args.number(12);
+  p.decay = (float)(1 - rate * args.number(10));
+  p.step_size = (float)(rate / (1 - pow(beta1, step)));
+  p.correction2 = (float)(1 / sqrt(1 - pow(beta2, step)));
+  if (args.ok()) kernels.adam_w(p);
+  return nullptr;
+}
+
+// sumSquares(isa, x, n): the sum
+napi_value op_sum_squares(napi_env env, napi_callback_info info) {
+  Args args(env, info, "sumSquares", 3);
+  const KernelTable& kernels = args.kernels();
+  const int64_t n = args.integer(2, "n", 0, kMostElements);
+  const float* x = args.in<float>(1, "x", n);
+  if (!args.ok()) return nullptr;
+  napi_value result;
+  napi_create_double(env, kernels.sum_squares(x, n), &result);
+  return result;
+}
+
+const Op ops[] = {
+    {"unary", op_unary}, {"unaryBackward", op_unary_backward}, {"binary", op_binary}, {"scale", op_scale}, {"sum", op_sum},
+    {"softmax", op_softmax}, {"softmaxBackward", op_softmax_backward}, {"logSumExp", op_log_sum_exp}, {"logSumExpBackward", op_log_sum_exp_backward},
+    {"dropout", op_dropout}, {"uniform", op_uniform}, {"normal", op_normal}, {"adamW", op_adam_w}, {"sumSquares", op_sum_squares},
+};
+
+}  // namespace
+
+void export_elementwise_ops(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+
+}  // namespace sw

@@ -1,0 +1,238 @@
+// Norms, rotary embedding, activations, moving rows, losses and routing.
+#include "binding.h"
+
+namespace sw {
+namespace {
+
+Norm norm_of(Args& args, int first) {
+  Norm p = {};
+  p.rows = args.dim(first, "rows"), p.cols = args.dim(first + 1, "cols");
+  p.centred = args.flag(first + 2), p.eps = (float)args.number(first + 3);
+  return p;
+}
+
+// norm(isa, out, x, weight, bias or 0, rows, cols, centred, eps)
+napi_value op_norm(napi_env env, napi_callback_info info) {
+  Args args(env, info, "norm", 9);
+  const KernelTable& kernels = args.kernels();
+  Norm p = norm_of(args, 5);
+  p.out = args.out<float>(1, "out", product(p.rows, p.cols));
+  p.x = args.in<float>(2, "x", product(p.rows, p.cols));
+  p.weight = args.in<float>(3, "weight", p.cols);
+  p.bias = args.in_or_null<float>(4, "bias", p.cols);
+  if (args.ok()) kernels.norm(p);
+  return nullptr;
+}
+
+// normBackward(isa, dx, dweight, dbias, dout, x, weight, rows, cols, centred, eps, accumulate dx, dweight, dbias): 0 for a gradient not wanted
+napi_value op_norm_backward(napi_env env, napi_callback_info info) {
+  Args args(env, info, "normBackward", 14);
+  const KernelTable& kernels = args.kernels();
+  Norm p = norm_of(args, 7);
+  p.dx = args.out_or_null<float>(1, "dx", product(p.rows, p.cols));
+  p.dweight = args.out_or_null<float>(2, "dweight", p.cols);
+  p.dbias = args.out_or_null<float>(3, "dbias", p.cols);
+  p.dout = args.in<float>(4, "dout", product(p.rows, p.cols));
+  p.x = args.in<float>(5, "x", product(p.rows, p.cols));
+  p.weight = args.in<float>(6, "weight", p.cols);
+  p.accumulate_dx = args.flag(11), p.accumulate_dweight = args.flag(12), p.accumulate_dbias = args.flag(13);
+  if (args.ok()) kernels.norm_backward(p);
+  return nullptr;
+}
+
+// rope(isa, out, x, table, positions, tokens, tableRows, heads, headDim, inverse)
+napi_value op_rope(napi_env env, napi_callback_info info) {
+  Args args(env, info, "rope", 10);
+  const KernelTable& kernels = args.kernels();
+  Rope p = {};
+  p.tokens = args.dim(5, "tokens"), p.heads = args.dim(7, "heads"), p.head_dim = args.dim(8, "headDim"), p.inverse = args.flag(9);
+  const int64_t table_rows = args.dim(6, "tableRows");
+  p.out = args.out<float>(1, "out", product(p.tokens, p.heads, p.head_dim));
+  p.x = args.in<float>(2, "x", product(p.tokens, p.heads, p.head_dim));
+  p.table = args.in<float>(3, "table", product(table_rows, p.head_dim));
+  p.positions_T = args.in<int32_t>(4, "positions", p.tokens);
+  if (p.head_dim % 2 != 0) args.fail("headDim must be even, got %lld", (long long)p.head_dim);
+  args.check_range(p.positions_T, p.tokens, "positions", 0, table_rows - 1);
+  if (args.ok()) kernels.rope(p);
+  return nullptr;
+}
+
+// Of the arguments from `first`: x, rowScale, offsets, groups, rows, width, activation, gated.
+Glu glu_of(Args& args, int first) {
+  Glu p = {};
+  p.rows = args.dim(first + 4, "rows"), p.width = args.dim(first + 5, "width");
+  p.activation = (Activation)args.integer(first + 6, "activation", kSilu, kRelu2), p.gated = args.flag(first + 7);
+  p.x = args.in<float>(first, "x", product(p.rows, p.width, p.gated ? 2 : 1));
+  p.row_scale = args.in_or_null<float>(first + 1, "rowScale", p.rows);
+  const int64_t groups = args.dim(first + 3, "groups");
+  const int32_t* offsets_E = args.in_or_null<int32_t>(first + 2, "offsets", groups + 1);
+  args.check_offsets(offsets_E, groups, "offsets", p.rows);
+  return p;
+}
+
+// Only the first offsets[E] rows exist.
+int64_t used_rows(const Args& args, int first, int64_t rows) {
+  return args.ok() && args.number(first + 2) != 0 ? ((const int32_t*)(uintptr_t)args.number(first + 2))[(int64_t)args.number(first + 3)] : rows;
+}
+
+// glu(isa, out, x, rowScale, offsets, groups, rows, width, activation, gated)
+napi_value op_glu(napi_env env, napi_callback_info info) {
+  Args args(env, info, "glu", 10);
+  const KernelTable& kernels = args.kernels();
+  Glu p = glu_of(args, 2);
+  p.out = args.out<float>(1, "out", product(p.rows, p.width));
+  p.rows = used_rows(args, 2, p.rows);
+  if (args.ok()) kernels.glu(p);
+  return nullptr;
+}
+
+// gluBackward(isa, dx, drowScale, dout, x, rowScale, offsets, groups, rows, width, activation, gated)
+napi_value op_glu_backward(napi_env env, napi_callback_info info) {
+  Args args(env, info, "gluBackward", 12);
+  const KernelTable& kernels = args.kernels();
+  Glu p = glu_of(args, 4);
+  p.dx = args.out<float>(1, "dx", product(p.rows, p.width, p.gated ? 2 : 1));
+  p.drow_scale = args.out_or_null<float>(2, "drowScale", p.rows);
+  p.dout = args.in<float>(3, "dout", product(p.rows, p.width));
+  p.rows = used_rows(args, 4, p.rows);
+  if (args.ok() && p.rows > 0) kernels.glu(p);
+  return nullptr;
+}
+
+// gatherRows(isa, out, table, rows, m, cols, tableRows)
+napi_value op_gather_rows(napi_env env, napi_callback_info info) {
+  Args args(env, info, "gatherRows", 7);
+  const KernelTable& kernels = args.kernels();
+  const int64_t m = args.dim(4, "m"), cols = args.dim(5, "cols"), table_rows = args.dim(6, "tableRows");
+  float* out = args.out<float>(1, "out", product(m, cols));
+  const float* table = args.in<float>(2, "table", product(table_rows, cols));
+  const int32_t* rows = args.in<int32_t>(3, "rows", m);
+  args.check_range(rows, m, "rows", INT32_MIN, table_rows - 1);
+  if (args.ok()) kernels.gather_rows(out, table, rows, m, cols);
+  return nullptr;
+}
+
+// scatterAddRows(isa, dtable, dout, rows, m, cols, tableRows)
+napi_value op_scatter_add_rows(napi_env env, napi_callback_info info) {
+  Args args(env, info, "scatterAddRows", 7);
+  const KernelTable& kernels = args.kernels();
+  const int64_t m = args.dim(4, "m"), cols = args.dim(5, "cols"), table_rows = args.dim(6, "tableRows");
+  float* dtable = args.out<float>(1, "dtable", product(table_rows, cols));
+  const float* dout = args.in<float>(2, "dout", product(m, cols));
+  const int32_t* rows = args.in<int32_t>(3, "rows", m);
+  args.check_range(rows, m, "rows", INT32_MIN, table_rows - 1);
+  if (args.ok()) kernels.scatter_add_rows(dtable, dout, rows, m, cols);
+  return nullptr;
+}
+
+// combineRows(isa, out, y, positions, tokens, k, cols, rowsOfY, accumulate)
+napi_value op_combine_rows(napi_env env, napi_callback_info info) {
+  Args args(env, info, "combineRows", 9);
+  const KernelTable& kernels = args.kernels();
+  const int64_t tokens = args.dim(4, "tokens"), k = args.dim(5, "k"), cols = args.dim(6, "cols"), rows = args.dim(7, "rows");
+  float* out = args.out<float>(1, "out", product(tokens, cols));
+  const float* y = args.in<float>(2, "y", product(rows, cols));
+  const int32_t* positions = args.in<int32_t>(3, "positions", product(tokens, k));
+  args.check_range(positions, product(tokens, k), "positions", INT32_MIN, rows - 1);
+  if (args.ok()) kernels.combine_rows(out, y, positions, tokens, k, cols, args.flag(8));
+  return nullptr;
+}
+
+// crossEntropy(isa, losses, logits, targets, tokens, vocab)
+napi_value op_cross_entropy(napi_env env, napi_callback_info info) {
+  Args args(env, info, "crossEntropy", 6);
+  const KernelTable& kernels = args.kernels();
+  const int64_t tokens = args.dim(4, "tokens"), vocab = args.dim(5, "vocab");
+  float* losses = args.out<float>(1, "losses", tokens);
+  const float* logits = args.in<float>(2, "logits", product(tokens, vocab));
+  const int32_t* targets = args.in<int32_t>(3, "targets", tokens);
+  args.check_range(targets, tokens, "targets", INT32_MIN, vocab - 1);
+  if (args.ok()) kernels.cross_entropy(losses, logits, targets, tokens, vocab);
+  return nullptr;
+}
+
+// crossEntropyBackward(isa, dlogits, dlosses, logits, targets, tokens, vocab)
+napi_value op_cross_entropy_backward(napi_env env, napi_callback_info info) {
+  Args args(env, info, "crossEntropyBackward", 7);
+  const KernelTable& kernels = args.kernels();
+  const int64_t tokens = args.dim(5, "tokens"), vocab = args.dim(6, "vocab");
+  float* dlogits = args.out<float>(1, "dlogits", product(tokens, vocab));
+  const float* dlosses = args.in<float>(2, "dlosses", tokens);
+  const float* logits = args.in<float>(3, "logits", product(tokens, vocab));
+  const int32_t* targets = args.in<int32_t>(4, "targets", tokens);
+  args.check_range(targets, tokens, "targets", INT32_MIN, vocab - 1);
+  if (args.ok()) kernels.cross_entropy_backward(dlogits, dlosses, logits, targets, tokens, vocab);
+  return nullptr;
+}
+
+// topK(isa, indices, scores, bias or 0, tokens, experts, k, groups or 0, keep, top2sum)
+napi_value op_top_k(napi_env env, napi_callback_info info) {
+  Args args(env, info, "topK", 10);
+  const KernelTable& kernels = args.kernels();
+  TopK p = {};
+  p.tokens = args.dim(4, "tokens"), p.experts = args.dim(5, "experts"), p.k = args.integer(6, "k", 0, p.experts);
+  p.groups = args.integer(7, "groups", 0, p.experts), p.keep = args.integer(8, "keep", 0, p.groups), p.top2sum = args.flag(9);
+  p.indices = args.out<int32_t>(1, "indices", product(p.tokens, p.k));
+  p.scores = args.in<float>(2, "scores", product(p.tokens, p.experts));
+  p.bias = args.in_or_null<float>(3, "bias", p.experts);
+  if (p.groups > 0 && p.experts % p.groups != 0) args.fail("%lld experts do not divide into %lld groups", (long long)p.experts, (long long)p.groups);
+  if (args.ok() && p.k > 0) kernels.top_k(p);
+  return nullptr;
+}
+
+// gatherColumns(isa, out, x, columns, tokens, k, cols)
+napi_value op_gather_columns(napi_env env, napi_callback_info info) {
+  Args args(env, info, "gatherColumns", 7);
+  const KernelTable& kernels = args.kernels();
+  const int64_t tokens = args.dim(4, "tokens"), k = args.dim(5, "k"), cols = args.dim(6, "cols");
+  float* out = args.out<float>(1, "out", product(tokens, k));
+  const float* x = args.in<float>(2, "x", product(tokens, cols));
+  const int32_t* columns = args.in<int32_t>(3, "columns", product(tokens, k));
+  args.check_range(columns, product(tokens, k), "columns", INT32_MIN, cols - 1);
+  if (args.ok()) kernels.gather_columns(out, x, columns, tokens, k, cols);
+  return nullptr;
+}
+
+// scatterColumns(isa, dx, dout, columns, tokens, k, cols, accumulate)
+napi_value op_scatter_columns(napi_env env, napi_callback_info info) {
+  Args args(env, info, "scatterColumns", 8);
+  const KernelTable& kernels = args.kernels();
+  const int64_t tokens = args.dim(4, "tokens"), k = args.dim(5, "k"), cols = args.dim(6, "cols");
+  float* dx = args.out<float>(1, "dx", product(tokens, cols));
+  const float* dout = args.in<float>(2, "dout", product(tokens, k));
+  const int32_t* columns = args.in<int32_t>(3, "columns", product(tokens, k));
+  args.check_range(columns, product(tokens, k), "columns", INT32_MIN, cols - 1);
+  if (args.ok()) kernels.scatter_columns(dx, dout, columns, tokens, k, cols, args.flag(7));
+  return nullptr;
+}
+
+// sortByExpert(isa, offsets, slots, sortedTokens, positions, experts, tokens, k, expertCount, rows)
+napi_value op_sort_by_expert(napi_env env, napi_callback_info info) {
+  Args args(env, info, "sortByExpert", 10);
+  const KernelTable& kernels = args.kernels();
+  SortByExpert p = {};
+  p.tokens = args.dim(6, "tokens"), p.k = args.dim(7, "k"), p.experts = args.dim(8, "experts");
+  const int64_t slots = product(p.tokens, p.k);
+  p.rows = args.integer(9, "rows", slots, INT32_MAX);
+  p.offsets_E = args.out<int32_t>(1, "offsets", p.experts + 1);
+  p.slots_N = args.out<int32_t>(2, "slots", p.rows);
+  p.tokens_N = args.out<int32_t>(3, "tokens", p.rows);
+  p.positions_TK = args.out<int32_t>(4, "positions", slots);
+  p.experts_TK = args.in<int32_t>(5, "experts", slots);
+  args.check_range(p.experts_TK, slots, "experts", INT32_MIN, p.experts - 1);
+  if (args.ok()) kernels.sort_by_expert(p);
+  return nullptr;
+}
+
+const Op ops[] = {
+    {"norm", op_norm}, {"normBackward", op_norm_backward}, {"rope", op_rope}, {"glu", op_glu}, {"gluBackward", op_glu_backward},
+    {"gatherRows", op_gather_rows}, {"scatterAddRows", op_scatter_add_rows}, {"combineRows", op_combine_rows},
+    {"crossEntropy", op_cross_entropy}, {"crossEntropyBackward", op_cross_entropy_backward}, {"topK", op_top_k},
+    {"gatherColumns", op_gather_columns}, {"scatterColumns", op_scatter_columns}, {"sortByExpert", op_sort_by_expert},
+};
+
+}  // namespace
+
+void export_row_ops(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+
+}  // namespace sw

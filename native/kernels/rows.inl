@@ -1,0 +1,39 @@
+// Moving and adding whole rows.
+
+static void gather_rows(float* out, const float* table, const int32_t* rows, int64_t m, int64_t cols) {
+  parallel_blocks(m, rows_per_task(kGrain, cols), [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i++) {
+      if (rows[i] < 0) memset(out + i * cols, 0, cols * sizeof(float));
+      else memcpy(out + i * cols, table + rows[i] * cols, cols * sizeof(float));
+    }
+  });
+}
+
+// Tasks own columns, so that each element is added to in rising order of m.
+static void scatter_add_rows(float* dtable, const float* dout, const int32_t* rows, int64_t m, int64_t cols) {
+  const int64_t chunk = m * cols < kGrain ? cols : 128;
+  parallel_blocks(cols, chunk < 1 ? 1 : chunk, [&](int64_t first, int64_t last) {
+    for (int64_t i = 0; i < m; i++) {
+      if (rows[i] < 0) continue;
+      float* to = dtable + rows[i] * cols;
+      const float* from = dout + i * cols;
+      for (int64_t j = first; j < last; j += kLanes) store(to + j, load(to + j, last - j) + load(from + j, last - j), last - j);
+    }
+  });
+}
+
+static void combine_rows(float* out, const float* y, const int32_t* positions_TK, int64_t tokens, int64_t k, int64_t cols, bool accumulate) {
+  parallel_blocks(tokens, rows_per_task(kGrain, (k + 1) * cols), [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; t++) {
+      const int32_t* positions = positions_TK + t * k;
+      for (int64_t i = 0; i < cols; i += kLanes) {
+        vf sum = {};
+        for (int64_t j = 0; j < k; j++) {
+          if (positions[j] >= 0) sum += load(y + positions[j] * cols + i, cols - i);
+        }
+        float* to = out + t * cols + i;
+        store(to, accumulate ? load(to, cols - i) + sum : sum, cols - i);
+      }
+    }
+  });
+}

@@ -1,0 +1,98 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { nativeVariants, nmse, sameBits, TestTensors } from "../../test/engines.js";
+import type { TypedArray } from "../tensor/dtype.js";
+import type { AttentionDims, Engine } from "./engine.js";
+import { loadEngine } from "./load.js";
+import { ReferenceEngine } from "./reference.js";
+
+const reference = new ReferenceEngine();
+
+function dims(batch: number, queries: number, keys: number, kvHeads: number, group: number, headDim: number, spare = 0): AttentionDims {
+  return { batch, queries, keys, keyStride: keys + spare, heads: kvHeads * group, kvHeads, headDim, scale: 1 / Math.sqrt(headDim) };
+}
+
+/** out, lse, and dq, dk, dv when there is no spare room in the cache. */
+function run(engine: Engine, d: AttentionDims, seed: number): TypedArray[] {
+  using t = new TestTensors(engine, seed);
+  const wide = [d.batch * d.queries, d.heads * d.headDim];
+  const cache = [d.batch * d.keyStride, d.kvHeads * d.headDim];
+  const [q, out, dout, dq] = [t.random(wide), t.random(wide), t.random(wide), t.random(wide)];
+  const [k, v, dk, dv] = [t.random(cache), t.random(cache), t.random(cache), t.random(cache)];
+  const lse = t.random([d.batch * d.queries, d.heads]);
+  engine.attention(out, lse, q, k, v, d);
+  if (d.keyStride !== d.keys) return [out, lse].map((x) => engine.read(x));
+  engine.attentionBackward(dq, dk, dv, dout, q, k, v, out, lse, d);
+  return [out, lse, dq, dk, dv].map((x) => engine.read(x));
+}
+
+function expectEqual(engine: Engine, d: AttentionDims, seed: number): void {
+  const expected = run(reference, d, seed);
+  for (const [i, got] of run(engine, d, seed).entries()) expect(nmse(got, expected[i]), `output ${i} of ${JSON.stringify(d)}`).toBeLessThan(1e-10);
+}
+
+describe.each(nativeVariants)("attention on %s", (isa) => {
+  const engine = loadEngine({ engine: "native", isa, threads: 2 });
+
+  it("equals the reference for any shape", () => {
+    const small = fc.integer({ min: 1, max: 4 });
+    fc.assert(
+      fc.property(small, fc.integer({ min: 1, max: 40 }), fc.integer({ min: 0, max: 30 }), small, small, fc.constantFrom(1, 3, 8, 16, 20, 33), fc.nat(4), fc.nat(1e6),
+        (batch, queries, past, kvHeads, group, headDim, spare, seed) => {
+          expectEqual(engine, dims(batch, queries, queries + past, kvHeads, group, headDim, spare), seed);
+        }),
+      { numRuns: 50 },
+    );
+  });
+
+  it("equals the reference over several blocks of queries and keys", () => {
+    for (const d of [dims(1, 200, 200, 2, 1, 64), dims(2, 70, 300, 1, 3, 32), dims(1, 100, 100, 1, 9, 128), dims(1, 1, 600, 2, 4, 64, 7)]) expectEqual(engine, d, 3);
+  });
+
+  it("keeps extreme scores finite", () => {
+    using t = new TestTensors(engine, 1);
+    const shape = [20, 8];
+    const of = (value: number) => t.of("f32", shape, new Float32Array(160).fill(value));
+    const [q, k, v, out, lse] = [of(1e4), of(1e4), t.random(shape), of(0), t.of("f32", [20, 1], new Float32Array(20))];
+    engine.attention(out, lse, q, k, v, dims(1, 20, 20, 1, 1, 8));
+    expect(engine.read(out).every(Number.isFinite)).toBe(true);
+    expect(engine.read(lse)[0]).toBeCloseTo(8e8 / Math.sqrt(8), -3);
+  });
+
+  it("gives a token the same bits with and without cache, alone and in a batch, on one thread and two", () => {
+    using t = new TestTensors(engine, 4);
+    const [batch, keys, headDim, room] = [3, 150, 40, 160];
+    const full = dims(batch, keys, keys, 2, 2, headDim);
+    const [q, k, v] = [t.random([batch * keys, 4 * headDim]), t.random([batch * keys, 2 * headDim]), t.random([batch * keys, 2 * headDim])];
+    const [out, lse] = [t.random(q.shape), t.random([batch * keys, 4])];
+    engine.attention(out, lse, q, k, v, full);
+    const [expectedOut, expectedLse] = [engine.read(out), engine.read(lse)];
+    engine.threads = 1;
+    engine.attention(out, lse, q, k, v, full);
+    engine.threads = 2;
+    expect(sameBits(engine.read(out), expectedOut)).toBe(true);
+    // Sequence 1 alone, its last token after a cache with room to spare, garbage in the room.
+    const row = 2 * keys - 1;
+    const width = { q: 4 * headDim, kv: 2 * headDim };
+    const cached = (x: TypedArray) => {
+      const values = new Float32Array(room * width.kv).fill(Number.NaN);
+      values.set(x.subarray(keys * width.kv, 2 * keys * width.kv));
+      return t.of("f32", [room, width.kv], values);
+    };
+    const one = t.of("f32", [1, width.q], engine.read(q).subarray(row * width.q, (row + 1) * width.q));
+    const [oneOut, oneLse] = [t.random([1, width.q]), t.random([1, 4])];
+    engine.attention(oneOut, oneLse, one, cached(engine.read(k)), cached(engine.read(v)), { ...full, batch: 1, queries: 1, keyStride: room });
+    expect(sameBits(engine.read(oneOut), expectedOut.slice(row * width.q, (row + 1) * width.q))).toBe(true);
+    expect(sameBits(engine.read(oneLse), expectedLse.slice(row * 4, row * 4 + 4))).toBe(true);
+  });
+
+  it("refuses dimensions that do not fit the memory", () => {
+    using t = new TestTensors(engine, 1);
+    const [x, lse] = [t.random([4, 8]), t.random([4, 1])];
+    const d = dims(1, 4, 4, 1, 1, 8);
+    engine.attention(x, lse, x, x, x, d);
+    for (const bad of [{ ...d, keys: 3 }, { ...d, keyStride: 3 }, { ...d, kvHeads: 0 }, { ...d, batch: 2 ** 20 }, { ...d, headDim: 0.5 }, { ...d, heads: 3, kvHeads: 2 }]) {
+      expect(() => engine.attention(x, lse, x, x, x, bad), JSON.stringify(bad)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_ENGINE" }));
+    }
+  });
+});
