@@ -54,7 +54,7 @@ export class LanguageModel implements TransformerParts {
    * ERR_SWITCHYARD_UNSUPPORTED naming file and field.
    */
   static async load<M extends LanguageModel>(this: ModelClass<M>, folder: string, options: LoadOptions = {}): Promise<M> {
-    const { config, fill } = readModelFolder(folder);
+    const { config, fill } = await readModelFolder(folder);
     const model = new this(options.engine ?? loadEngine(), config, await loadTokenizer(folder));
     try {
       fill(model.parameters);

@@ -1,0 +1,11 @@
+export { errorCodes, type ErrorCode, SwitchyardError } from "./errors.js";
+export { type Engine } from "./engine/engine.js";
+export { type EngineOptions, loadEngine } from "./engine/load.js";
+export { type Chunk, generate, type GenerateOptions, type LayerRoute, type TokenRoute } from "./generate/generate.js";
+export { Model } from "./generate/model.js";
+export { type ModelConfig } from "./model/config.js";
+export { countParameters } from "./model/parameters.js";
+export { modelConfig, type ModelOptions, type MoeOptions, type Size, sizes } from "./model/presets.js";
+export { evaluate, type Evaluation } from "./train/evaluate.js";
+export { train, type TrainSettings, type TrainStep } from "./train/train.js";
+export { Trainer } from "./train/trainer.js";

@@ -1,0 +1,159 @@
+import { createHash } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { check } from "../errors.js";
+import { withIoErrors } from "../formats/io.js";
+import { BatchSampler, evaluationWindows, loadTokens, splitTokens, type Tokens } from "../data/index.js";
+import type { LanguageModel } from "../model/language-model.js";
+import { latestCheckpoint, checkpoints, pruneCheckpoints, publish, restoreCheckpoint, type RunState, saveCheckpoint } from "./checkpoint.js";
+import { evaluate, type Evaluation } from "./evaluate.js";
+import { JsonlLog } from "./log/jsonl.js";
+import type { StepRecord } from "./log/record.js";
+import { TensorBoardLog } from "./log/tensorboard.js";
+import { RoutingObserver } from "./observer.js";
+import { type TrainInput, trainOptions } from "./options.js";
+import { type StepResult, Trainer } from "./trainer.js";
+
+export interface TrainSettings extends TrainInput {
+  /** Text files or folders, or a token stream. */
+  data: string | readonly string[] | Tokens;
+  /** Run folder: model, checkpoints, logs. Without it nothing is written. */
+  out?: string | undefined;
+  /** Go on from the newest complete checkpoint in `out`. */
+  resume?: boolean | undefined;
+  /** Ends training after the current step, with a checkpoint. */
+  signal?: AbortSignal | undefined;
+  /** Hears of things that are not errors. Default: nobody. */
+  warn?: ((message: string) => void) | undefined;
+}
+
+/** What a step did. `routing`, `evaluation` and `record` are there on the steps that log or evaluate. */
+export interface TrainStep extends StepResult {
+  /** Steps done, from 1. */
+  index: number;
+  steps: number;
+  tokensPerSecond: number;
+  /** Largest share of the choices that one expert of one layer got in this step; 0 for a dense model. */
+  routing: { maxLoad: number };
+  evaluation?: Evaluation;
+  record?: StepRecord;
+}
+
+const tokenHash = (tokens: Tokens): string => createHash("sha256").update(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength)).digest("hex");
+
+/**
+ * Trains `model` in place, yielding after every optimiser step. Deterministic: the same model, data, options, engine and kernel
+ * variant give the same bits, whatever the number of threads, and however often the run is stopped and resumed.
+ * Throws ERR_SWITCHYARD_DATA, ERR_SWITCHYARD_USAGE, ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_DIVERGED, ERR_SWITCHYARD_IO.
+ */
+export async function* train(model: LanguageModel, settings: TrainSettings): AsyncGenerator<TrainStep> {
+  const { data, out, resume = false, signal, warn = () => undefined, ...input } = settings;
+  const options = trainOptions(input);
+  const tokens = typeof data === "string" || Array.isArray(data) ? await loadText(model, data as string | string[]) : (data as Tokens);
+  const { training, validation } = splitTokens(tokens, options.validation);
+  const context = options.context ?? model.config.context;
+  check(context <= model.config.context, "ERR_SWITCHYARD_USAGE", () => `train: a training context of ${context} is longer than the model's, ${model.config.context}`);
+  const sampler = new BatchSampler(training, { context, batch: options.batch, seed: options.seed, order: options.order });
+  const validate = options.evalEvery > 0 && validation.length > context;
+  if (options.evalEvery > 0 && !validate) warn(`train: the validation part has ${validation.length} tokens, fewer than one window of ${context + 1}; no evaluation`);
+
+  using trainer = new Trainer(model, options);
+  const dataHash = tokenHash(training);
+  let tokensSeen = 0;
+  let best: RunState["best"] = null;
+  let saved = -1;
+  if (out !== undefined && resume) {
+    const state = await restoreCheckpoint(await latestCheckpoint(out, warn), trainer);
+    check(state.data === dataHash, "ERR_SWITCHYARD_CHECKPOINT", () => `resume: the training data is not what ${out} was trained on; pass the same files, tokenizer and validation fraction`);
+    sampler.restore(state.sampler as ReturnType<typeof sampler.state>);
+    tokensSeen = state.tokens;
+    best = state.best;
+    saved = state.step;
+  }
+  if (out !== undefined && !resume) {
+    check(checkpoints(out).length === 0, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds a run; continue it with --resume, or choose another folder`);
+    withIoErrors("create", out, () => mkdirSync(out, { recursive: true }));
+  }
+  const resumeStep = resume ? { resumeStep: trainer.step } : {};
+  const logs = out === undefined ? [] : [new JsonlLog(join(out, "train.jsonl"), resumeStep), new TensorBoardLog(out, resumeStep)];
+  const save = async (improved: boolean) => {
+    if (out === undefined || (saved === trainer.step && !improved)) return;
+    const state = { step: trainer.step, updates: trainer.optimizer.steps, skipped: trainer.skipped, tokens: tokensSeen, sampler: sampler.state(), data: dataHash, best, options };
+    const folder = await saveCheckpoint(out, trainer, state);
+    saved = trainer.step;
+    if (improved || best === null) await publish(folder, out);
+    pruneCheckpoints(out, options.keepCheckpoints, best?.step);
+  };
+
+  try {
+    let since = { time: performance.now(), tokens: tokensSeen, flops: 0 };
+    let flops = 0;
+    while (trainer.step < options.steps && signal?.aborted !== true) {
+      const index = trainer.step + 1;
+      const last = index === options.steps;
+      const evaluating = validate && (last || index % options.evalEvery === 0);
+      const logging = last || evaluating || index % options.logEvery === 0 || index === 1;
+      const observer = logging ? new RoutingObserver(model) : undefined;
+      const start = performance.now();
+      const result = trainer.train(() => ({ ...sampler.next(), batch: options.batch }), observer?.observe);
+      tokensSeen += result.tokens;
+      flops += result.flops;
+      if (!result.applied) warn(`step ${index}: loss ${result.loss}, gradient norm ${result.norms.total}: skipped`);
+      const elapsed = (performance.now() - start) / 1e3;
+      const step: TrainStep = { ...result, index, steps: options.steps, tokensPerSecond: result.tokens / elapsed, routing: { maxLoad: maxShare(result.load) } };
+      if (observer !== undefined) {
+        const seconds = (performance.now() - since.time) / 1e3;
+        const evaluation = evaluating ? evaluate(model, limited(evaluationWindows(validation, { context, batch: options.batch }), options.evalTokens), signal) : undefined;
+        step.record = {
+          step: index,
+          tokens: tokensSeen,
+          loss: result.loss,
+          ce: result.crossEntropy,
+          ...observer.lossRecords(),
+          lr: result.learningRate,
+          grad_norm: result.norms,
+          moe: observer.layerRecords(),
+          tok_s: (tokensSeen - since.tokens) / seconds,
+          flops_s: (flops - since.flops) / seconds,
+          mfu: null,
+          rss: process.memoryUsage.rss(),
+          ...(evaluation === undefined ? {} : { eval: { loss: evaluation.loss, perplexity: evaluation.perplexity } }),
+        };
+        for (const log of logs) log.write(step.record);
+        if (evaluation !== undefined) {
+          step.evaluation = evaluation;
+          const improved = best === null || evaluation.loss < best.loss;
+          if (improved) best = { step: index, loss: evaluation.loss };
+          if (improved || last) await save(improved);
+        }
+        since = { time: performance.now(), tokens: tokensSeen, flops };
+      }
+      if (last || (options.checkpointEvery > 0 && index % options.checkpointEvery === 0)) await save(false);
+      yield step;
+      await new Promise(setImmediate);
+    }
+    await save(false);
+  } finally {
+    for (const log of logs) log.close();
+  }
+}
+
+async function loadText(model: LanguageModel, paths: string | readonly string[]): Promise<Tokens> {
+  const { tokenizer } = model;
+  check(tokenizer !== undefined, "ERR_SWITCHYARD_USAGE", () => "train: a model without a tokenizer cannot read text; pass token numbers as `data`, or create the model with a tokenizer");
+  return loadTokens(typeof paths === "string" ? [paths] : paths, tokenizer);
+}
+
+/** Whole batches up to `limit` tokens, at least one. */
+function* limited<B extends { inputs: ArrayLike<number> }>(batches: Iterable<B>, limit: number): Generator<B> {
+  let tokens = 0;
+  for (const batch of batches) {
+    yield batch;
+    tokens += batch.inputs.length;
+    if (tokens >= limit) return;
+  }
+}
+
+function maxShare(loads: readonly Int32Array[]): number {
+  return Math.max(0, ...loads.map((load) => Math.max(...load) / load.reduce((sum, n) => sum + n, 0)));
+}
