@@ -1,0 +1,103 @@
+import { check, SwitchyardError } from "../errors.js";
+import { Random } from "../tensor/random.js";
+import type { Tokens } from "./tokens.js";
+
+export interface BatchOptions {
+  /** Tokens per sequence. */
+  context: number;
+  /** Sequences per batch. */
+  batch: number;
+}
+
+export interface SamplerOptions extends BatchOptions {
+  seed: number;
+  /** shuffled: every window of `context` tokens once per epoch, in a new order each; random: uniformly random offsets. */
+  order: "shuffled" | "random";
+}
+
+/** Sequences one after another; targets are the tokens that follow the inputs. */
+export interface TokenBatch {
+  inputs: Int32Array;
+  targets: Int32Array;
+  /** Sequences. */
+  batch: number;
+}
+
+/** Where a sampler stands. */
+export interface SamplerState {
+  /** Sequences drawn so far. */
+  drawn: number;
+}
+
+function checkLength(tokens: Tokens, context: number): void {
+  check(
+    tokens.length > context,
+    "ERR_SWITCHYARD_DATA",
+    () => `data: ${tokens.length} tokens are fewer than one training sequence of context + 1 = ${context + 1}; give more text or a smaller context`,
+  );
+}
+
+function fillSequence(out: TokenBatch, row: number, tokens: Tokens, start: number, context: number): void {
+  out.inputs.set(tokens.subarray(start, start + context), row * context);
+  out.targets.set(tokens.subarray(start + 1, start + context + 1), row * context);
+}
+
+/** Training batches without end. What comes next depends on the seed and on how many sequences were drawn, nothing else. */
+export class BatchSampler {
+  private drawn = 0;
+  private epoch = -1;
+  private permutation = new Int32Array();
+  /** Seed of the 0th generator below; the n-th has base + n. */
+  private readonly base: number;
+
+  /** Throws ERR_SWITCHYARD_DATA when there is not one whole window. */
+  constructor(
+    private readonly tokens: Tokens,
+    private readonly options: SamplerOptions,
+  ) {
+    checkLength(tokens, options.context);
+    this.base = new Random(options.seed).seed() % 2 ** 52;
+  }
+
+  next(): TokenBatch {
+    const { context, batch } = this.options;
+    const out = { inputs: new Int32Array(batch * context), targets: new Int32Array(batch * context), batch };
+    for (let row = 0; row < batch; row++) fillSequence(out, row, this.tokens, this.start(this.drawn++), context);
+    return out;
+  }
+
+  state(): SamplerState {
+    return { drawn: this.drawn };
+  }
+
+  restore({ drawn }: SamplerState): void {
+    if (!Number.isSafeInteger(drawn) || drawn < 0) throw new SwitchyardError("ERR_SWITCHYARD_CHECKPOINT", `sampler: expected the number of sequences drawn, got ${drawn}`);
+    this.drawn = drawn;
+  }
+
+  /** First token of the n-th sequence. */
+  private start(n: number): number {
+    const { context, order } = this.options;
+    if (order === "random") return new Random(this.base + n).below(this.tokens.length - context);
+    const windows = Math.floor((this.tokens.length - 1) / context);
+    const epoch = Math.floor(n / windows);
+    if (epoch !== this.epoch) {
+      this.permutation = Int32Array.from({ length: windows }, (_, i) => i);
+      new Random(this.base + epoch).shuffle(this.permutation);
+      this.epoch = epoch;
+    }
+    return (this.permutation[n % windows] as number) * context;
+  }
+}
+
+/** Windows that visit every position once, in order; the last batch may have fewer sequences, a last part of a window is left out. */
+export function* evaluationWindows(tokens: Tokens, { context, batch }: BatchOptions): Generator<TokenBatch> {
+  checkLength(tokens, context);
+  const windows = Math.floor((tokens.length - 1) / context);
+  for (let first = 0; first < windows; first += batch) {
+    const rows = Math.min(batch, windows - first);
+    const out = { inputs: new Int32Array(rows * context), targets: new Int32Array(rows * context), batch: rows };
+    for (let row = 0; row < rows; row++) fillSequence(out, row, tokens, (first + row) * context, context);
+    yield out;
+  }
+}

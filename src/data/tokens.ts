@@ -1,0 +1,90 @@
+import { lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { check, SwitchyardError } from "../errors.js";
+import { withIoErrors } from "../formats/io.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+
+/** A token stream: documents one after another. */
+export type Tokens = Uint16Array | Int32Array;
+
+/** Larger single files are refused: a JavaScript string cannot hold them. */
+const maxFileBytes = 2 ** 28;
+/** Bytes looked at to tell text from binary. */
+const sniffBytes = 8192;
+
+/** Every file below `path`, or `path` itself, in an order that depends on names alone. Hidden files and symbolic links inside folders are passed over. */
+export function textFiles(path: string): string[] {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats === undefined) throw new SwitchyardError("ERR_SWITCHYARD_DATA", `data: ${path} does not exist; check the path`);
+  if (!stats.isDirectory()) return [path];
+  return withIoErrors("read", path, () => readdirSync(path))
+    .filter((name) => !name.startsWith("."))
+    .sort()
+    .flatMap((name) => {
+      const child = join(path, name);
+      const { isLink, isFile, isFolder } = kindOf(child);
+      return isLink ? [] : isFolder ? textFiles(child) : isFile ? [child] : [];
+    });
+}
+
+function kindOf(path: string): { isLink: boolean; isFile: boolean; isFolder: boolean } {
+  const stats = lstatSync(path);
+  return { isLink: stats.isSymbolicLink(), isFile: stats.isFile(), isFolder: stats.isDirectory() };
+}
+
+/** The text of a file, which must be UTF-8. Throws ERR_SWITCHYARD_DATA naming the file. */
+export function readText(path: string): string {
+  const bytes = withIoErrors("read", path, () => {
+    const { size } = statSync(path);
+    check(size <= maxFileBytes, "ERR_SWITCHYARD_DATA", () => `data: ${path} has ${size} bytes; split it into files of at most ${maxFileBytes}`);
+    return readFileSync(path);
+  });
+  check(!bytes.subarray(0, sniffBytes).includes(0), "ERR_SWITCHYARD_DATA", () => `data: ${path} is not text (it contains zero bytes); give text files`);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new SwitchyardError("ERR_SWITCHYARD_DATA", `data: ${path} is not valid UTF-8; convert it first`, { cause });
+  }
+}
+
+/**
+ * The texts of files and folders. In a folder files that are not text are passed over; a file named by hand must be text.
+ * Throws ERR_SWITCHYARD_DATA when a path is missing or nothing is left.
+ */
+export function readTexts(paths: readonly string[]): { path: string; text: string }[] {
+  const texts = paths.flatMap((path) => {
+    const files = textFiles(path);
+    const named = files.length === 1 && files[0] === path;
+    return files.flatMap((file) => {
+      try {
+        return [{ path: file, text: readText(file) }];
+      } catch (error) {
+        if (named || !(error instanceof SwitchyardError) || error.code !== "ERR_SWITCHYARD_DATA") throw error;
+        return [];
+      }
+    });
+  });
+  check(texts.some(({ text }) => text.length > 0), "ERR_SWITCHYARD_DATA", () => `data: no text in ${paths.join(", ") || "no files"}; the files are empty or not text`);
+  return texts;
+}
+
+/** The tokens of files and folders, documents separated by the tokenizer's end-of-text token where it has one. */
+export function loadTokens(paths: readonly string[], tokenizer: Tokenizer): Tokens {
+  const parts = readTexts(paths).filter(({ text }) => text.length > 0).map(({ text }) => tokenizer.encode(text));
+  const end = tokenizer.eosId === undefined || parts.length < 2 ? [] : [tokenizer.eosId];
+  const length = parts.reduce((sum, part) => sum + part.length + end.length, 0);
+  const tokens = tokenizer.vocabSize <= 2 ** 16 ? new Uint16Array(length) : new Int32Array(length);
+  let at = 0;
+  for (const part of parts) {
+    tokens.set(part, at);
+    tokens.set(end, at + part.length);
+    at += part.length + end.length;
+  }
+  return tokens;
+}
+
+/** The last `fraction` of the stream is for validation. */
+export function splitTokens(tokens: Tokens, fraction: number): { training: Tokens; validation: Tokens } {
+  const cut = Math.floor(tokens.length * (1 - fraction));
+  return { training: tokens.subarray(0, cut), validation: tokens.subarray(cut) };
+}
