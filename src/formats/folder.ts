@@ -1,0 +1,191 @@
+import { createHash, randomBytes } from "node:crypto";
+import { mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { z } from "zod";
+import { check, SwitchyardError } from "../errors.js";
+import { ioError } from "./io.js";
+import { readJsonFile } from "./json.js";
+
+const manifestName = "manifest.json";
+const manifestSchema = z.object({
+  files: z.record(
+    z.string().regex(/^(?!\.\.?(\/|$))[^/\\\0]+(\/(?!\.\.?(\/|$))[^/\\\0]+)*$/, "expected a path inside the folder"),
+    z.object({ bytes: z.number().int().min(0), sha256: z.string().regex(/^[0-9a-f]{64}$/) }),
+  ),
+});
+
+/** Path inside the folder, with "/" -> size and sha256 of the file. */
+export type Manifest = z.infer<typeof manifestSchema>["files"];
+
+/**
+ * Creates or replaces the folder `target` so that a crash at any moment leaves the old content or the new, never a mixture:
+ * `fill` writes into a temporary sibling, every file and folder is synced, `manifest.json` records sizes and sums, and two
+ * renames put it in place. Should the process die between the two, the next `writeFolderAtomically` or `verifyFolder` of the same
+ * target finishes them. An existing folder is replaced only if a manifest accounts for everything in it. If `fill` throws,
+ * nothing is left behind. Throws ERR_SWITCHYARD_IO.
+ */
+export async function writeFolderAtomically(target: string, fill: (folder: string) => Promise<void>): Promise<void> {
+  const path = resolve(target);
+  const temporary = sibling(path, "new");
+  const replaced = sibling(path, "old");
+  active.add(temporary).add(replaced);
+  const release = () => active.delete(temporary) && active.delete(replaced);
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await recoverFolder(path);
+    await checkReplaceable(path);
+    await mkdir(temporary);
+    await fill(temporary);
+    await sealFolder(temporary);
+    const existed = await rename(path, replaced).then(() => true, ignoreMissing);
+    await rename(temporary, path);
+    await syncFolder(dirname(path));
+    if (existed) await rm(replaced, { recursive: true, force: true });
+  } catch (error) {
+    release();
+    await recoverFolder(path).catch(() => undefined);
+    throw ioError("write", target, error);
+  }
+  release();
+}
+
+/**
+ * Checks a folder against its manifest: every file present and of the right size; with `hashes`, of the right sum too. Returns the
+ * manifest, or undefined for a folder without one (a plain download). Throws ERR_SWITCHYARD_CHECKPOINT or ERR_SWITCHYARD_FORMAT.
+ */
+export async function verifyFolder(folder: string, options: { hashes?: boolean } = {}): Promise<Manifest | undefined> {
+  const path = resolve(folder);
+  if (!(await exists(path))) await recoverFolder(path);
+  const isFolder = await stat(path).then((s) => s.isDirectory(), () => false);
+  check(isFolder, "ERR_SWITCHYARD_CHECKPOINT", () => `${folder}: expected a checkpoint folder, found none; check the path`);
+  if (!(await exists(join(path, manifestName)))) return undefined;
+  const manifest = readManifest(path);
+  for (const [name, { bytes, sha256 }] of Object.entries(manifest)) {
+    const file = join(path, name);
+    const size = await stat(file).then((s) => s.size, () => undefined);
+    check(size === bytes, "ERR_SWITCHYARD_CHECKPOINT", () => `${file}: expected ${bytes} bytes, ${size === undefined ? "the file is missing" : `got ${size}`}; ${advice}`);
+    if (options.hashes !== true) continue;
+    const { sha256: found } = await readThrough(file);
+    check(found === sha256, "ERR_SWITCHYARD_CHECKPOINT", () => `${file}: expected sha256 ${sha256}, got ${found}; ${advice}`);
+  }
+  return manifest;
+}
+
+const advice = "the checkpoint is damaged: use another one, or copy it again";
+
+function readManifest(folder: string): Manifest {
+  const path = join(folder, manifestName);
+  const parsed = manifestSchema.safeParse(readJsonFile(path));
+  if (parsed.success) return parsed.data.files;
+  const [issue] = parsed.error.issues;
+  throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${path}: ${issue?.path.join(".")}: ${issue?.message}`);
+}
+
+/** Syncs every file and folder below `folder` and writes its manifest. */
+async function sealFolder(folder: string): Promise<void> {
+  const manifest: Manifest = {};
+  for (const name of await filesBelow(folder)) manifest[name] = await readThrough(join(folder, name), true);
+  const path = join(folder, manifestName);
+  await writeFile(path, `${JSON.stringify({ files: manifest }, null, 2)}\n`, { flag: "wx" });
+  await readThrough(path, true);
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  for (const entry of entries) if (entry.isDirectory()) await syncFolder(join(entry.parentPath, entry.name));
+  await syncFolder(folder);
+}
+
+/** Size and sum of a file, which is synced to the disk if `sync` is set. */
+async function readThrough(path: string, sync = false): Promise<Manifest[string]> {
+  const handle = await open(path, sync ? "r+" : "r");
+  try {
+    if (sync) await handle.sync();
+    const hash = createHash("sha256");
+    let bytes = 0;
+    for await (const chunk of handle.createReadStream({ autoClose: false, highWaterMark: 2 ** 20 })) {
+      hash.update(chunk as Uint8Array);
+      bytes += (chunk as Uint8Array).length;
+    }
+    return { bytes, sha256: hash.digest("hex") };
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Renames and new names are on the disk only when their folder is. */
+async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Paths of the files below `folder`, with "/", sorted. */
+async function filesBelow(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => !entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));
+  return files.map((file) => file.slice(folder.length + 1).replaceAll("\\", "/")).toSorted();
+}
+
+/** Throws if replacing `path` would lose something that no manifest accounts for: a wrong --out must not cost anybody their files. */
+async function checkReplaceable(path: string): Promise<void> {
+  if (!(await exists(path))) return;
+  const known = (await exists(join(path, manifestName))) ? new Set([manifestName, ...Object.keys(readManifest(path))]) : new Set<string>();
+  const foreign = (await filesBelow(path)).find((name) => !known.has(name));
+  check(
+    foreign === undefined,
+    "ERR_SWITCHYARD_IO",
+    () => `write ${path}: it exists and holds ${JSON.stringify(foreign)}, which is in no manifest of Switchyard; name another folder, or move it away`,
+  );
+}
+
+/** Siblings that this process is working with. */
+const active = new Set<string>();
+
+/** `.name.kind-pid-random` beside `path`; the pid tells whether its writer still lives. */
+function sibling(path: string, kind: "new" | "old"): string {
+  return join(dirname(path), `.${basename(path)}.${kind}-${process.pid}-${randomBytes(4).toString("hex")}`);
+}
+
+/**
+ * Finishes or undoes what a dead writer of `path` left: if `path` is missing, a complete new folder, or else the old one, takes its
+ * place; the rest is removed.
+ */
+async function recoverFolder(path: string): Promise<void> {
+  const pattern = new RegExp(`^\\.${basename(path).replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")}\\.(new|old)-(\\d+)-[0-9a-f]{8}$`);
+  const names = await readdir(dirname(path)).catch(() => []);
+  // "new" sorts before "old".
+  for (const name of names.toSorted()) {
+    const leftover = join(dirname(path), name);
+    const [, kind, pid] = pattern.exec(name) ?? [];
+    if (kind === undefined || isWriting(leftover, Number(pid))) continue;
+    if (!(await exists(path)) && (kind === "old" || (await isComplete(leftover)))) {
+      await rename(leftover, path);
+      await syncFolder(dirname(path));
+    } else await rm(leftover, { recursive: true, force: true });
+  }
+}
+
+async function isComplete(folder: string): Promise<boolean> {
+  return verifyFolder(folder, { hashes: true }).then((manifest) => manifest !== undefined, () => false);
+}
+
+/** A new process may have the number of the dead one, always so in containers. */
+function isWriting(folder: string, pid: number): boolean {
+  if (pid === process.pid) return active.has(folder);
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(() => true, () => false);
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): boolean {
+  if (error.code === "ENOENT") return false;
+  throw error;
+}

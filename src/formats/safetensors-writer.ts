@@ -1,0 +1,83 @@
+import { type FileHandle, open, rm } from "node:fs/promises";
+import { check } from "../errors.js";
+import { ioError } from "./io.js";
+import { type SafetensorsDtype, storedBytes } from "./safetensors.js";
+
+export interface TensorToWrite {
+  name: string;
+  dtype: SafetensorsDtype;
+  shape: readonly number[];
+  /** The bytes in order, in pieces of any size; asked for once, when this tensor's turn comes. */
+  chunks: () => Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+}
+
+/** transformers refuses a file that does not name its framework. */
+const defaultMetadata = { format: "pt" };
+
+/** Bytes of a tensor to write. Throws ERR_SWITCHYARD_FORMAT. */
+export function bytesToWrite({ name, dtype, shape }: TensorToWrite): number {
+  const bytes = storedBytes(dtype, shape);
+  check(bytes !== undefined, "ERR_SWITCHYARD_FORMAT", () => `write safetensors: tensor "${name}": ${dtype} [${shape.join(", ")}] is not a whole number of bytes`);
+  return bytes;
+}
+
+/**
+ * Writes a safetensors file, tensor by tensor, and waits until it is on the disk. The same tensors give the same bytes: they
+ * stand in the order of their names. On an error nothing is left behind. Throws ERR_SWITCHYARD_IO, ERR_SWITCHYARD_FORMAT.
+ */
+export async function writeSafetensors(path: string, tensors: readonly TensorToWrite[], metadata: Readonly<Record<string, string>> = defaultMetadata): Promise<void> {
+  const sorted = tensors.toSorted((a, b) => compareNames(a.name, b.name));
+  const header = encodeHeader(sorted, metadata);
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(path, "w");
+    await writeAll(handle, header);
+    for (const tensor of sorted) await writeTensor(handle, tensor);
+    await handle.sync();
+    await handle.close();
+  } catch (error) {
+    const isFile = await handle?.stat().then((stat) => stat.isFile());
+    await handle?.close();
+    // Something that is no file (a device, a pipe) is not ours to remove.
+    if (isFile === true) await rm(path, { force: true });
+    throw ioError("write", path, error);
+  }
+}
+
+/** By UTF-16 code units: the same order on every machine, whatever its locale. */
+export function compareNames(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** Length prefix and JSON, padded with spaces so that the data starts at a multiple of 8. */
+function encodeHeader(tensors: readonly TensorToWrite[], metadata: Readonly<Record<string, string>>): Uint8Array {
+  const fields = new Map<string, unknown>([["__metadata__", metadata]]);
+  let at = 0;
+  for (const tensor of tensors) {
+    const { name, dtype, shape } = tensor;
+    check(!fields.has(name), "ERR_SWITCHYARD_FORMAT", () => `write safetensors: tensor "${name}" is given twice`);
+    const end = at + bytesToWrite(tensor);
+    fields.set(name, { dtype, shape, data_offsets: [at, end] });
+    at = end;
+  }
+  const members = [...fields].map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)}`);
+  const json = new TextEncoder().encode(`{${members.join(",")}}`);
+  const header = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20);
+  new DataView(header.buffer).setBigUint64(0, BigInt(header.length - 8), true);
+  header.set(json, 8);
+  return header;
+}
+
+async function writeTensor(handle: FileHandle, tensor: TensorToWrite): Promise<void> {
+  const expected = bytesToWrite(tensor);
+  let written = 0;
+  for await (const chunk of tensor.chunks()) {
+    await writeAll(handle, chunk);
+    written += chunk.length;
+  }
+  check(written === expected, "ERR_SWITCHYARD_FORMAT", () => `write safetensors: tensor "${tensor.name}": expected ${expected} bytes, got ${written}`);
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; ) done += (await handle.write(bytes, done)).bytesWritten;
+}
