@@ -54,12 +54,12 @@ const forms: readonly MatmulForm[] = ["nt", "nn", "tn"];
 const precisions: readonly Precision[] = ["f32", "bf16"];
 
 /** Rows x columns: empty, single, odd, and large enough for two threads. */
-const matrices: readonly (readonly [number, number])[] = [[0, 8], [1, 1], [3, 7], [5, 33], [130, 97], [67, 512]];
+const matrices: readonly (readonly [number, number])[] = [[0, 8], [1, 3], [3, 7], [5, 33], [130, 97], [67, 512]];
 
 export const smallOpCases: readonly OpCase[] = [
   ...matrices.flatMap(([rows, cols]) => matrixCases(rows, cols)),
   ...[0, 1, 5, 300].flatMap((tokens) => routingCases(tokens)),
-  ...[0, 1, 2, 3, 1000, 70_001].flatMap((size) => flatCases(size)),
+  ...[0, 1, 2, 3, 1000, 40_001].flatMap((size) => flatCases(size)),
   { name: "sumSquares of several", run: (make) => [make.values("f", [1], [make.engine.sumSquares([make.floats([3]), make.floats([0]), make.floats([40_000])])])] },
 ];
 
@@ -196,6 +196,7 @@ function routingCases(tokens: number): OpCase[] {
     cases.push({ name: `${name}, ${tokens} tokens`, run });
   };
   for (const [experts, k] of [[1, 1], [7, 3], [64, 8], [130, 130], [1024, 65]] as const) {
+    if (tokens > 5 && experts > 64) continue; // one size that two threads share is enough
     for (const biased of [false, true]) {
       add(`topK ${k} of ${experts} bias=${biased}`, (make) => {
         const indices = make.ints([tokens, k], 0, 1);

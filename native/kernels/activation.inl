@@ -18,11 +18,11 @@ struct Gelu {
 };
 struct GeluTanh {
   SW_INLINE void both(vf x, vf* value, vf* slope) {
-    const float k = 0.797884561f, cubic = 0.044715f;  // sqrt(2 / pi)
+    const float k = 1.595769122f, cubic = 0.044715f;  // 2 sqrt(2 / pi): (1 + tanh(z)) / 2 = sigmoid(2 z)
     const vf u = x * x;
-    const vf t = vtanh(k * x * (1.0f + cubic * u));
-    *value = 0.5f * x * (1.0f + t);
-    *slope = 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * k * (1.0f + 3.0f * cubic * u);
+    const vf s = vsigmoid(k * x * (1.0f + cubic * u));
+    *value = x * s;
+    *slope = s + x * s * (1.0f - s) * k * (1.0f + 3.0f * cubic * u);
   }
 };
 struct Relu {

@@ -4,8 +4,7 @@ import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { check, SwitchyardError } from "../errors.js";
 import type { Engine } from "./engine.js";
-import { NativeEngine } from "./native.js";
-import type { Addon } from "./native-core.js";
+import { type NativeAddon, NativeEngine } from "./native.js";
 import { ReferenceEngine } from "./reference.js";
 
 export interface EngineOptions {
@@ -28,12 +27,12 @@ function addonPaths(): string[] {
 }
 
 /** The addon and its path, or why there is none. */
-function loadAddon(): { addon: Addon; path: string } | { reason: string } {
+function loadAddon(): { addon: NativeAddon; path: string } | { reason: string } {
   const paths = addonPaths();
   const path = paths.find((candidate) => existsSync(candidate));
   if (path === undefined) return { reason: `no addon at ${paths.join(" or ")}` };
   try {
-    return { addon: createRequire(import.meta.url)(path) as Addon, path };
+    return { addon: createRequire(import.meta.url)(path) as NativeAddon, path };
   } catch (cause) {
     return { reason: `${path}: ${(cause as Error).message}` };
   }
@@ -67,5 +66,5 @@ export function loadEngine(options: EngineOptions = {}): Engine {
   }
   const engine = new NativeEngine(loaded.addon, loaded.path, options.isa ?? env["SWITCHYARD_ISA"]);
   engine.threads = options.threads ?? Number(env["SWITCHYARD_THREADS"] ?? availableParallelism());
-  return engine as unknown as Engine; // TEMP until all ops exist
+  return engine;
 }

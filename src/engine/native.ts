@@ -1,4 +1,168 @@
-import { type Addon, NativeCore } from "./native-core.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { Activation, AdamWOptions, BinaryFn, Engine, GluOptions, GroupLimit, RopeDims, UnaryFn } from "./engine.js";
+import { type Addon, address, NativeCore, type NativeOp } from "./native-core.js";
+import { broadcastSteps } from "./reference/elementwise.js";
+
+type SmallOp =
+  | "norm" | "normBackward" | "rope" | "glu" | "gluBackward" | "gatherRows" | "scatterAddRows" | "combineRows" | "crossEntropy"
+  | "crossEntropyBackward" | "topK" | "gatherColumns" | "scatterColumns" | "sortByExpert" | "unary" | "unaryBackward" | "binary" | "scale"
+  | "sum" | "softmax" | "softmaxBackward" | "logSumExp" | "logSumExpBackward" | "dropout" | "uniform" | "normal" | "adamW";
+
+export type NativeAddon = Addon & Record<SmallOp, NativeOp> & { sumSquares: (...args: number[]) => number };
+
+// In the order of the enumerators of native/kernels/ops.h.
+const activations: readonly Activation[] = ["silu", "gelu", "gelu-tanh", "relu", "relu2"];
+const unaryFns: readonly UnaryFn[] = ["neg", "exp", "log", "sqrt", "square", "sigmoid", "tanh", "softplus", "relu", "normal-cdf"];
+const binaryFns: readonly BinaryFn[] = ["add", "sub", "mul", "div"];
+const sumOver = ["rows", "columns", "all"] as const;
 
 /** The native engine: every op is one call into the addon. */
-export class NativeEngine extends NativeCore<Addon> {}
+export class NativeEngine extends NativeCore<NativeAddon> implements Engine {
+  rmsNorm(out: Tensor, x: Tensor, weight: Tensor, eps: number): void {
+    this.addon.norm(this.variant, address(out), address(x), address(weight), 0, x.rows, x.cols, 0, eps);
+  }
+
+  rmsNormBackward(
+    dx: Tensor | undefined, dweight: Tensor | undefined, dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean },
+  ): void {
+    this.addon.normBackward(
+      this.variant, address(dx), address(dweight), 0, address(dout), address(x), address(weight), x.rows, x.cols, 0, eps,
+      Number(accumulate.dx), Number(accumulate.dweight), 0,
+    );
+  }
+
+  layerNorm(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: number): void {
+    this.addon.norm(this.variant, address(out), address(x), address(weight), address(bias), x.rows, x.cols, 1, eps);
+  }
+
+  layerNormBackward(
+    dx: Tensor | undefined, dweight: Tensor | undefined, dbias: Tensor | undefined,
+    dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean; dbias: boolean },
+  ): void {
+    this.addon.normBackward(
+      this.variant, address(dx), address(dweight), address(dbias), address(dout), address(x), address(weight), x.rows, x.cols, 1, eps,
+      Number(accumulate.dx), Number(accumulate.dweight), Number(accumulate.dbias),
+    );
+  }
+
+  rope(out: Tensor, x: Tensor, table: Tensor, positions: Tensor, dims: RopeDims): void {
+    const { heads, headDim, inverse } = dims;
+    this.addon.rope(this.variant, address(out), address(x), address(table), address(positions), positions.size, table.rows, heads, headDim, Number(inverse === true));
+  }
+
+  glu(out: Tensor, x: Tensor, options: GluOptions): void {
+    this.addon.glu(this.variant, address(out), ...gluNumbers(out, x, options));
+  }
+
+  gluBackward(dx: Tensor, drowScale: Tensor | undefined, dout: Tensor, x: Tensor, options: GluOptions): void {
+    this.addon.gluBackward(this.variant, address(dx), address(drowScale), address(dout), ...gluNumbers(dout, x, options));
+  }
+
+  gatherRows(out: Tensor, table: Tensor, rows: Tensor): void {
+    this.addon.gatherRows(this.variant, address(out), address(table), address(rows), rows.size, table.cols, table.rows);
+  }
+
+  scatterAddRows(dtable: Tensor, dout: Tensor, rows: Tensor): void {
+    this.addon.scatterAddRows(this.variant, address(dtable), address(dout), address(rows), rows.size, dtable.cols, dtable.rows);
+  }
+
+  crossEntropy(losses: Tensor, logits: Tensor, targets: Tensor): void {
+    this.addon.crossEntropy(this.variant, address(losses), address(logits), address(targets), logits.rows, logits.cols);
+  }
+
+  crossEntropyBackward(dlogits: Tensor, dlosses: Tensor, logits: Tensor, targets: Tensor): void {
+    this.addon.crossEntropyBackward(this.variant, address(dlogits), address(dlosses), address(logits), address(targets), logits.rows, logits.cols);
+  }
+
+  topK(indices: Tensor, scores: Tensor, options: { bias?: Tensor | undefined; groups?: GroupLimit | undefined } = {}): void {
+    const { bias, groups } = options;
+    this.addon.topK(
+      this.variant, address(indices), address(scores), address(bias), scores.rows, scores.cols, indices.cols,
+      groups?.count ?? 0, groups?.keep ?? 0, Number(groups?.score === "top2sum"),
+    );
+  }
+
+  gatherColumns(out: Tensor, x: Tensor, columns: Tensor): void {
+    this.addon.gatherColumns(this.variant, address(out), address(x), address(columns), columns.rows, columns.cols, x.cols);
+  }
+
+  scatterColumns(dx: Tensor, dout: Tensor, columns: Tensor, accumulate = false): void {
+    this.addon.scatterColumns(this.variant, address(dx), address(dout), address(columns), columns.rows, columns.cols, dx.cols, Number(accumulate));
+  }
+
+  sortByExpert(offsets: Tensor, slots: Tensor, tokens: Tensor, positions: Tensor, experts: Tensor): void {
+    this.addon.sortByExpert(
+      this.variant, address(offsets), address(slots), address(tokens), address(positions), address(experts),
+      experts.rows, experts.cols, offsets.size - 1, slots.size,
+    );
+  }
+
+  combineRows(out: Tensor, y: Tensor, positions: Tensor, accumulate = false): void {
+    this.addon.combineRows(this.variant, address(out), address(y), address(positions), positions.rows, positions.cols, out.cols, y.rows, Number(accumulate));
+  }
+
+  unary(fn: UnaryFn, out: Tensor, x: Tensor): void {
+    this.addon.unary(this.variant, unaryFns.indexOf(fn), address(out), address(x), x.size);
+  }
+
+  unaryBackward(fn: UnaryFn, dx: Tensor, dout: Tensor, x: Tensor, accumulate = false): void {
+    this.addon.unaryBackward(this.variant, unaryFns.indexOf(fn), address(dx), address(dout), address(x), x.size, Number(accumulate));
+  }
+
+  binary(fn: BinaryFn, out: Tensor, a: Tensor, b: Tensor): void {
+    const step = broadcastSteps(a, b);
+    this.addon.binary(this.variant, binaryFns.indexOf(fn), address(out), address(a), address(b), a.rows, a.cols, b.size, step.row, step.column);
+  }
+
+  scale(out: Tensor, x: Tensor, factor: number, accumulate = false): void {
+    this.addon.scale(this.variant, address(out), address(x), factor, x.size, Number(accumulate));
+  }
+
+  sum(out: Tensor, x: Tensor, over: "rows" | "columns" | "all", accumulate = false): void {
+    this.addon.sum(this.variant, sumOver.indexOf(over), address(out), address(x), x.rows, x.cols, Number(accumulate));
+  }
+
+  softmax(out: Tensor, x: Tensor): void {
+    this.addon.softmax(this.variant, address(out), address(x), x.rows, x.cols);
+  }
+
+  softmaxBackward(dx: Tensor, dout: Tensor, out: Tensor, accumulate = false): void {
+    this.addon.softmaxBackward(this.variant, address(dx), address(dout), address(out), out.rows, out.cols, Number(accumulate));
+  }
+
+  logSumExp(out: Tensor, x: Tensor): void {
+    this.addon.logSumExp(this.variant, address(out), address(x), x.rows, x.cols);
+  }
+
+  logSumExpBackward(dx: Tensor, dout: Tensor, x: Tensor, accumulate = false): void {
+    this.addon.logSumExpBackward(this.variant, address(dx), address(dout), address(x), x.rows, x.cols, Number(accumulate));
+  }
+
+  dropout(out: Tensor, x: Tensor, rate: number, seed: number): void {
+    this.addon.dropout(this.variant, address(out), address(x), x.size, rate, seed);
+  }
+
+  uniform(out: Tensor, low: number, high: number, seed: number): void {
+    this.addon.uniform(this.variant, address(out), out.size, low, high, seed);
+  }
+
+  normal(out: Tensor, std: number, seed: number): void {
+    this.addon.normal(this.variant, address(out), out.size, std, seed);
+  }
+
+  adamW(param: Tensor, grad: Tensor, m: Tensor, v: Tensor, o: AdamWOptions): void {
+    this.addon.adamW(
+      this.variant, address(param), address(grad), address(m), address(v), param.size,
+      o.learningRate, o.beta1, o.beta2, o.eps, o.weightDecay, o.step, o.gradScale,
+    );
+  }
+
+  sumSquares(tensors: readonly Tensor[]): number {
+    return tensors.reduce((total, t) => total + this.addon.sumSquares(this.variant, address(t), t.size), 0);
+  }
+}
+
+function gluNumbers(out: Tensor, x: Tensor, options: GluOptions): number[] {
+  const { activation, gated, rowScale, offsets } = options;
+  return [address(x), address(rowScale), address(offsets), (offsets?.size ?? 1) - 1, out.rows, out.cols, activations.indexOf(activation), Number(gated)];
+}

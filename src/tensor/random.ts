@@ -18,22 +18,25 @@ export type RandomState = readonly [number, number, number, number];
  * Vigna 2018), its state filled by splitmix from the seed; only 32-bit integers, so the same everywhere.
  */
 export class Random {
-  private s: [number, number, number, number];
+  private readonly s: Uint32Array;
 
   constructor(seed: number) {
     checkSeed(seed);
     const words = splitmix(seed);
-    this.s = [words(), words(), words(), words()];
+    this.s = Uint32Array.of(words(), words(), words(), words());
   }
 
   /** An integer in 0..2^32-1. */
   next(): number {
-    const [s0, s1, s2, s3] = this.s;
-    const result = Math.imul(rotateLeft(Math.imul(s1, 5), 7), 9) >>> 0;
-    const a = s2 ^ s0;
-    const b = s3 ^ s1;
-    this.s = [(s0 ^ b) >>> 0, (s1 ^ a) >>> 0, (a ^ (s1 << 9)) >>> 0, rotateLeft(b, 11) >>> 0];
-    return result;
+    const { s } = this;
+    const s1 = s[1];
+    const a = s[2] ^ s[0];
+    const b = s[3] ^ s1;
+    s[0] ^= b;
+    s[1] ^= a;
+    s[2] = a ^ (s1 << 9);
+    s[3] = rotateLeft(b, 11);
+    return Math.imul(rotateLeft(Math.imul(s1, 5), 7), 9) >>> 0;
   }
 
   /** In [0, 1), with 53 random bits. */
@@ -72,7 +75,7 @@ export class Random {
   }
 
   get state(): RandomState {
-    return [...this.s];
+    return [this.s[0], this.s[1], this.s[2], this.s[3]];
   }
 
   set state(words: RandomState) {
@@ -81,7 +84,7 @@ export class Random {
       "ERR_SWITCHYARD_USAGE",
       () => `random state: expected four integers in 0..2^32-1, not all zero, got [${words.join(", ")}]`,
     );
-    this.s = [...words];
+    this.s.set(words);
   }
 }
 
