@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { Tape } from "../src/autograd/tape.js";
 import { Arena } from "../src/engine/arena.js";
 import type { Engine } from "../src/engine/engine.js";
+import { loadEngine } from "../src/engine/load.js";
 import { ReferenceEngine } from "../src/engine/reference.js";
 import { readSafetensorsHeader } from "../src/formats/safetensors.js";
 import { readModelFolder } from "../src/model/folder.js";
@@ -32,7 +33,7 @@ function stored(file: string): Map<string, { shape: readonly number[]; values: n
   );
 }
 
-const engines: [string, () => Engine][] = [["reference f64", () => new ReferenceEngine({ float: "f64" })], ["reference f32", () => new ReferenceEngine({ float: "f32" })], ...nativeVariants().map(({ isa, engine }): [string, () => Engine] => [`native ${isa}`, () => engine])];
+const engines: [string, () => Engine][] = [["reference f64", () => new ReferenceEngine({ float: "f64" })], ["reference f32", () => new ReferenceEngine({ float: "f32" })], ...nativeVariants.map((isa): [string, () => Engine] => [`native ${isa}`, () => loadEngine({ engine: "native", isa })])];
 
 async function open(family: string, engine: Engine) {
   const folder = join(goldens, family);

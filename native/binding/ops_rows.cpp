@@ -213,13 +213,15 @@ napi_value op_sort_by_expert(napi_env env, napi_callback_info info) {
   SortByExpert p = {};
   p.tokens = args.dim(6, "tokens"), p.k = args.dim(7, "k"), p.experts = args.dim(8, "experts");
   const int64_t slots = product(p.tokens, p.k);
-  p.rows = args.integer(9, "rows", slots, INT32_MAX);
+  p.experts_TK = args.in<int32_t>(5, "experts", slots);
+  args.check_range(p.experts_TK, slots, "experts", INT32_MIN, p.experts - 1);
+  int64_t routed = 0;
+  for (int64_t i = 0; args.ok() && i < slots; i++) routed += p.experts_TK[i] >= 0;
+  p.rows = args.integer(9, "rows", routed, INT32_MAX);
   p.offsets_E = args.out<int32_t>(1, "offsets", p.experts + 1);
   p.slots_N = args.out<int32_t>(2, "slots", p.rows);
   p.tokens_N = args.out<int32_t>(3, "tokens", p.rows);
   p.positions_TK = args.out<int32_t>(4, "positions", slots);
-  p.experts_TK = args.in<int32_t>(5, "experts", slots);
-  args.check_range(p.experts_TK, slots, "experts", INT32_MIN, p.experts - 1);
   if (args.ok()) kernels.sort_by_expert(p);
   return nullptr;
 }

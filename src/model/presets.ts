@@ -1,7 +1,7 @@
 import { SwitchyardError } from "../errors.js";
 import { type RouterPreset, routerConfig } from "../routing/presets.js";
 import type { Balance, RouterConfig } from "../routing/types.js";
-import type { SharedExpert } from "../moe/layer.js";
+import type { MoeConfig, SharedExpert } from "../moe/layer.js";
 import { checkModelConfig, type ModelConfig } from "./config.js";
 
 /** One dial of complexity: shapes that train in about 1, 10 and 60 minutes on two cores. */
@@ -35,8 +35,9 @@ export interface MoeOptions {
   active?: number | undefined;
   /** Hidden width of one expert. */
   hidden?: number | undefined;
-  /** Number of always-on experts' widths in one shared expert; 0: none. */
+  /** Hidden width of the shared expert, in experts; 0: none. */
   shared?: number | undefined;
+  /** Default sigmoid, as Qwen2-MoE. */
   sharedCombine?: SharedExpert["combine"] | undefined;
   /** A named router, or all of one. Default mixtral: softmax, top-k, weights summing to 1. */
   router?: RouterPreset | RouterConfig | undefined;
@@ -50,6 +51,13 @@ function sparseLayers(layers: number, placement: MoeOptions["layers"] = "all"): 
   const all = Array.from({ length: layers }, (_, l) => l);
   if (placement === "all") return all;
   return all.filter((l) => (placement === "every-other" ? l % 2 === 1 : l >= placement.firstDense));
+}
+
+/** The details of attention with which a published family expresses the mixture, so that other programs load the saved model. */
+function attentionStyle(moe: MoeConfig, everywhere: boolean): Pick<ModelConfig, "qkNorm" | "qkvBias"> {
+  if (moe.shared !== undefined) return { qkNorm: "none", qkvBias: true }; // Qwen2-MoE
+  if (!everywhere) return { qkNorm: "head", qkvBias: false }; // Qwen3-MoE
+  return { qkNorm: moe.router.normalize === undefined ? "row" : "none", qkvBias: false }; // OLMoE, Mixtral
 }
 
 /** The config of a new model. Throws ERR_SWITCHYARD_CONFIG, ERR_SWITCHYARD_USAGE for an unknown size. */
@@ -82,17 +90,15 @@ export function modelConfig(options: ModelOptions): ModelConfig {
   const hidden = moeOptions.hidden ?? preset.expertHidden;
   const router = typeof moeOptions.router === "object" ? moeOptions.router : routerConfig(moeOptions.router ?? "mixtral");
   const balance = moeOptions.balance ?? router.balance;
-  return checkModelConfig({
-    ...config,
-    moe: {
-      experts: moeOptions.experts ?? preset.experts,
-      active: moeOptions.active ?? preset.active,
-      hidden,
-      activation: "silu",
-      gated: true,
-      router: { ...router, balance, zLoss: moeOptions.zLoss ?? router.zLoss, selectionBias: router.selectionBias || balance.method === "loss-free" },
-      ...(moeOptions.shared ? { shared: { hidden: moeOptions.shared * hidden, combine: moeOptions.sharedCombine ?? "add" } } : {}),
-    },
-    sparseLayers: sparseLayers(layers, moeOptions.layers),
-  });
+  const moe: MoeConfig = {
+    experts: moeOptions.experts ?? preset.experts,
+    active: moeOptions.active ?? preset.active,
+    hidden,
+    activation: "silu",
+    gated: true,
+    router: { ...router, balance, zLoss: moeOptions.zLoss ?? router.zLoss, selectionBias: router.selectionBias || balance.method === "loss-free" },
+    ...(moeOptions.shared ? { shared: { hidden: moeOptions.shared * hidden, combine: moeOptions.sharedCombine ?? "sigmoid" } } : {}),
+  };
+  const sparse = sparseLayers(layers, moeOptions.layers);
+  return checkModelConfig({ ...config, ...attentionStyle(moe, sparse.length === layers), moe, sparseLayers: sparse });
 }
