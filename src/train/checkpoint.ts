@@ -24,7 +24,10 @@ const stateSchema = z.strictObject({
   /** Hash of the training tokens: the cursor means nothing for other data. */
   data: z.string(),
   best: z.strictObject({ step: z.number().int(), loss: z.number() }).nullable(),
+  /** As `train` was given them, so that a command can go on without repeating them. */
   options: z.unknown(),
+  /** The model's whole config: config.json leaves out what matters in training alone (balance, jitter, z-loss). */
+  model: z.unknown(),
 });
 
 /** What a run needs, beside weights and moments, to go on as if it had never stopped. */
@@ -55,12 +58,18 @@ export async function saveCheckpoint(out: string, trainer: Trainer, state: RunSt
   return folder;
 }
 
+/** The counters and options of a checkpoint. Throws ERR_SWITCHYARD_CHECKPOINT naming the field. */
+export function readRunState(folder: string): RunState {
+  const path = join(folder, stateFile);
+  const parsed = stateSchema.safeParse(readJsonFile(path));
+  if (parsed.success) return parsed.data;
+  throw new SwitchyardError("ERR_SWITCHYARD_CHECKPOINT", `${path}: ${parsed.error.issues[0]?.path.join(".")}: ${parsed.error.issues[0]?.message}`);
+}
+
 /** Puts a checkpoint's weights, moments and counters into `trainer`. Throws ERR_SWITCHYARD_CHECKPOINT or ERR_SWITCHYARD_FORMAT. */
 export async function restoreCheckpoint(folder: string, trainer: Trainer): Promise<RunState> {
   const { model, optimizer } = trainer;
-  const path = join(folder, stateFile);
-  const parsed = stateSchema.safeParse(readJsonFile(path));
-  if (!parsed.success) throw new SwitchyardError("ERR_SWITCHYARD_CHECKPOINT", `${path}: ${parsed.error.issues[0]?.path.join(".")}: ${parsed.error.issues[0]?.message}`);
+  const state = readRunState(folder);
   (await readModelFolder(folder)).fill(model.parameters);
   const file = join(folder, momentsFile);
   const { tensors } = readSafetensorsHeader(file);
@@ -72,7 +81,6 @@ export async function restoreCheckpoint(folder: string, trainer: Trainer): Promi
       readTensor(model.engine, tensor, { ...stored, file });
     }
   }
-  const state = parsed.data;
   trainer.step = state.step;
   trainer.skipped = state.skipped;
   optimizer.steps = state.updates;

@@ -71,14 +71,14 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
     saved = state.step;
   }
   if (out !== undefined && !resume) {
-    check(checkpoints(out).length === 0, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds a run; continue it with --resume, or choose another folder`);
+    checkNewRun(out);
     withIoErrors("create", out, () => mkdirSync(out, { recursive: true }));
   }
   const resumeStep = resume ? { resumeStep: trainer.step } : {};
   const logs = out === undefined ? [] : [new JsonlLog(join(out, "train.jsonl"), resumeStep), new TensorBoardLog(out, resumeStep)];
   const save = async (improved: boolean) => {
     if (out === undefined || (saved === trainer.step && !improved)) return;
-    const state = { step: trainer.step, updates: trainer.optimizer.steps, skipped: trainer.skipped, tokens: tokensSeen, sampler: sampler.state(), data: dataHash, best, options };
+    const state = { step: trainer.step, updates: trainer.optimizer.steps, skipped: trainer.skipped, tokens: tokensSeen, sampler: sampler.state(), data: dataHash, best, options: input, model: model.config };
     const folder = await saveCheckpoint(out, trainer, state);
     saved = trainer.step;
     if (improved || best === null) await publish(folder, out);
@@ -136,6 +136,11 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
   } finally {
     for (const log of logs) log.close();
   }
+}
+
+/** Throws ERR_SWITCHYARD_USAGE when `out` holds a run already. */
+export function checkNewRun(out: string): void {
+  check(checkpoints(out).length === 0, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds a run; continue it with --resume, or choose another folder`);
 }
 
 async function loadText(model: LanguageModel, paths: string | readonly string[]): Promise<Tokens> {
