@@ -41,7 +41,7 @@ test.each([[1], [2], [4]])("balanced, k = %d: every loss is at its minimum, or 1
   expect(value("importance", logits, k)).toBeCloseTo(0, 12);
   expect(value("load", logits, k)).toBeCloseTo(0, 12);
   expect(value("entropy", cyclic(16, E, 1, 50), 1)).toBeCloseTo(-Math.log(E), 9);
-  expect(value("switch", logits, k, { score: "sigmoid" })).toBeCloseTo(1, 12);
+  for (const score of ["sigmoid", "sqrt-softplus", "logits"] as const) expect(value("switch", logits, k, { score, weight: "sigmoid" })).toBeCloseTo(1, 12);
 });
 
 test.each([[1], [2], [4]])("collapsed, k = %d: every loss reaches its maximum", (k) => {

@@ -15,9 +15,13 @@ export function expertChoice(tape: Tape, scores: Tensor, capacity: number): Tens
   const scores_TE = tape.engine.read(scores);
   const of = (t: number, e: number) => scores_TE[t * E + e] as number;
   const chosen_T: number[][] = Array.from({ length: T }, () => []);
-  const order_T = Int32Array.from({ length: T }, (_, t) => t);
   for (let e = 0; e < E; e++) {
-    for (const t of order_T.toSorted((a, b) => of(b, e) - of(a, e) || a - b).subarray(0, capacity)) (chosen_T[t] as number[]).push(e);
+    const column_T = Float64Array.from({ length: T }, (_, t) => of(t, e));
+    const threshold = column_T.toSorted()[T - capacity] as number;
+    let ties = capacity - column_T.filter((score) => score > threshold).length;
+    column_T.forEach((score, t) => {
+      if (score > threshold || (score === threshold && ties-- > 0)) (chosen_T[t] as number[]).push(e);
+    });
   }
   const K = Math.max(1, ...chosen_T.map((chosen) => chosen.length));
   const experts_TK = new Int32Array(T * K).fill(-1);

@@ -13,8 +13,14 @@ export function hashExperts(tape: Tape, tokenIds: Tensor, k: number, experts: nu
   const bits = randomBits(seed);
   const chosen_TK = new Int32Array(tokenIds.size * k);
   tape.engine.read(tokenIds).forEach((id, t) => {
-    const left = Array.from({ length: experts }, (_, e) => e);
-    for (let j = 0; j < k; j++) chosen_TK[t * k + j] = left.splice(bits(id * k + j) % left.length, 1)[0] as number;
+    const taken: number[] = []; // rising
+    for (let j = 0; j < k; j++) {
+      let e = bits(id * k + j) % (experts - j);
+      let place = 0;
+      for (; place < j && e >= (taken[place] as number); place++) e++;
+      taken.splice(place, 0, e);
+      chosen_TK[t * k + j] = e;
+    }
   });
   return tape.constant([tokenIds.size, k], chosen_TK, "i32");
 }

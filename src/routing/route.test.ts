@@ -136,6 +136,7 @@ test("noisy top-k: normal noise of the learned deviation in training, none in ev
   const config = routerConfig("shazeer", { balance: { method: "none" } });
   const noise = identity(4).map((row) => row.map((v) => 2 * v));
   expectClose(rows(runRoute(config, 2, logP, { weight: identity(4), noise }).logits), logP);
+  expectClose(rows(runRoute(config, 2, logP, { weight: identity(4), noise }, { recording: true }).logits), logP);
   const x = Array.from({ length: 4000 }, () => [1, 0.5, 0, -1]);
   const { logits, weights, experts } = runRoute(config, 2, x, { weight: identity(4), noise }, { training: true, seed: 5 });
   const noisy = rows(logits);

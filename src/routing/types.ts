@@ -40,7 +40,7 @@ export interface RouterConfig {
   selectionBias: boolean;
   /** Training only: router input times uniform(1 - jitter, 1 + jitter) (Switch). */
   jitter: number;
-  /** Rows per expert = ceil(factor * T * K / E) in training and in evaluation; undefined: dropless. */
+  /** Rows per expert = ceil(factor * T * K / E) in training and in evaluation; undefined: dropless (expert choice: factor 1). */
   capacity?: { train: number; eval: number; drop: DropPolicy } | undefined;
   balance: Balance;
   /** Coefficient of mean(logsumexp(logits)^2) (ST-MoE); 0: off. */
