@@ -55,7 +55,8 @@ export function checkRouterConfig(config: RouterConfig, experts: number, k: numb
     positive("capacity.eval", capacity.eval);
     oneOf("capacity.drop", capacity.drop, drops);
   }
-  require(choosesPerToken(selection) || (!config.selectionBias && groups === undefined), () => `${selection} does not choose each token's best experts: remove selectionBias and groups`);
+  const perTokenOnly = config.selectionBias || groups !== undefined;
+  require(choosesPerToken(selection) || !perTokenOnly, () => `${selection} does not choose each token's best experts: remove selectionBias and groups`);
   require(selection !== "dense" || capacity === undefined, () => "dense gives every expert every token: remove capacity");
   require(selection !== "expert-choice" || weight === "score", () => `expert-choice gives tokens different numbers of experts: weight must be "score", got "${weight}"`);
   require(selection !== "expert-choice" || normalize === undefined || normalize.eps > 0, () => "expert-choice leaves tokens without experts: normalize.eps must be positive");
@@ -82,7 +83,11 @@ export function checkRouterInput(config: RouterConfig, { x, parameters, tokenIds
     ["selectionBias", config.selectionBias, selectionBias, [E]],
   ] as const;
   for (const [name, needed, tensor, shape] of wanted) {
-    check((tensor !== undefined) === needed, "ERR_SWITCHYARD_CONFIG", () => `router: the config ${needed ? "needs" : "has no"} ${name} [${shape.join(", ")}], the parameters ${needed ? "have none" : `have ${tensor}`}`);
+    check(
+      (tensor !== undefined) === needed,
+      "ERR_SWITCHYARD_CONFIG",
+      () => `router: the config ${needed ? "needs" : "has no"} ${name} [${shape.join(", ")}], the parameters have ${tensor ?? "none"}`,
+    );
     if (tensor !== undefined) checkShape("router", name, tensor, shape);
   }
   if (config.selection !== "hash") return;

@@ -54,7 +54,9 @@ function complete(op: string, { tape, x, parameters }: RouterInput, result: Rout
   check(
     load.length === E && routed - dropped === kept,
     "ERR_SWITCHYARD_CONFIG",
-    () => `${op}: its load (${routed} choices of ${load.length} experts) less ${dropped} dropped ones must leave the ${kept} that are in its experts; return load and dropped together, or neither`,
+    () =>
+      `${op}: its load (${routed} choices of ${load.length} experts) less ${dropped} dropped ones must leave the ${kept} ` +
+      "that are in its experts; return load and dropped together, or neither",
   );
   return { ...result, logits, scores, load, dropped, fullyDropped: result.fullyDropped ?? counted.empty, losses: result.losses ?? {}, raw: result.raw ?? {} };
 }

@@ -93,7 +93,9 @@ function chooseExperts(config: RouterConfig, { tape, logits, k, selectionBias, t
   }
 }
 
-function routingLosses(config: RouterConfig, { tape, logits, noise }: DecisionInput, decision: Pick<Routing, "scores" | "experts" | "weights" | "load">): Pick<Routing, "losses" | "raw"> {
+type Decision = Pick<Routing, "scores" | "experts" | "weights" | "load">;
+
+function routingLosses(config: RouterConfig, { tape, logits, noise }: DecisionInput, decision: Decision): Pick<Routing, "losses" | "raw"> {
   const losses: Record<string, Tensor> = {};
   const raw: Record<string, number> = {};
   const term = (name: string, coefficient: number, value: () => Tensor) => {
@@ -105,7 +107,8 @@ function routingLosses(config: RouterConfig, { tape, logits, noise }: DecisionIn
   const { balance } = config;
   if (balance.method !== "none" && balance.method !== "loss-free") {
     const estimate = { logits, clean: noise?.clean ?? logits, deviation: noise?.deviation ?? 1 / logits.cols };
-    term("balance", balance.coefficient, () => balanceLoss(tape, balance.method, { ...decision, probabilities: probabilities(tape, config.score, decision.scores), estimate }));
+    const input = () => ({ ...decision, estimate, probabilities: probabilities(tape, config.score, decision.scores) });
+    term("balance", balance.coefficient, () => balanceLoss(tape, balance.method, input()));
   }
   term("z", config.zLoss, () => zLoss(tape, logits));
   return { losses, raw };

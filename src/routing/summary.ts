@@ -32,7 +32,11 @@ export interface RoutingSummary {
 /** Reads the decision back and summarises it; call it before the backward pass, which reuses the tensors' memory. */
 export function routingSummary(engine: Engine, routing: Routing): RoutingSummary {
   const { scores, logits, experts } = routing;
-  return { token_entropy: tokenEntropy(engine.read(scores), scores.cols), topk_margin: meanMargin(engine, routing, experts.cols), router_z: meanZ(engine.read(logits), logits.cols) };
+  return {
+    token_entropy: tokenEntropy(engine.read(scores), scores.cols),
+    topk_margin: meanMargin(engine, routing, experts.cols),
+    router_z: meanZ(engine.read(logits), logits.cols),
+  };
 }
 
 /** What the choice compared [T,E], selection bias added. */
