@@ -1,0 +1,169 @@
+import { copyFileSync, existsSync } from "node:fs";
+import { join } from "node:path";
+import vm from "node:vm";
+import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
+import { z } from "zod";
+import { check, SwitchyardError } from "../errors.js";
+import { withIoErrors } from "../formats/io.js";
+import type { Json, JsonObject } from "../formats/json.js";
+import type { DecodeStream, Tokenizer } from "./tokenizer.js";
+
+/** What is used of the library; its own types do not resolve under NodeNext. */
+interface Library {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
+  tokenize(text: string, options: { add_special_tokens: boolean }): string[];
+  decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
+  token_to_id(token: string): number | undefined;
+  id_to_token(id: number): string | undefined;
+}
+const Library = LibraryTokenizer as new (json: object, config: object) => Library;
+
+const id = z.number().int().min(0).max(2 ** 24);
+const schema = z.object({
+  model: z.object({ vocab: z.union([z.record(z.string(), id), z.array(z.tuple([z.string(), z.number()]))]) }),
+  added_tokens: z.array(z.object({ id, content: z.string().min(1), special: z.boolean().default(false) })).default([]),
+});
+
+/** Files that make up a tokenizer; copied as they are when it is saved. */
+const files = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
+
+/** A published tokenizer.json, run by @huggingface/tokenizers. */
+export class HuggingFaceTokenizer implements Tokenizer {
+  readonly vocabSize: number;
+  readonly bosId: number | undefined;
+  readonly eosId: number | undefined;
+  readonly padId: number | undefined;
+  readonly prefix: readonly number[];
+  private readonly library: Library;
+  private readonly specialIds: ReadonlySet<number>;
+  private readonly unknownId: number | undefined;
+
+  /** Takes the parsed files of `folder`. Throws ERR_SWITCHYARD_FORMAT naming file and field. */
+  constructor(
+    private readonly folder: string,
+    json: JsonObject,
+    config: JsonObject,
+  ) {
+    const file = join(folder, "tokenizer.json");
+    const parsed = schema.safeParse(json);
+    if (!parsed.success) {
+      const [issue] = parsed.error.issues;
+      throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${file}: ${issue?.path.join(".")}: ${issue?.message}`);
+    }
+    const special = parsed.data.added_tokens.filter((token) => token.special);
+    this.specialIds = new Set(special.map((token) => token.id));
+    // The library finds every added token in a text. It does not get the special ones, so no user's text becomes one.
+    const added = (json["added_tokens"] as JsonObject[] | undefined) ?? [];
+    const plain = { decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null, ...json, added_tokens: added.filter((token) => token["special"] !== true) };
+    try {
+      this.library = limited("read", 10_000, () => new Library(plain, config));
+    } catch (cause) {
+      throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${file}: ${(cause as Error).message}`, { cause });
+    }
+    const { vocab } = parsed.data.model;
+    const highest = (Array.isArray(vocab) ? [vocab.length - 1] : Object.values(vocab)).concat(parsed.data.added_tokens.map((token) => token.id));
+    this.vocabSize = highest.reduce((max, n) => Math.max(max, n), -1) + 1;
+    const ids = new Map(special.map((token) => [token.content, token.id]));
+    const idOf = (token: string): number | undefined => ids.get(token) ?? this.library.token_to_id(token);
+    const configured = (name: string): number | undefined => {
+      const token = contentOf(config[`${name}_token`]);
+      return token === undefined ? undefined : idOf(token);
+    };
+    this.bosId = configured("bos");
+    this.eosId = configured("eos");
+    this.padId = configured("pad");
+    this.unknownId = configured("unk") ?? idOf(contentOf((json["model"] as JsonObject)["unk_token"]) ?? "");
+    this.prefix = this.templatePrefix(idOf);
+  }
+
+  /** What the post-processor puts before a text. */
+  private templatePrefix(idOf: (token: string) => number | undefined): number[] {
+    const tokenize = (add_special_tokens: boolean) => limited("encode", 1000, () => this.library.tokenize("a", { add_special_tokens }));
+    const [bare, whole] = [tokenize(false), tokenize(true)];
+    const start = whole.findIndex((_, i) => bare.every((token, j) => whole[i + j] === token));
+    return whole.slice(0, Math.max(start, 0)).flatMap((token) => idOf(token) ?? []);
+  }
+
+  /** Throws ERR_SWITCHYARD_DATA should the text say a special token, ERR_SWITCHYARD_UNSUPPORTED if the tokenizer takes too long. */
+  encode(text: string): Int32Array {
+    // 1 s for a message, 10 us per character for a book.
+    const { ids } = limited("encode", 1000 + text.length / 100, () => this.library.encode(text, { add_special_tokens: false }));
+    // The vocabulary of some models holds the special tokens too, as ordinary strings.
+    const special = ids.find((n) => this.specialIds.has(n) && n !== this.unknownId);
+    check(special === undefined, "ERR_SWITCHYARD_DATA", () => `encode: the text contains ${JSON.stringify(this.library.id_to_token(special ?? 0))}, a special token of this model; remove it`);
+    return Int32Array.from(ids);
+  }
+
+  decode(ids: ArrayLike<number>): string {
+    const known = Array.from(ids).filter((n) => !this.specialIds.has(n) && this.library.id_to_token(n) !== undefined);
+    if (known.length === 0) return "";
+    return limited("decode", 1000 + known.length, () => this.library.decode(known, { skip_special_tokens: false, clean_up_tokenization_spaces: false }));
+  }
+
+  decodeStream(): DecodeStream {
+    return new WindowedStream((ids) => this.decode(ids));
+  }
+
+  save(folder: string): void {
+    for (const name of files) {
+      const path = join(this.folder, name);
+      if (existsSync(path)) withIoErrors("copy", path, () => copyFileSync(path, join(folder, name)));
+    }
+  }
+}
+
+/** A token is written as a string, or as an object with `content`. */
+function contentOf(token: Json | undefined): string | undefined {
+  const content = typeof token === "object" && token !== null && !Array.isArray(token) ? token["content"] : token;
+  return typeof content === "string" ? content : undefined;
+}
+
+const context = vm.createContext({});
+const script = new vm.Script("action()");
+
+/** Runs `action` and stops it after `ms`: a regular expression in the file may take exponential time. */
+function limited<T>(operation: string, ms: number, action: () => T): T {
+  try {
+    context["action"] = action;
+    return script.runInContext(context, { timeout: Math.ceil(ms) }) as T;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "ERR_SCRIPT_EXECUTION_TIMEOUT") throw cause;
+    throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `${operation}: this model's tokenizer took longer than ${Math.ceil(ms)} ms; its patterns do not suit this text`, { cause });
+  }
+}
+
+/** Tokens kept as context, and the length at which the window is cut to them. */
+const [keptTokens, windowTokens] = [4, 16];
+
+/**
+ * What a token says can depend on those around it: a leading space that is dropped at the start of a text, a character
+ * in several byte tokens. So a window of the last tokens is decoded before and after each, and the difference is new.
+ */
+class WindowedStream implements DecodeStream {
+  private ids: number[] = [];
+  /** Characters of the window's text that were given out. */
+  private given = 0;
+
+  constructor(private readonly decode: (ids: readonly number[]) => string) {}
+
+  push(next: number): string {
+    this.ids.push(next);
+    const text = this.decode(this.ids);
+    // A last U+FFFD may be the beginning of a character.
+    const complete = text.endsWith("\ufffd") ? text.length - 1 : text.length;
+    const piece = text.slice(this.given, complete);
+    this.given = Math.max(this.given, complete);
+    if (this.ids.length >= windowTokens && complete === text.length) {
+      this.ids = this.ids.slice(-keptTokens);
+      this.given = this.decode(this.ids).length;
+    }
+    return piece;
+  }
+
+  end(): string {
+    const rest = this.decode(this.ids).slice(this.given);
+    this.ids = [];
+    this.given = 0;
+    return rest;
+  }
+}

@@ -1,0 +1,75 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { withIoErrors } from "../formats/io.js";
+
+/** Text to token ids and back. */
+export interface Tokenizer {
+  /** V: one more than the highest id. */
+  readonly vocabSize: number;
+  readonly bosId: number | undefined;
+  /** End of text: stands between documents and ends a generation. */
+  readonly eosId: number | undefined;
+  readonly padId: number | undefined;
+  /** Ids that the model expects before every text, as a beginning-of-sequence token. */
+  readonly prefix: readonly number[];
+  /** The ids of `text` alone. Whatever it says, none of them is a special token. Throws ERR_SWITCHYARD_DATA. */
+  encode(text: string): Int32Array;
+  /** Text of the ids; special tokens and ids beyond the vocabulary give nothing, bytes that are no UTF-8 give U+FFFD. */
+  decode(ids: ArrayLike<number>): string;
+  decodeStream(): DecodeStream;
+  /** Writes `tokenizer.json` and `tokenizer_config.json`, as Hugging Face's libraries read them. Throws ERR_SWITCHYARD_IO. */
+  save(folder: string): void;
+}
+
+/** Text as its tokens come, never half a character. The pieces joined are what `decode` gives for all the ids. */
+export interface DecodeStream {
+  /** What `id` completes, perhaps nothing. */
+  push(id: number): string;
+  /** What is left of a character that never was completed. */
+  end(): string;
+}
+
+/** A stream over tokens that are bytes of UTF-8; `bytesOf` gives undefined for what has no text. */
+export function byteStream(bytesOf: (id: number) => Uint8Array | undefined): DecodeStream {
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  return { push: (id) => decoder.decode(bytesOf(id) ?? new Uint8Array(), { stream: true }), end: () => decoder.decode() };
+}
+
+/** The fields that every tokenizer.json of ours shares; `addedTokens` are special. */
+export function tokenizerJson(addedTokens: readonly { id: number; content: string }[], rest: Record<string, unknown>): Record<string, unknown> {
+  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+  return {
+    version: "1.0",
+    truncation: null,
+    padding: null,
+    added_tokens: addedTokens.map((token) => ({ ...token, ...flags })),
+    normalizer: null,
+    post_processor: null,
+    ...rest,
+  };
+}
+
+/** The `model` of a tokenizer.json whose tokens are the keys of `vocab`. */
+export function bpeModel(vocab: Record<string, number>, merges: readonly string[]): Record<string, unknown> {
+  return {
+    type: "BPE",
+    dropout: null,
+    unk_token: null,
+    continuing_subword_prefix: null,
+    end_of_word_suffix: null,
+    fuse_unk: false,
+    byte_fallback: false,
+    ignore_merges: false,
+    vocab,
+    merges,
+  };
+}
+
+export function saveTokenizer(folder: string, json: unknown, endOfText: string | undefined): void {
+  const special = endOfText === undefined ? {} : { eos_token: endOfText };
+  const config = { tokenizer_class: "PreTrainedTokenizerFast", clean_up_tokenization_spaces: false, ...special };
+  for (const [name, value] of Object.entries({ "tokenizer.json": json, "tokenizer_config.json": config })) {
+    const path = join(folder, name);
+    withIoErrors("write", path, () => writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`));
+  }
+}
