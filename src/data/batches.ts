@@ -90,14 +90,21 @@ export class BatchSampler {
   }
 }
 
-/** Windows that visit every position once, in order; the last batch may have fewer sequences, a last part of a window is left out. */
+/**
+ * Windows that visit every position once, in order. The last batch may have fewer sequences; what is left after the last whole
+ * window comes by itself, as one shorter sequence.
+ */
 export function* evaluationWindows(tokens: Tokens, { context, batch }: BatchOptions): Generator<TokenBatch> {
   checkLength(tokens, context);
-  const windows = Math.floor((tokens.length - 1) / context);
-  for (let first = 0; first < windows; first += batch) {
-    const rows = Math.min(batch, windows - first);
-    const out = { inputs: new Int32Array(rows * context), targets: new Int32Array(rows * context), batch: rows };
-    for (let row = 0; row < rows; row++) fillSequence(out, row, tokens, (first + row) * context, context);
-    yield out;
-  }
+  const positions = tokens.length - 1;
+  const windows = Math.floor(positions / context);
+  for (let first = 0; first < windows; first += batch) yield window(tokens, first * context, context, Math.min(batch, windows - first));
+  const rest = positions % context;
+  if (rest > 0) yield window(tokens, windows * context, rest, 1);
+}
+
+/** `rows` sequences of `length` tokens, one after another from `start` on. */
+function window(tokens: Tokens, start: number, length: number, rows: number): TokenBatch {
+  const end = start + rows * length;
+  return { inputs: Int32Array.from(tokens.subarray(start, end)), targets: Int32Array.from(tokens.subarray(start + 1, end + 1)), batch: rows };
 }

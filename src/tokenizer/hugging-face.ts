@@ -86,8 +86,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   /** Throws ERR_SWITCHYARD_DATA should the text say a special token, ERR_SWITCHYARD_UNSUPPORTED if the tokenizer takes too long. */
   encode(text: string): Int32Array {
-    // 1 s for a message, 10 us per character for a book.
-    const { ids } = limited("encode", 1000 + text.length / 100, () => this.library.encode(text, { add_special_tokens: false }));
+    // 1 s for a message, 20 us per character for a book: several times what the library needs.
+    const { ids } = limited("encode", 1000 + text.length / 50, () => this.library.encode(text, { add_special_tokens: false }));
     // The vocabulary of some models holds the special tokens too, as ordinary strings.
     const special = ids.find((n) => this.specialIds.has(n) && n !== this.unknownId);
     check(special === undefined, "ERR_SWITCHYARD_DATA", () => `encode: the text contains ${JSON.stringify(this.library.id_to_token(special ?? 0))}, a special token of this model; remove it`);
