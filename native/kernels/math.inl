@@ -1,6 +1,6 @@
 // Elementary functions of vectors.
 
-SW_INLINE vf select(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
+SW_INLINE vf select(vi mask, vf yes, vf no) { return mask ? yes : no; }
 SW_INLINE vf maximum(vf a, vf b) { return select(a > b, a, b); }
 
 // The first `n` of kLanes elements at p, `other` in the rest; 0 <= n <= kLanes. Touches nothing beyond.
@@ -24,28 +24,33 @@ SW_INLINE void store_partial(float* p, vf x, int64_t n) {
 }
 
 // Reductions over lanes, always in this order: halves are folded onto each other.
+template <class F>
+SW_INLINE float fold_lanes(vf x, F f) {
+#if SW_LANES == 16
+  x = f(x, permute<~0, 8>(x));
+#endif
+#if SW_LANES >= 8
+  x = f(x, permute<~0, 4>(x));
+#endif
+  x = f(x, permute<~0, 2>(x));
+  return f(x, permute<~0, 1>(x))[0];
+}
 SW_INLINE float sum_lanes(vf x) {
-  float lanes[kLanes];
-  store(lanes, x);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
+  return fold_lanes(x, [](vf a, vf b) { return a + b; });
 }
 SW_INLINE float max_lanes(vf x) {
-  float lanes[kLanes];
-  store(lanes, x);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; i++) lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
-  }
-  return lanes[0];
+  return fold_lanes(x, [](vf a, vf b) { return maximum(a, b); });
 }
 
 // exp(x) within 2 ulp; 0 below -86.6 and infinity above 88.72. x = n ln 2 + r, |r| <= ln(2) / 2 (Cody and Waite 1980), exp(r) by the
 // polynomial of Cephes' expf.
 SW_INLINE vf vexp(vf x) {
   const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  #if SW_LANES == 16 && defined(__AVX512F__)
+  const float least = -104, most = 89;  // beyond them scaling gives 0 and infinity by itself
+#else
   const float least = -86.6f, most = 88.72f;
+#endif
   const vf clamped = select(x < least, splat(least), select(x > most, splat(most), x));
   const vf shifted = clamped * 1.44269504f + magic;
   const vf n = shifted - magic;
@@ -57,7 +62,11 @@ SW_INLINE vf vexp(vf x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
+#if SW_LANES == 16 && defined(__AVX512F__)
+  return (vf)_mm512_mask_scalef_ps((__m512)p, 0xffff, (__m512)p, (__m512)n);
+#else
   const vf half_power = (vf)((((vi)shifted - (vi)splat(magic)) + 126) << 23);  // 2^(n-1): n may be 128
   const vf result = p * half_power * 2.0f;
   return select(x < least, splat(0), select(x > most, splat(__builtin_inff()), result));
+#endif
 }
