@@ -16,9 +16,7 @@ struct Random {
 
   // The upper 24 of the 32 random bits of elements index, index + 1, ...
   vi bits24(int64_t index) const {
-    vu lanes;
-    for (int i = 0; i < kLanes; i++) lanes[i] = i;
-    return (vi)(mix(mix(lanes + ((uint32_t)index + key0)) ^ key1) >> 8);
+    return (vi)(mix(mix((vu)lane_index() + ((uint32_t)index + key0)) ^ key1) >> 8);
   }
 
   vf unit(int64_t index) const { return __builtin_convertvector(bits24(index), vf) * 0x1p-24f; }
@@ -47,17 +45,12 @@ static void uniform(float* out, int64_t n, float low, float high, uint64_t seed)
 // Elements 2i and 2i + 1 are the cosine and sine (a cosine a quarter turn later) of one draw.
 static void normal(float* out, int64_t n, float std, uint64_t seed) {
   const Random random(seed);
-  vi even;
-  vf phase;
-  for (int i = 0; i < kLanes; i++) {
-    even[i] = i & ~1;
-    phase[i] = i % 2 ? 0.25f : 0;
-  }
+  const vf phase = __builtin_convertvector(lane_index() & 1, vf) * 0.25f;
   parallel_blocks(n, kHeavyGrain, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; i += kLanes) {
       const vf unit = random.unit(i);
-      const vf radius = vsqrt(-2.0f * vlog(1.0f - __builtin_shuffle(unit, even)));
-      store(out + i, std * radius * cos_turns(__builtin_shuffle(unit, even + 1) - phase), last - i);
+      const vf radius = vsqrt(-2.0f * vlog(1.0f - permute<~1, 0>(unit)));
+      store(out + i, std * radius * cos_turns(permute<~1, 1>(unit) - phase), last - i);
     }
   });
 }

@@ -1,46 +1,50 @@
 // Choosing experts and sorting tokens by them.
 
-// Columns of the k largest of x, best first, ties to the lower column.
-SW_INLINE void largest(int32_t* best, int64_t k, const float* x, int64_t n) {
-  int64_t filled = 0;
-  for (int64_t column = 0; column < n; column++) {
-    const float value = x[column];
-    if (filled == k && !(value > x[best[k - 1]])) continue;
-    int64_t at = filled < k ? filled++ : k - 1;
-    for (; at > 0 && value > x[best[at - 1]]; at--) best[at] = best[at - 1];
-    best[at] = (int32_t)column;
+// Columns of the k largest of x, best first, ties to the lower column. x is finite or +infinity; its chosen elements become -infinity.
+SW_INLINE void largest(int32_t* best, int64_t k, float* x, int64_t n) {
+  const vf none = splat(-__builtin_inff());
+  for (int64_t j = 0; j < k; j++) {
+    vf most = none, at = none;
+    vf column = -__builtin_convertvector(lane_index(), vf);  // negative: the first of equals is the largest
+    for (int64_t i = 0; i < n; i += kLanes, column -= (float)kLanes) {
+      const vf value = load(x + i, n - i, none[0]);
+      at = select(value > most, column, at);
+      most = maximum(value, most);
+    }
+    best[j] = (int32_t)-max_lanes(select(most == max_lanes(most), at, none));
+    x[best[j]] = none[0];
   }
 }
 
 SW_INLINE float group_score(const float* x, int64_t n, bool top2sum) {
-  float most = -__builtin_inff(), next = most;
-  for (int64_t i = 0; i < n; i++) {
-    if (x[i] > most) next = most, most = x[i];
-    else if (x[i] > next) next = x[i];
+  float most = x[0], next = -__builtin_inff();
+  for (int64_t i = 1; i < n; i++) {
+    next = x[i] > most ? most : x[i] > next ? x[i] : next;
+    most = x[i] > most ? x[i] : most;
   }
   return top2sum && n > 1 ? most + next : most;
 }
 
-// NaN counts as -infinity.
+// NaN and -infinity count as the least finite number.
 static void top_k(const TopK& p) {
   const int64_t E = p.experts, G = p.groups, size = G ? E / G : E;
-  const float least = -__builtin_inff();
+  const vf least = splat(-3.40282347e38f);
   parallel_blocks(p.tokens, rows_per_task(kHeavyGrain, E), [&](int64_t first, int64_t last) {
     float* choice_E = (float*)scratch(1, (E + 2 * G) * sizeof(float));
     float* score_G = choice_E + E;
-    int32_t* order_G = (int32_t*)(score_G + G);
+    int32_t* kept_G = (int32_t*)(score_G + G);
     for (int64_t t = first; t < last; t++) {
       const float* scores = p.scores + t * E;
       for (int64_t e = 0; e < E; e += kLanes) {
         vf score = load(scores + e, E - e);
         if (p.bias) score += load(p.bias + e, E - e);
-        store(choice_E + e, select(score == score, score, splat(least)), E - e);
+        store(choice_E + e, select(score >= least, score, least), E - e);
       }
       if (G) {
-        for (int64_t g = 0; g < G; g++) score_G[g] = group_score(choice_E + g * size, size, p.top2sum);
-        largest(order_G, G, score_G, G);
-        for (int64_t g = p.keep; g < G; g++) {
-          for (int64_t e = 0; e < size; e++) choice_E[order_G[g] * size + e] = least;
+        for (int64_t g = 0; g < G; g++) score_G[g] = maximum(splat(group_score(choice_E + g * size, size, p.top2sum)), least)[0];
+        largest(kept_G, p.keep, score_G, G);
+        for (int64_t g = 0; g < G; g++) {
+          if (score_G[g] >= least[0]) for (int64_t e = g * size; e < (g + 1) * size; e++) choice_E[e] = least[0];
         }
       }
       largest(p.indices + t * p.k, p.k, choice_E, E);

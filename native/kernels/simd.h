@@ -17,6 +17,29 @@ SW_INLINE vf load(const float* p) { return *(const vf*)p; }
 SW_INLINE void store(float* p, vf x) { *(vf*)p = x; }
 SW_INLINE vf splat(float x) { return x - (vf){}; }
 
+// Lane i of the result is lane (i & kAnd) ^ kXor of x.
+template <int kAnd, int kXor>
+SW_INLINE vf permute(vf x) {
+#define SW_LANE(i) (((i) & kAnd) ^ kXor)
+#define SW_FOUR(i) SW_LANE(i), SW_LANE(i + 1), SW_LANE(i + 2), SW_LANE(i + 3)
+#if SW_LANES == 4
+  return __builtin_shufflevector(x, x, SW_FOUR(0));
+#elif SW_LANES == 8
+  return __builtin_shufflevector(x, x, SW_FOUR(0), SW_FOUR(4));
+#else
+  return __builtin_shufflevector(x, x, SW_FOUR(0), SW_FOUR(4), SW_FOUR(8), SW_FOUR(12));
+#endif
+#undef SW_FOUR
+#undef SW_LANE
+}
+
+// 0, 1, 2, ...
+SW_INLINE vi lane_index() {
+  vi x;
+  for (int i = 0; i < kLanes; i++) x[i] = i;
+  return x;
+}
+
 // Lanes 4l..4l+3 come from p[l].
 SW_INLINE vf gather_quads(const float* const* p, int64_t offset) {
   const auto quad = [&](int l) { return *(const v4f*)(p[l] + offset); };
