@@ -7,6 +7,9 @@ SW_INLINE vf maximum(vf a, vf b) { return select(a > b, a, b); }
 SW_INLINE vf load_partial(const float* p, int64_t n, float other) {
 #if SW_LANES == 16 && defined(__AVX512F__)
   return (vf)_mm512_mask_loadu_ps((__m512)splat(other), (__mmask16)((1u << n) - 1), p);
+#elif SW_LANES == 8 && defined(__AVX2__)
+  const vi present = (vi){0, 1, 2, 3, 4, 5, 6, 7} < (int32_t)n;
+  return select(present, (vf)_mm256_maskload_ps(p, (__m256i)present), splat(other));
 #else
   float lanes[kLanes];
   for (int i = 0; i < kLanes; i++) lanes[i] = i < n ? p[i] : other;
@@ -16,6 +19,9 @@ SW_INLINE vf load_partial(const float* p, int64_t n, float other) {
 SW_INLINE void store_partial(float* p, vf x, int64_t n) {
 #if SW_LANES == 16 && defined(__AVX512F__)
   _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)x);
+#elif SW_LANES == 8 && defined(__AVX2__)
+  const vi present = (vi){0, 1, 2, 3, 4, 5, 6, 7} < (int32_t)n;
+  _mm256_maskstore_ps(p, (__m256i)present, (__m256)x);
 #else
   float lanes[kLanes];
   store(lanes, x);

@@ -12,7 +12,7 @@ constexpr int64_t kMaxRows = 384;
 constexpr double kMinTask = 5e5;
 constexpr int kTasksPerThread = 6;
 
-// c[MR][kPanel] = a[steps][MR]^T b[steps][kPanel] (+ c).
+// c[MR][kPanel] = a[steps][MR of kLanes]^T b[steps][kPanel] (+ c).
 template <int MR, bool PAIRS>
 static void micro(int64_t steps, const float* a, const float* b, int64_t ldb, float* c, int64_t ldc, bool add) {
   vf sum[MR][2];
@@ -20,7 +20,7 @@ static void micro(int64_t steps, const float* a, const float* b, int64_t ldb, fl
     sum[i][0] = add ? load(c + i * ldc) : splat(0);
     sum[i][1] = add ? load(c + i * ldc + kLanes) : splat(0);
   }
-  for (; steps > 0; steps--, a += MR, b += ldb) {
+  for (; steps > 0; steps--, a += kLanes, b += ldb) {
     const vf b0 = load(b), b1 = load(b + kLanes);
     SW_UNROLL for (int i = 0; i < MR; i++) {
       const vf x = splat(a[i]);
@@ -74,33 +74,41 @@ struct Product {
   const float* row_b(int64_t i) const { return b + (rows_b ? rows_b[i] : i) * ld_b; }
 };
 
-// Packs rows [i, i + rows) of a for steps of k from k0 on: [steps][rows].
+// The tiles of a block of rows: balanced, so that none is much shorter than the others.
+struct Tiles {
+  int64_t rows, count;
+  int64_t start(int64_t t) const { return rows * t / count; }
+  int64_t size(int64_t t) const { return start(t + 1) - start(t); }
+};
+
+// Packs `length` steps of a block of a from row i and step k0 on: tile t at dst + t * kBlockK * kLanes, [steps][kLanes].
 template <Packing P>
-static void pack_a(float* dst, const Product& p, int64_t i, int rows, int64_t k0, int64_t length) {
-  if (p.form != kTN) {
-    const float* pointers[kLanes];
-    for (int r = 0; r < kLanes; r++) pointers[r] = p.row_a(i + (r < rows ? r : 0)) + k0;
-    return pack_transposed<P>(dst, rows, pointers, length);
-  }
-  const auto row = [&](int64_t k) { return p.row_a(k0 + k) + i; };
-  switch (rows) {
-#define SW_CASE(R) \
-  case R:          \
-    return pack_copied<P, R>(dst, row, length, R);
-    SW_CASE(1) SW_CASE(2) SW_CASE(3) SW_CASE(4)
-#if SW_LANES >= 8
-    SW_CASE(5) SW_CASE(6)
-#endif
-#if SW_LANES == 16
-    SW_CASE(7) SW_CASE(8) SW_CASE(9) SW_CASE(10) SW_CASE(11) SW_CASE(12)
-#endif
-#undef SW_CASE
+static void pack_a(float* dst, const Product& p, int64_t i, const Tiles& tiles, int64_t k0, int64_t length) {
+  constexpr int kTogether = 4;  // of tn: tiles packed in one pass over the rows of a, which then uses whole cache lines
+  for (int64_t t = 0; t < tiles.count; t += p.form == kTN ? kTogether : 1, dst += kBlockK * kLanes * (p.form == kTN ? kTogether : 1)) {
+    if (p.form == kTN) {
+      int64_t start[kTogether], width[kTogether];
+      float* to[kTogether];
+      int vectors = 0;
+      for (; vectors < kTogether && t + vectors < tiles.count; vectors++) {
+        start[vectors] = i + tiles.start(t + vectors);
+        width[vectors] = tiles.size(t + vectors);
+        to[vectors] = dst + vectors * kBlockK * kLanes;
+      }
+      pack_copied<P>(vectors, to, kLanes, start, width, length, [&](int64_t k) { return p.row_a(k0 + k); });
+    } else {
+      const float* pointers[kLanes];
+      const int64_t start = i + tiles.start(t), rows = tiles.size(t);
+      for (int r = 0; r < kLanes; r++) pointers[r] = p.row_a(start + (r < rows ? r : 0)) + k0;
+      pack_transposed<P>(dst, kLanes, pointers, length);
+    }
   }
 }
 
 // Packs columns [j, j + columns) of b's result side: [steps][kPanel], zero beyond `columns`.
 template <Packing P>
 static void pack_b(float* dst, const Product& p, int64_t j, int64_t columns, int64_t k0, int64_t length) {
+  const int64_t second = columns > kLanes ? columns - kLanes : 0;
   if (p.form == kNT) {
     for (int half = 0; half < kPanel; half += kLanes) {
       const float* pointers[kLanes];
@@ -108,33 +116,51 @@ static void pack_b(float* dst, const Product& p, int64_t j, int64_t columns, int
       pack_transposed<P>(dst + half, kPanel, pointers, length);
     }
   } else {
-    pack_copied<P, kPanel>(dst, [&](int64_t k) { return p.row_b(k0 + k) + j; }, length, columns);
+    float* const to[2] = {dst, dst + kLanes};
+    const int64_t start[2] = {j, second ? j + kLanes : j}, width[2] = {columns - second, second};
+    pack_copied<P>(2, to, kPanel, start, width, length, [&](int64_t k) { return p.row_b(k0 + k); });
+  }
+}
+
+// Asks for the part of b that pack_b will read, one of `parts` slices of it, while the previous panel is being multiplied.
+SW_INLINE void prefetch_b(const Product& p, int64_t j, int64_t columns, int64_t k0, int64_t length, int64_t part, int64_t parts) {
+  const int64_t rows = p.form == kNT ? columns : length, row_bytes = (p.form == kNT ? length : columns) * sizeof(float);
+  for (int64_t i = rows * part / parts; i < rows * (part + 1) / parts; i++) {
+    const char* row = (const char*)(p.form == kNT ? p.row_b(j + i) + k0 : p.row_b(k0 + i) + j);
+    for (int64_t byte = 0; byte < row_bytes; byte += 64) __builtin_prefetch(row + byte, 0, 2);
+  }
+}
+
+SW_INLINE void prefetch_tile(const float* c, int64_t ldc, int64_t rows) {
+  for (int64_t i = 0; i < rows; i++) {
+    for (int v = 0; v < kPanel; v += 16) __builtin_prefetch(c + i * ldc + v, 1, 3);
   }
 }
 
 // Rows [i0, i1) and columns [j0, j1) of a product.
 template <Packing P>
 static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
-  const int64_t rows = i1 - i0, tiles = (rows + kTileRows - 1) / kTileRows;
-  const auto tile_start = [&](int64_t t) { return rows * t / tiles; };
+  const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
   if (p.k == 0 && !p.accumulate) {
     for (int64_t i = i0; i < i1; i++) memset(p.out + i * p.ld_out + j0, 0, (j1 - j0) * sizeof(float));
   }
-  float* const packed_b = (float*)scratch(2, (kBlockK * kPanel + kBlockK * (rows + kLanes)) * sizeof(float));
+  float* const packed_b = (float*)scratch(2, kBlockK * (kPanel + tiles.count * kLanes) * sizeof(float));
   float* const packed_a = packed_b + kBlockK * kPanel;
   for (int64_t k0 = 0; k0 < p.k; k0 += kBlockK) {
     const int64_t length = p.k - k0 < kBlockK ? p.k - k0 : kBlockK;
     const int64_t steps = P == kPairs ? (length + 1) / 2 : length;
     const bool add = p.accumulate || k0 > 0;
-    for (int64_t t = 0; t < tiles; t++) pack_a<P>(packed_a + tile_start(t) * kBlockK, p, i0 + tile_start(t), tile_start(t + 1) - tile_start(t), k0, length);
+    pack_a<P>(packed_a, p, i0, tiles, k0, length);
     for (int64_t j = j0; j < j1; j += kPanel) {
       const int64_t columns = j1 - j < kPanel ? j1 - j : kPanel;
       pack_b<P>(packed_b, p, j, columns, k0, length);
-      for (int64_t t = 0; t < tiles; t++) {
-        const int64_t first = tile_start(t), tile_rows = tile_start(t + 1) - first;
+      for (int64_t t = 0; t < tiles.count; t++) {
+        const int64_t tile_rows = tiles.size(t);
         const Micro run = micro_for<P == kPairs>(tile_rows);
-        const float* a = packed_a + first * kBlockK;
-        float* c = p.out + (i0 + first) * p.ld_out + j;
+        const float* a = packed_a + t * kBlockK * kLanes;
+        float* c = p.out + (i0 + tiles.start(t)) * p.ld_out + j;
+        if (t + 1 < tiles.count) prefetch_tile(c + tile_rows * p.ld_out, p.ld_out, tiles.size(t + 1));
+        if (j + kPanel < j1) prefetch_b(p, j + kPanel, j1 - j - kPanel < kPanel ? j1 - j - kPanel : kPanel, k0, length, t, tiles.count);
         if (columns == kPanel) {
           run(steps, a, packed_b, kPanel, c, p.ld_out, add);
         } else {

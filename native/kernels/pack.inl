@@ -41,16 +41,16 @@ SW_INLINE vf pair_columns(vf first, vf second) {
 #endif
 }
 
-// dst[i][0..kLanes) = element i of each of kLanes rows, i < kLanes; dst rows `stride` apart. Written in rising order of i, so that a
-// stride below kLanes leaves the first `stride` of each.
+// dst[i][0..kLanes) = element i of each of kLanes rows, i < kLanes; dst rows `stride` apart.
 SW_INLINE void transpose_block(float* dst, int64_t stride, const float* const* rows, int64_t offset) {
-  const float* quads[4][kLanes / 4];
-  for (int j = 0; j < 4; j++) {
-    for (int l = 0; l < kLanes / 4; l++) quads[j][l] = rows[4 * l + j];
+  // Whole vectors are loaded: rows a multiple of 4 KiB apart share a set of the L1, which would not keep them for a second visit.
+  vf quads[4][kLanes / 4];
+  SW_UNROLL for (int j = 0; j < 4; j++) {
+    SW_UNROLL for (int l = 0; l < kLanes / 4; l++) quads[j][l] = load(rows[4 * l + j] + offset);
+    transpose_quads(quads[j]);
   }
   SW_UNROLL for (int i = 0; i < kLanes; i += 4) {
-    const vf r0 = gather_quads(quads[0], offset + i), r1 = gather_quads(quads[1], offset + i);
-    const vf r2 = gather_quads(quads[2], offset + i), r3 = gather_quads(quads[3], offset + i);
+    const vf r0 = quads[0][i / 4], r1 = quads[1][i / 4], r2 = quads[2][i / 4], r3 = quads[3][i / 4];
     const vf low01 = interleave_low(r0, r1), low23 = interleave_low(r2, r3), high01 = interleave_high(r0, r1), high23 = interleave_high(r2, r3);
     store(dst + (i + 0) * stride, low_halves(low01, low23));
     store(dst + (i + 1) * stride, high_halves(low01, low23));
@@ -84,22 +84,18 @@ static void pack_transposed(float* dst, int64_t stride, const float* const* rows
   }
 }
 
-// Operand whose rows run along m or n (a of tn, b of nn and tn): copies `width` <= WIDTH columns of `length` rows into rows of WIDTH.
-// row(k) gives the address of row k.
-template <Packing P, int WIDTH, class Row>
-SW_INLINE void pack_copied(float* dst, Row row, int64_t length, int64_t width) {
-  constexpr int vectors = (WIDTH + kLanes - 1) / kLanes;
-  const auto piece = [&](const float* p, int v) {
-    const int64_t left = width - v * kLanes;
-    return left >= kLanes ? load(p + v * kLanes) : load_partial(p + v * kLanes, left > 0 ? left : 0, 0);
-  };
-  for (int64_t k = 0; k < length; k += P == kPairs ? 2 : 1, dst += WIDTH) {
+// Operand whose rows run along m or n (a of tn, b of nn and tn): vector v of each step takes columns [start[v], start[v] + width[v]),
+// width[v] <= kLanes, and goes to dst[v], steps `stride` apart. row(k) gives the address of row k.
+template <Packing P, class Row>
+SW_INLINE void pack_copied(int vectors, float* const* dst, int64_t stride, const int64_t* start, const int64_t* width, int64_t length, Row row) {
+  int64_t at = 0;
+  for (int64_t k = 0; k < length; k += P == kPairs ? 2 : 1, at += stride) {
     const float *first = row(k), *second = P == kPairs && k + 1 < length ? row(k + 1) : nullptr;
-    SW_UNROLL for (int v = 0; v < vectors; v++) {
-      vf x = piece(first, v);
+    for (int v = 0; v < vectors; v++) {
+      vf x = load_partial(first + start[v], width[v], 0);
       if (P == kRounded) x = (vf)(round_bf16(x) & 0xffff0000u);
-      if (P == kPairs) x = pair_rows(x, second ? piece(second, v) : splat(0));
-      store(dst + v * kLanes, x);  // the last vector may run into the next row, which is written after it
+      if (P == kPairs) x = pair_rows(x, second ? load_partial(second + start[v], width[v], 0) : splat(0));
+      store(dst[v] + at, x);
     }
   }
 }

@@ -11,7 +11,6 @@ constexpr int kLanes = SW_LANES;
 typedef float vf __attribute__((vector_size(SW_LANES * 4), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(SW_LANES * 4), aligned(4), may_alias));
 typedef uint32_t vu __attribute__((vector_size(SW_LANES * 4), aligned(4), may_alias));
-typedef float v4f __attribute__((vector_size(16), aligned(4), may_alias));
 
 SW_INLINE vf load(const float* p) { return *(const vf*)p; }
 SW_INLINE void store(float* p, vf x) { *(vf*)p = x; }
@@ -40,22 +39,32 @@ SW_INLINE vi lane_index() {
   return x;
 }
 
-// Lanes 4l..4l+3 come from p[l].
-SW_INLINE vf gather_quads(const float* const* p, int64_t offset) {
-  const auto quad = [&](int l) { return *(const v4f*)(p[l] + offset); };
-#if SW_LANES == 4
-  return quad(0);
-#else
-  const auto pair = [&](int l) { return __builtin_shufflevector(quad(l), quad(l + 1), 0, 1, 2, 3, 4, 5, 6, 7); };
+// Quads: groups of four lanes. x[i] becomes quad i of x[0], x[1], ... side by side: a transposition of quads.
+SW_INLINE void transpose_quads(vf* x) {
 #if SW_LANES == 8
-  return pair(0);
+  const vf a = x[0], b = x[1];
+  x[0] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
+  x[1] = __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+#elif SW_LANES == 16
+#define SW_LOW(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
+#define SW_HIGH(a, b) __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31)
+#define SW_EVEN(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27)
+#define SW_ODD(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31)
+  const vf low01 = SW_LOW(x[0], x[1]), low23 = SW_LOW(x[2], x[3]), high01 = SW_HIGH(x[0], x[1]), high23 = SW_HIGH(x[2], x[3]);
+  x[0] = SW_EVEN(low01, low23);
+  x[1] = SW_ODD(low01, low23);
+  x[2] = SW_EVEN(high01, high23);
+  x[3] = SW_ODD(high01, high23);
+#undef SW_LOW
+#undef SW_HIGH
+#undef SW_EVEN
+#undef SW_ODD
 #else
-  return __builtin_shufflevector(pair(0), pair(2), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-#endif
+  (void)x;
 #endif
 }
 
-// Inside each group of four lanes: low or high elements of a and b interleaved; low or high halves of a and b.
+// Inside each quad: low or high elements of a and b interleaved; low or high halves of a and b.
 #if SW_LANES == 4
 #define SW_IN_QUADS(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
 #define SW_B 4
