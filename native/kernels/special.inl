@@ -58,7 +58,7 @@ SW_INLINE vf vsoftplus(vf x) {
 // t = (z - 4) / (z + 4), which maps [0, infinity) to [-1, 1) (after Shepherd and Laframboise 1981).
 SW_INLINE void normal_cdf(vf x, vf* cdf, vf* density) {
   const vf magnitude = vabs(x);
-  const vf z = select(magnitude > 14.0f, splat(14), magnitude);
+  const vf z = select(magnitude > 15.0f, splat(15), magnitude);
   const vf t = (z - 4.0f) / (z + 4.0f);
   vf h = splat(9.414551459e-5f);
   h = h * t + 7.349047228e-4f;

@@ -1,8 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { TypedArray } from "../tensor/dtype.js";
 import type { Engine } from "./engine.js";
-import { Maker, matrixOpCases, type OpCase, smallOpCases } from "../../test/op-cases.js";
-import { loadEngine } from "./load.js";
+import { Maker, matrixOpCases, nativeEngines, type OpCase, smallOpCases } from "../../test/op-cases.js";
 import { ReferenceEngine } from "./reference.js";
 
 const exact = new ReferenceEngine({ float: "f64" });
@@ -59,20 +58,7 @@ describe("reference f32 equals reference f64", () => {
   });
 });
 
-/** Every kernel variant that this CPU can run; none where the addon is not built. */
-function nativeEngines(): Engine[] {
-  return ["x86-64", "avx2", "avx512", "avx512-bf16"].flatMap((isa) => {
-    try {
-      return [loadEngine({ engine: "native", isa, threads: 2 })];
-    } catch {
-      return [];
-    }
-  });
-}
-
-const engines = nativeEngines();
-
-describe.skipIf(engines.length === 0).each(engines.map((engine) => [engine.isa, engine] as const))("native %s equals the reference, on one thread and two", (_, engine) => {
+describe.skipIf(nativeEngines.length === 0).each(nativeEngines.map((engine) => [engine.isa, engine] as const))("native %s equals the reference, on one thread and two", (_, engine) => {
   it.each(byName(smallOpCases))("%s", (__, opCase) => {
     engine.threads = 2;
     const two = results(engine, opCase.run);

@@ -25,12 +25,12 @@ export function scratch(like: Floats, length: number): Floats {
   return like instanceof Float32Array ? new Float32Array(length) : new Float64Array(length);
 }
 
-/** The elements of an index tensor, all below `limit`; negative ones mean "none" to the op that asks. */
-export function indices(op: string, t: Tensor, limit: number): Int32Array {
+/** The elements of an index tensor, all from `least` to `limit` - 1; negative ones mean "none" to most ops. */
+export function indices(op: string, t: Tensor, limit: number, least = -Infinity): Int32Array {
   const values = ints(t);
   for (let i = 0; i < values.length; i++) {
     const value = values[i];
-    check(value < limit, "ERR_SWITCHYARD_ENGINE", () => `${op}: expected indices below ${limit}, got ${value} at element ${i} of ${t}`);
+    check(value >= least && value < limit, "ERR_SWITCHYARD_ENGINE", () => `${op}: expected indices from ${least} to ${limit - 1}, got ${value} at element ${i} of ${t}`);
   }
   return values;
 }

@@ -6,7 +6,7 @@ export function rope(out: Tensor, x: Tensor, table: Tensor, positions: Tensor, d
   const O = floats(out);
   const X = floats(x);
   const cosSin = floats(table);
-  const positions_T = indices("rope", positions, table.rows);
+  const positions_T = indices("rope", positions, table.rows, 0);
   const { heads, headDim } = dims;
   const half = headDim / 2;
   const sign = dims.inverse === true ? -1 : 1;

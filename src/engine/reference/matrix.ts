@@ -1,3 +1,4 @@
+import { check } from "../../errors.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { GroupedOptions, MatmulForm, MatmulOptions } from "../engine.js";
 import { type Floats, floats, groupOffsets, indices, scratch } from "./arrays.js";
@@ -105,6 +106,7 @@ function transposed(x: Floats, rows: number, cols: number, bf16: boolean): Float
 function gathered(x: Floats, width: number, from: number, to: number, rows: Int32Array | undefined): Floats {
   if (rows === undefined) return x.subarray(from * width, to * width);
   const out = scratch(x, (to - from) * width);
+  check(rows.subarray(from, to).every((row) => row >= 0), "ERR_SWITCHYARD_ENGINE", () => `groupedMatmul: a row from ${from} to ${to - 1} is negative`);
   for (let n = from; n < to; n++) out.set(x.subarray(rows[n] * width, (rows[n] + 1) * width), (n - from) * width);
   return out;
 }
