@@ -18,11 +18,18 @@ export interface EngineOptions {
   float?: "f32" | "f64" | undefined;
 }
 
+/** The nearest folder above this file with a package.json, wherever the file was compiled to. */
+function packageRoot(): string {
+  let folder = new URL(".", import.meta.url);
+  while (folder.pathname !== "/" && !existsSync(new URL("package.json", folder))) folder = new URL("..", folder);
+  return fileURLToPath(folder);
+}
+
 /** Where the addon may be, in order: a path given by hand, a local build, the package's own binary. */
 function addonPaths(): string[] {
   const explicit = process.env["SWITCHYARD_ADDON"];
   if (explicit) return [explicit];
-  const root = fileURLToPath(new URL("../../", import.meta.url)); // of src/engine and of dist/engine alike
+  const root = packageRoot();
   return [`${root}build/switchyard.node`, `${root}prebuilds/${process.platform}-${process.arch}/switchyard.node`];
 }
 
