@@ -1,0 +1,79 @@
+/**
+ * How fast is a whole training step (forward, backward, clipping, AdamW) beside PyTorch's best mode on this CPU?
+ * npm run bench train-step -- [--shape s|s64|xs] [--precision f32|bf16] [--rounds 3] [--no-peer] [--json]
+ */
+import { parseArgs } from "node:util";
+import { loadEngine } from "../src/engine/load.js";
+import { modelConfig } from "../src/model/presets.js";
+import { LanguageModel } from "../src/model/language-model.js";
+import { Random } from "../src/tensor/random.js";
+import { trainOptions } from "../src/train/options.js";
+import { Trainer } from "../src/train/trainer.js";
+import { type BenchResult, machine, median } from "./bench.js";
+import { baselineScript, torchBaseline, type TorchRun } from "./peers/torch/torch.js";
+
+export const shapes = {
+  s: { hidden: 256, layers: 6, heads: 8, inter: 256, experts: 16, topk: 4, vocab: 4096, ctx: 256, batch: 8 },
+  s64: { hidden: 256, layers: 6, heads: 8, inter: 256, experts: 64, topk: 4, vocab: 4096, ctx: 256, batch: 8 },
+  s8: { hidden: 256, layers: 6, heads: 8, inter: 256, experts: 8, topk: 4, vocab: 4096, ctx: 256, batch: 8 },
+  xs: { hidden: 128, layers: 4, heads: 4, inter: 128, experts: 8, topk: 2, vocab: 256, ctx: 64, batch: 12 },
+} as const;
+
+export async function run(args: string[]): Promise<BenchResult> {
+  const { values } = parseArgs({
+    args,
+    options: { shape: { type: "string", default: "s" }, precision: { type: "string", default: "f32" }, rounds: { type: "string", default: "3" }, "no-peer": { type: "boolean", default: false } },
+  });
+  const shape = shapes[values.shape as keyof typeof shapes];
+  const precision = values.precision as "f32" | "bf16";
+  const { hidden: D, layers: L, heads, inter: F, experts: E, topk: K, vocab: V, ctx, batch } = shape;
+  const engine = loadEngine();
+  const config = modelConfig({ vocab: V, width: D, layers: L, heads, context: ctx, moe: { experts: E, active: K, hidden: F } });
+  const model = LanguageModel.create({ config, seed: 1, engine });
+  const trainer = new Trainer(model, trainOptions({ steps: 1_000_000, batch, learningRate: 1e-3, precision, schedule: "constant" }));
+  const random = new Random(1);
+  const tokens = batch * ctx;
+  const next = () => ({ inputs: Int32Array.from({ length: tokens }, () => random.below(V)), targets: Int32Array.from({ length: tokens }, () => random.below(V)), batch });
+
+  // 6 x active parameters x tokens, and causal attention: half of 2 x 2 x T^2 x D, times 3.
+  const active = L * (4 * D * D + 3 * D * F * K + D * E) + D * V;
+  const flops = 6 * active * tokens + L * 6 * batch * ctx ** 2 * D;
+  const seconds: number[] = [];
+  const torch: TorchRun[] = [];
+  const script = values["no-peer"] ? undefined : baselineScript();
+  const steps = values.shape === "xs" ? 60 : 8;
+  for (let i = 0; i < 3; i++) trainer.train(next);
+  for (let round = 0; round < Number(values.rounds); round++) {
+    for (let i = 0; i < steps; i++) {
+      const start = performance.now();
+      trainer.train(next);
+      seconds.push((performance.now() - start) / 1e3);
+    }
+    if (script === undefined) continue;
+    const suffix = precision === "bf16" ? "-bf16" : "";
+    torch.push(...torchBaseline(script, { ...shape, steps }, [`hf-eager${suffix}`, `hf-grouped${suffix}`, `loop${suffix}`], false));
+    torch.push(...torchBaseline(script, { ...shape, steps }, [`loop${suffix}`], true));
+  }
+  const ours = tokens / median(seconds);
+  const peakGflops = (engine as { peakGflops?: () => number }).peakGflops?.() ?? null;
+  const modes = [...new Set(torch.map(({ mode, compiled }) => `${mode}${compiled ? " compiled" : ""}`))];
+  const peers = modes.map((name) => {
+    const runs = torch.filter(({ mode, compiled }) => `${mode}${compiled ? " compiled" : ""}` === name);
+    return { who: `PyTorch ${name}`, "tokens/s": median(runs.map((r) => r.tokensPerSecond)), "GFLOP/s": median(runs.map((r) => r.gflops)), "RSS MiB": Math.max(...runs.map((r) => r.maxRssMiB)) };
+  });
+  const gflops = flops / median(seconds) / 1e9;
+  const rows = [{ who: `Switchyard ${engine.isa} ${precision}`, "tokens/s": Math.round(ours), "GFLOP/s": Math.round(gflops * 10) / 10, "RSS MiB": Math.round(process.resourceUsage().maxRSS / 1024) }, ...peers];
+  const peer = peers.length === 0 ? null : Math.max(...peers.map((p) => p["tokens/s"]));
+  return {
+    name: `train-step ${values.shape} ${precision}`,
+    unit: "tokens/s",
+    ours: Math.round(ours),
+    peer,
+    ratio: peer === null ? null : ours / peer,
+    peak: peakGflops,
+    peakUnit: "GFLOP/s (f32, all threads)",
+    machine: machine(engine),
+    rows,
+    ...(peakGflops === null ? {} : { note: `model FLOPs: ${gflops.toFixed(1)} GFLOP/s, ${((100 * gflops) / peakGflops).toFixed(0)} % of the measured f32 peak${script === undefined ? "; no PyTorch baseline" : ""}` }),
+  };
+}
