@@ -36,6 +36,10 @@ describe("text files", () => {
     expect(() => readTexts([given])).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_DATA", message: expect.stringMatching(message) }));
   });
 
+  it("refuses an empty file among others", () => {
+    expect(() => readTexts([file("full.txt", "text"), file("none.txt", "")])).toThrow(/no text in .*none\.txt; the file is empty/);
+  });
+
   it("separates documents by the end-of-text token, and a single one not at all", () => {
     const [a, b] = [file("a.txt", "ab"), file("b.txt", "c")];
     expect([...loadTokens([a, b], bytes)]).toEqual([97, 98, 256, 99, 256]);

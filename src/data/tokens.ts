@@ -61,7 +61,9 @@ export function readTexts(paths: readonly string[]): { path: string; text: strin
     const named = files.length === 1 && files[0] === path;
     return files.flatMap((file) => {
       try {
-        return [{ path: file, text: readText(file) }];
+        const text = readText(file);
+        check(text !== "" || !named, "ERR_SWITCHYARD_DATA", () => `data: no text in ${file}; the file is empty`);
+        return [{ path: file, text }];
       } catch (error) {
         if (named || !(error instanceof SwitchyardError) || error.code !== "ERR_SWITCHYARD_DATA") throw error;
         return [];

@@ -2,10 +2,10 @@ import { closeSync, existsSync, openSync, readSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { check, SwitchyardError } from "../errors.js";
+import { check } from "../errors.js";
 import { bf16ToF32, f16ToF32 } from "./convert.js";
 import { ioError, withIoErrors } from "./io.js";
-import { readJsonFile } from "./json.js";
+import { conform, readJsonFile } from "./json.js";
 import { readSafetensorsHeader, type StoredTensor } from "./safetensors.js";
 import { bytesToWrite, compareNames, type TensorToWrite, writeSafetensors } from "./safetensors-writer.js";
 
@@ -28,12 +28,8 @@ export function openCheckpointTensors(dir: string): Map<string, CheckpointTensor
   if (existsSync(join(dir, single))) return new Map(tensorsOf(join(dir, single)));
   const indexPath = join(dir, indexName);
   check(existsSync(indexPath), "ERR_SWITCHYARD_CHECKPOINT", () => `${dir}: expected ${single} or ${indexName}, found neither; name the folder of a checkpoint`);
-  const parsed = index.safeParse(readJsonFile(indexPath, { maxBytes: 2 ** 27 }));
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${indexPath}: ${issue?.path.join(".")}: ${issue?.message}`);
-  }
-  const shardOf = new Map(Object.entries(parsed.data.weight_map));
+  const { weight_map: weightMap } = conform(index, readJsonFile(indexPath, { maxBytes: 2 ** 27 }), indexPath);
+  const shardOf = new Map(Object.entries(weightMap));
   const tensors = new Map<string, CheckpointTensor>();
   for (const shard of new Set(shardOf.values())) {
     check(

@@ -2,9 +2,9 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { z } from "zod";
-import { check, SwitchyardError } from "../errors.js";
+import { check } from "../errors.js";
 import { ioError } from "./io.js";
-import { readJsonFile } from "./json.js";
+import { conform, readJsonFile } from "./json.js";
 
 const manifestName = "manifest.json";
 const manifestSchema = z.object({
@@ -75,10 +75,7 @@ const advice = "the checkpoint is damaged: use another one, or copy it again";
 
 function readManifest(folder: string): Manifest {
   const path = join(folder, manifestName);
-  const parsed = manifestSchema.safeParse(readJsonFile(path));
-  if (parsed.success) return parsed.data.files;
-  const [issue] = parsed.error.issues;
-  throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${path}: ${issue?.path.join(".")}: ${issue?.message}`);
+  return conform(manifestSchema, readJsonFile(path), path).files;
 }
 
 /** Syncs every file and folder below `folder` and writes its manifest. */

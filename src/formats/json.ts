@@ -1,4 +1,5 @@
 import { readFileSync, statSync } from "node:fs";
+import type { z } from "zod";
 import { SwitchyardError } from "../errors.js";
 import { withIoErrors } from "./io.js";
 
@@ -14,6 +15,18 @@ export interface JsonLimits {
   maxDepth?: number;
   /** Refuse every number that is not a plain non-negative integer up to 2^53 - 1. */
   integersOnly?: boolean;
+}
+
+export function isJsonObject(value: Json | undefined): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** `value` as `schema` describes it. Throws ERR_SWITCHYARD_FORMAT naming `source` and the first field that does not conform. */
+export function conform<T>(schema: z.ZodType<T>, value: Json, source: string): T {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${source}: ${issue?.path.join(".")}: ${issue?.message}`);
 }
 
 /** Reads a JSON file as `parseJson` does. Throws ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_IO naming the file. */

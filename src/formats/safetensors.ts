@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { check, SwitchyardError } from "../errors.js";
 import { withIoErrors } from "./io.js";
-import { type Json, type JsonObject, parseJson } from "./json.js";
+import { isJsonObject, type Json, type JsonObject, parseJson } from "./json.js";
 
 /** Bits per element of every type of the format (safetensors 0.7). */
 const dtypeBits = {
@@ -91,13 +91,9 @@ export function parseSafetensorsHeader(header: Uint8Array, fileBytes: number, so
   return { tensors: new Map(tensors), metadata: metadataOf(root["__metadata__"], source), dataStart, fileBytes };
 }
 
-function isObject(value: Json | undefined): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 function metadataOf(value: Json | undefined, source: string): Record<string, string> {
   if (value === undefined) return {};
-  check(isObject(value), "ERR_SWITCHYARD_FORMAT", () => `${source}: __metadata__: expected an object of strings`);
+  check(isJsonObject(value), "ERR_SWITCHYARD_FORMAT", () => `${source}: __metadata__: expected an object of strings`);
   const wrong = Object.keys(value).find((key) => typeof value[key] !== "string");
   check(wrong === undefined, "ERR_SWITCHYARD_FORMAT", () => `${source}: __metadata__: ${quote(wrong ?? "")}: expected a string`);
   return value as Record<string, string>;
@@ -114,7 +110,7 @@ function storedTensor(name: string, value: Json, dataStart: number, fileBytes: n
     throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${source}: tensor ${quote(name)}: ${message()}`, { details: { file: source, tensor: name } });
   };
   require(name.length <= maxNameBytes && Buffer.byteLength(name) <= maxNameBytes, () => `name: expected at most ${maxNameBytes} bytes`);
-  require(isObject(value), () => "expected an object with dtype, shape and data_offsets");
+  require(isJsonObject(value), () => "expected an object with dtype, shape and data_offsets");
   const unknown = Object.keys(value).find((key) => key !== "dtype" && key !== "shape" && key !== "data_offsets");
   require(unknown === undefined, () => `${quote(unknown ?? "")}: unknown field; expected dtype, shape and data_offsets`);
   const { dtype, shape, data_offsets: offsets } = value;

@@ -62,7 +62,7 @@ export class BytePairTokenizer implements Tokenizer {
 
   encode(text: string): Int32Array {
     if (this.merges.length === 0) return Int32Array.from(this.encoder.encode(text));
-    let ids = new Int32Array(Math.max(16, text.length));
+    let ids = new Int32Array(16 + (text.length >> 1));
     let length = 0;
     for (const [word] of text.matchAll(wordPattern)) {
       const tokens = this.words.get(word) ?? this.encodeWord(word);

@@ -5,7 +5,7 @@ import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 import { check, SwitchyardError } from "../errors.js";
 import { withIoErrors } from "../formats/io.js";
-import type { Json, JsonObject } from "../formats/json.js";
+import { conform, isJsonObject, type Json, type JsonObject } from "../formats/json.js";
 import type { DecodeStream, Tokenizer } from "./tokenizer.js";
 
 /** What is used of the library; its own types do not resolve under NodeNext. */
@@ -20,8 +20,8 @@ const Library = LibraryTokenizer as new (json: object, config: object) => Librar
 
 const id = z.number().int().min(0).max(2 ** 24);
 const schema = z.object({
-  model: z.object({ vocab: z.union([z.record(z.string(), id), z.array(z.tuple([z.string(), z.number()]))]) }),
-  added_tokens: z.array(z.object({ id, content: z.string().min(1), special: z.boolean().default(false) })).default([]),
+  model: z.object({ vocab: z.union([z.record(z.string(), id), z.array(z.tuple([z.string(), z.number()]))]), unk_token: z.string().nullish() }),
+  added_tokens: z.array(z.looseObject({ id, content: z.string().min(1), special: z.boolean().default(false) })).default([]),
 });
 
 /** Files that make up a tokenizer; copied as they are when it is saved. */
@@ -45,23 +45,18 @@ export class HuggingFaceTokenizer implements Tokenizer {
     config: JsonObject,
   ) {
     const file = join(folder, "tokenizer.json");
-    const parsed = schema.safeParse(json);
-    if (!parsed.success) {
-      const [issue] = parsed.error.issues;
-      throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${file}: ${issue?.path.join(".")}: ${issue?.message}`);
-    }
-    const special = parsed.data.added_tokens.filter((token) => token.special);
+    const { model, added_tokens: added } = conform(schema, json, file);
+    const special = added.filter((token) => token.special);
     this.specialIds = new Set(special.map((token) => token.id));
     // The library finds every added token in a text. It does not get the special ones, so no user's text becomes one.
-    const added = (json["added_tokens"] as JsonObject[] | undefined) ?? [];
-    const plain = { decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null, ...json, added_tokens: added.filter((token) => token["special"] !== true) };
+    const plain = { decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null, ...json, added_tokens: added.filter((token) => !token.special) };
     try {
       this.library = limited("read", 10_000, () => new Library(plain, config));
     } catch (cause) {
       throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${file}: ${(cause as Error).message}`, { cause });
     }
-    const { vocab } = parsed.data.model;
-    const highest = (Array.isArray(vocab) ? [vocab.length - 1] : Object.values(vocab)).concat(parsed.data.added_tokens.map((token) => token.id));
+    const { vocab, unk_token: unknown } = model;
+    const highest = (Array.isArray(vocab) ? [vocab.length - 1] : Object.values(vocab)).concat(added.map((token) => token.id));
     this.vocabSize = highest.reduce((max, n) => Math.max(max, n), -1) + 1;
     const ids = new Map(special.map((token) => [token.content, token.id]));
     const idOf = (token: string): number | undefined => ids.get(token) ?? this.library.token_to_id(token);
@@ -72,7 +67,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.bosId = configured("bos");
     this.eosId = configured("eos");
     this.padId = configured("pad");
-    this.unknownId = configured("unk") ?? idOf(contentOf((json["model"] as JsonObject)["unk_token"]) ?? "");
+    this.unknownId = configured("unk") ?? idOf(unknown ?? "");
     this.prefix = this.templatePrefix(idOf);
   }
 
@@ -114,7 +109,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
 /** A token is written as a string, or as an object with `content`. */
 function contentOf(token: Json | undefined): string | undefined {
-  const content = typeof token === "object" && token !== null && !Array.isArray(token) ? token["content"] : token;
+  const content = isJsonObject(token) ? token["content"] : token;
   return typeof content === "string" ? content : undefined;
 }
 

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { SwitchyardError } from "../errors.js";
-import { type Json, type JsonObject, readJsonFile } from "../formats/json.js";
+import { isJsonObject, type Json, type JsonObject, readJsonFile } from "../formats/json.js";
 import { BytePairTokenizer } from "./byte-pair.js";
 import { CharacterTokenizer } from "./characters.js";
 import { HuggingFaceTokenizer } from "./hugging-face.js";
@@ -25,18 +25,14 @@ export function loadTokenizer(folder: string): Tokenizer | undefined {
 
 function readObject(file: string): JsonObject {
   const json = readJsonFile(file, { maxBytes });
-  if (isObject(json)) return json;
+  if (isJsonObject(json)) return json;
   throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${file}: expected an object`);
-}
-
-function isObject(json: Json | undefined): json is JsonObject {
-  return typeof json === "object" && json !== null && !Array.isArray(json);
 }
 
 /** The tokenizer of ours that writes exactly this file, if there is one. */
 function ownTokenizer(json: JsonObject): Tokenizer | undefined {
   const { model, added_tokens: added } = json;
-  if (!isObject(model) || !isObject(model["vocab"]) || !Array.isArray(model["merges"]) || !Array.isArray(added)) return undefined;
+  if (!isJsonObject(model) || !isJsonObject(model["vocab"]) || !Array.isArray(model["merges"]) || !Array.isArray(added)) return undefined;
   const { vocab, merges } = model as { vocab: JsonObject; merges: Json[] };
   // Byte 0, which GPT-2's table writes as U+0100, comes first in our byte-level tokenizers, hardly ever in others.
   const tokenizer = vocab["\u0100"] === 0 && Object.keys(vocab).length >= 256 ? bytePairs(merges, added) : characters(vocab, merges);
@@ -44,7 +40,7 @@ function ownTokenizer(json: JsonObject): Tokenizer | undefined {
 }
 
 function bytePairs(merges: readonly Json[], [endOfText]: readonly Json[]): BytePairTokenizer | undefined {
-  const content = isObject(endOfText) ? endOfText["content"] : undefined;
+  const content = isJsonObject(endOfText) ? endOfText["content"] : undefined;
   if (!merges.every((merge) => typeof merge === "string")) return undefined;
   return BytePairTokenizer.fromMerges(merges, typeof content === "string" ? content : undefined);
 }
