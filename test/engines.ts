@@ -48,15 +48,18 @@ export class TestTensors {
 /** Row `i` of a matrix, as a matrix of one row. */
 export const rowOf = (t: Tensor, i: number): Tensor => view(t, [1, t.cols], i * t.cols);
 
-/** Mean squared difference over mean square of the expected values. */
+/**
+ * Mean squared difference over mean square of the expected values. Those are of the order of 1, or differences of such numbers that all but
+ * cancel: against less than 1e-4 in all, errors count as absolute.
+ */
 export function nmse(got: ArrayLike<number>, expected: ArrayLike<number>): number {
   let error = 0;
-  let power = 0;
+  let power = 1e-4;
   for (let i = 0; i < expected.length; i++) {
     error += (got[i] - expected[i]) ** 2;
     power += expected[i] ** 2;
   }
-  return error === 0 ? 0 : error / power;
+  return error / power;
 }
 
 export function sameBits(a: ArrayLike<number>, b: ArrayLike<number>): boolean {

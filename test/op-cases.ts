@@ -8,16 +8,9 @@ import { Arena } from "../src/engine/arena.js";
 import type { Activation, BinaryFn, Engine, MatmulForm, Precision, UnaryFn } from "../src/engine/engine.js";
 import { loadEngine } from "../src/engine/load.js";
 import { ReferenceEngine } from "../src/engine/reference.js";
+import { nativeVariants } from "./engines.js";
 
-/** Every kernel variant that this CPU can run; none where the addon is not built. */
-export const nativeEngines: readonly Engine[] = ["x86-64", "avx2", "avx512", "avx512-bf16"].flatMap((isa) => {
-  try {
-    return [loadEngine({ engine: "native", isa, threads: 2 })];
-  } catch {
-    return [];
-  }
-});
-
+export const nativeEngines: readonly Engine[] = nativeVariants.map((isa) => loadEngine({ engine: "native", isa, threads: 2 }));
 export const engines: readonly Engine[] = [new ReferenceEngine(), ...nativeEngines];
 
 /** Makes the inputs and outputs of a case on one engine; the same numbers on each. */

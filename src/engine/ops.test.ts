@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { TypedArray } from "../tensor/dtype.js";
 import type { Engine } from "./engine.js";
+import { nmse, sameBits } from "../../test/engines.js";
 import { Maker, matrixOpCases, nativeEngines, type OpCase, smallOpCases } from "../../test/op-cases.js";
 import { ReferenceEngine } from "./reference.js";
 
@@ -14,22 +15,6 @@ function results(engine: Engine, run: OpCase["run"]): TypedArray[] {
   } finally {
     make.free();
   }
-}
-
-/** Mean squared difference over mean square of the expected values, which are of the order of 1 or all but zero. */
-function nmse(got: ArrayLike<number>, expected: ArrayLike<number>): number {
-  let error = 0;
-  let power = 1e-12;
-  for (let i = 0; i < expected.length; i++) {
-    error += (got[i] - expected[i]) ** 2;
-    power += expected[i] ** 2;
-  }
-  return error / power;
-}
-
-/** Much faster than a deep comparison. */
-function sameBits(a: TypedArray, b: TypedArray): boolean {
-  return Buffer.from(a.buffer).equals(Buffer.from(b.buffer));
 }
 
 function expectClose(got: readonly TypedArray[], expected: readonly TypedArray[], limit: number): void {
