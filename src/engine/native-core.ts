@@ -2,7 +2,7 @@ import { constants } from "node:os";
 import { check, SwitchyardError } from "../errors.js";
 import { type DType, dtypeBytes, typedArray, type TypedArray } from "../tensor/dtype.js";
 import { sizeOf, Tensor } from "../tensor/tensor.js";
-import type { AttentionDims, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Region } from "./engine.js";
+import type { AttentionDims, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Precision, Region } from "./engine.js";
 
 /** An op of the addon: addresses, dimensions and flags, all numbers; throws ERR_SWITCHYARD_ENGINE when one does not hold. */
 export type NativeOp = (...args: number[]) => void;
@@ -24,6 +24,8 @@ export interface Addon {
   groupedMatmul: NativeOp;
   attention: NativeOp;
   attentionBackward: NativeOp;
+  /** Floating-point operations per second of multiply-adds in registers, on all threads. */
+  peak(isa: number, iterations: number, bf16: number): number;
 }
 
 const formCode: Record<MatmulForm, number> = { nt: 0, nn: 1, tn: 2 };
@@ -91,6 +93,11 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   set threads(n: number) {
     check(Number.isInteger(n) && n >= 1 && n <= 256, "ERR_SWITCHYARD_USAGE", () => `threads: expected an integer from 1 to 256, got ${n}`);
     this.addon.threads(n);
+  }
+
+  /** What the threads could do at most, measured anew (some 20 ms): GFLOP/s of independent multiply-adds; bf16 where the CPU has them. */
+  peakGflops(precision: Precision = "f32"): number {
+    return this.addon.peak(this.variant, 2e6, precision === "bf16" ? 1 : 0) / 1e9;
   }
 
   get allocatedBytes(): number {
