@@ -1,0 +1,66 @@
+import { Command } from "commander";
+import { evaluationWindows, loadTokens } from "../data/index.js";
+import { check } from "../errors.js";
+import { Model } from "../generate/model.js";
+import { overLayers } from "../routing/statistics.js";
+import { evaluate, type Evaluation } from "../train/evaluate.js";
+import { loadBar } from "../train/log/format.js";
+import { describeCommand, parseNumber } from "./flags.js";
+import { grouped, type Io, printJson } from "./io.js";
+import { table, terminal } from "./terminal.js";
+
+interface EvalFlags {
+  json?: boolean;
+  data?: string[];
+  context?: number;
+  batch?: number;
+}
+
+export function evalCommand(io: Io): Command {
+  return describeCommand(new Command("eval"), "Loss, perplexity and expert load of a model on text.", [
+    "switchyard eval runs/first --data test.txt",
+    "switchyard eval runs/first --data a.txt b.txt --json",
+    "switchyard eval runs/first --data short.txt --context 32 # shorter windows for a short text",
+  ])
+    .argument("<dir>", "folder of a model")
+    .option("--data <files...>", "text files, or folders of them")
+    .option("--context <n>", "tokens per window (default: the model's context)", parseNumber)
+    .option("--batch <n>", "windows at a time", parseNumber, 16)
+    .action((dir: string, flags: EvalFlags) => evalAction(io, dir, flags));
+}
+
+async function evalAction(io: Io, dir: string, { data, json, context: given, batch = 16 }: EvalFlags): Promise<void> {
+  check(data !== undefined, "ERR_SWITCHYARD_USAGE", () => "eval: no data; name text files or folders with --data");
+  check(Number.isInteger(batch) && batch >= 1, "ERR_SWITCHYARD_USAGE", () => `eval: --batch: expected an integer of at least 1, got ${batch}`);
+  using model = await Model.load(dir);
+  const { tokenizer, config } = model;
+  const context = given ?? config.context;
+  check(
+    Number.isInteger(context) && context >= 1 && context <= config.context,
+    "ERR_SWITCHYARD_USAGE",
+    () => `eval: --context: expected an integer from 1 to the model's ${config.context}, got ${context}`,
+  );
+  check(tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `eval: ${dir} has no tokenizer.json, so text cannot be read`);
+  const tokens = loadTokens(data, tokenizer);
+  const started = performance.now();
+  const evaluation = evaluate(model, evaluationWindows(tokens, { context, batch }));
+  const seconds = (performance.now() - started) / 1e3;
+  if (json !== true) {
+    io.stdout.write(describeEvaluation(io, evaluation));
+    return;
+  }
+  const { routing: layers, ...rest } = evaluation;
+  const maxvio = overLayers(layers, (layer) => layer.maxvio);
+  const routing = { maxvio: maxvio === undefined ? null : { mean: maxvio.mean, worst: maxvio.worst }, dead: layers.reduce((sum, { dead }) => sum + dead, 0), layers };
+  printJson(io, { ...rest, context, seconds, tokensPerSecond: evaluation.tokens / seconds, routing });
+}
+
+function describeEvaluation(io: Io, { loss, perplexity, tokens, routing }: Evaluation): string {
+  const { paint } = terminal(io.stdout, io.env);
+  const lines = [`loss ${paint(loss.toFixed(4), "cyan")}, perplexity ${paint(perplexity.toFixed(2), "cyan")} over ${grouped(tokens)} tokens`];
+  if (routing.length > 0) {
+    const rows = routing.map((r) => [String(r.layer), loadBar(r.load, paint), r.maxvio.toFixed(2), r.cv.toFixed(2), r.load_entropy.toFixed(3), r.dead, `${(100 * r.dropped).toFixed(1)}%`]);
+    lines.push("", table(["layer", "load", "maxvio", "cv", "entropy", "dead", "dropped"], rows, paint));
+  }
+  return `${lines.join("\n")}\n`;
+}

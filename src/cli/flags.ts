@@ -1,0 +1,58 @@
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { z } from "zod";
+
+/** learningRate -> learning-rate */
+export const flagName = (key: string): string => key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+/** One flag per field of a schema; the flag's value is left under the field's name. `rename` gives a flag another name than its field's. */
+export function addSchemaFlags(command: Command, shape: Readonly<Record<string, z.ZodType>>, group: string, rename: Readonly<Record<string, string>> = {}): void {
+  command.optionsGroup(group);
+  for (const [key, schema] of Object.entries(shape)) {
+    const flag = rename[key] ?? flagName(key);
+    const { kind, choices, fallback, meaning = flag.replaceAll("-", " ") } = inspectField(schema);
+    const description = `${meaning}${fallback === undefined ? "" : ` (default: ${fallback})`}`;
+    const option = new Option(kind === "boolean" ? `--${flag}` : `--${flag} <${kind === "number" ? "n" : "name"}>`, description);
+    if (kind === "number") option.argParser(parseNumber);
+    if (choices !== undefined) option.choices(choices);
+    command.addOption(option);
+  }
+}
+
+/** A finite number; ranges are the schema's business. */
+export function parseNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value)) throw new InvalidArgumentError("Expected a number.");
+  return value;
+}
+
+interface Field {
+  kind: "number" | "boolean" | "string";
+  choices?: string[];
+  fallback?: unknown;
+  meaning?: string | undefined;
+}
+
+function inspectField(schema: z.ZodType): Field {
+  const meaning = schema.description;
+  if (schema instanceof z.ZodOptional || schema instanceof z.ZodDefault) {
+    const inner = inspectField(schema.unwrap() as z.ZodType);
+    return { ...inner, meaning: meaning ?? inner.meaning, ...(schema instanceof z.ZodDefault ? { fallback: schema.def.defaultValue } : {}) };
+  }
+  if (schema instanceof z.ZodNumber) return { kind: "number", meaning };
+  if (schema instanceof z.ZodBoolean) return { kind: "boolean", meaning };
+  if (schema instanceof z.ZodEnum) return { kind: "string", choices: schema.options.map(String), meaning };
+  return { kind: "string", meaning };
+}
+
+/** A command with what all share: --json, and examples below its help. */
+export function describeCommand(command: Command, description: string, examples: readonly string[]): Command {
+  const width = Math.max(...examples.map((line) => line.indexOf("#")));
+  const lines = examples.map((line) => {
+    const [call = "", why] = line.split("#");
+    return `  ${why === undefined ? call : `${call.trimEnd().padEnd(width)} ${why.trim()}`}`;
+  });
+  return command
+    .description(description)
+    .option("--json", "print one JSON document on stdout and nothing else there")
+    .addHelpText("after", `\nExamples:\n${lines.join("\n")}`);
+}

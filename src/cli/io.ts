@@ -1,0 +1,51 @@
+import type { Environment, TextStream } from "../train/log/format.js";
+
+/** Where a command reads and writes: the process, or a stand-in. Results go to stdout, everything else to stderr. */
+export interface Io {
+  stdout: TextStream;
+  stderr: TextStream;
+  stdin: AsyncIterable<string | Uint8Array>;
+  env: Environment;
+  /** What the process will exit with if nothing fails. */
+  exitCode: number;
+}
+
+export function processIo(): Io {
+  return { stdout: process.stdout, stderr: process.stderr, stdin: process.stdin, env: process.env, exitCode: 0 };
+}
+
+/** The one document of `--json`. JSON has no NaN: it becomes null. */
+export function printJson(io: Io, value: unknown): void {
+  io.stdout.write(`${JSON.stringify(value, undefined, 2)}\n`);
+}
+
+/** Numbers as people read them: 1234567 -> "1,234,567". */
+export const grouped = (n: number): string => n.toLocaleString("en");
+
+/** Exit code of a program that a signal ended, as shells have it. */
+const exitCodes = { SIGINT: 130, SIGTERM: 143 } as const;
+
+/**
+ * Turns the first Ctrl-C (or SIGTERM) into an abort, so that the command can finish what it is at; the second ends the process at
+ * once. Until disposed.
+ */
+export function onInterrupt(io: Io, announce: () => void): { signal: AbortSignal; [Symbol.dispose](): void } {
+  const controller = new AbortController();
+  const handle = (name: keyof typeof exitCodes): void => {
+    if (controller.signal.aborted) process.exit(exitCodes[name]);
+    controller.abort();
+    io.exitCode = exitCodes[name];
+    announce();
+  };
+  const names = Object.keys(exitCodes) as (keyof typeof exitCodes)[];
+  for (const name of names) process.on(name, handle);
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      for (const name of names) process.off(name, handle);
+    },
+  };
+}
+
+/** An argument as a POSIX shell takes it. */
+export const quote = (text: string): string => (/^[\w./:=@%+-]+$/.test(text) ? text : /^[^"$`\\!]*$/.test(text) ? `"${text}"` : `'${text.replaceAll("'", "'\\''")}'`);

@@ -1,0 +1,114 @@
+import { isDeepStrictEqual } from "node:util";
+import { BatchSampler, loadTokens, readTexts, splitTokens, type Tokens } from "../data/index.js";
+import { check, SwitchyardError } from "../errors.js";
+import { Model } from "../generate/model.js";
+import { checkModelConfig, type ModelConfig } from "../model/config.js";
+import { modelConfig } from "../model/presets.js";
+import { loadTokenizer } from "../tokenizer/load.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { latestCheckpoint, readRunState, type RunState } from "../train/checkpoint.js";
+import { type TrainInput, trainOptions } from "../train/options.js";
+import { checkNewRun } from "../train/train.js";
+import { checkRun, mergeRuns, modelFields, type MoeShorthands, readConfigFile, resolveRun, type RunInput, type RunSettings } from "./settings.js";
+import { makeTokenizer } from "./tokenizer.js";
+import { flagsToRun, type TrainFlags } from "./train-flags.js";
+
+/** A run that has only to be started. */
+export interface PreparedRun {
+  model: Model;
+  train: TrainInput;
+  data: readonly string[];
+  dataBytes: number;
+  tokens: Tokens;
+  out: string;
+  resume: boolean;
+  /** Steps done before. */
+  startStep: number;
+  /** First words of the data, as a prompt to try. */
+  sample: string;
+}
+
+/** From the command line to a model and its data. Options are checked before any file is read, the data before any is written. */
+export async function prepareRun(flags: TrainFlags, warn: (message: string) => void): Promise<PreparedRun> {
+  const given = mergeRuns(flags.config === undefined ? {} : readConfigFile(flags.config), flagsToRun(flags));
+  const settings = resolveRun(given, flags);
+  const { config, tokenizer, train, state } = flags.resume === true ? await resumed(settings, given, flags, warn) : fresh(settings);
+  const { data, out } = settings;
+  const texts = readTexts(data);
+  const tokens = loadTokens(data, tokenizer);
+  const { batch, order, seed, validation } = trainOptions(train);
+  // Only to learn whether the data is enough.
+  void new BatchSampler(splitTokens(tokens, validation).training, { context: config.context, batch, seed, order });
+  const dataBytes = texts.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
+  const model = Model.create({ config, tokenizer, seed });
+  return { model, train, data, dataBytes, tokens, out, resume: state !== undefined, startStep: state?.step ?? 0, sample: firstWords(texts) };
+}
+
+interface Start {
+  config: ModelConfig;
+  tokenizer: Tokenizer;
+  train: TrainInput;
+  /** Of the checkpoint to go on from. */
+  state?: RunState;
+}
+
+function fresh({ data, out, tokenizer: kind, vocab, model, train }: RunSettings): Start {
+  asUsage(() => modelConfig({ ...model, vocab }));
+  asUsage(() => trainOptions(train));
+  checkNewRun(out);
+  const tokenizer = makeTokenizer(kind, data, vocab);
+  return { config: modelConfig({ ...model, vocab: tokenizer.vocabSize }), tokenizer, train };
+}
+
+/** Whatever is wrong with options that were given by hand is wrong usage. */
+function asUsage(action: () => unknown): void {
+  try {
+    action();
+  } catch (error) {
+    if (!(error instanceof SwitchyardError) || error.code !== "ERR_SWITCHYARD_CONFIG") throw error;
+    throw new SwitchyardError("ERR_SWITCHYARD_USAGE", error.message, { cause: error });
+  }
+}
+
+async function resumed({ out, model: options }: RunSettings, given: RunInput, shorthands: MoeShorthands, warn: (message: string) => void): Promise<Start> {
+  const folder = await latestCheckpoint(out, warn);
+  const state = readRunState(folder);
+  const config = storedConfig(state, folder);
+  const modelGiven = Object.keys({ ...modelFields, moe: true }).some((key) => key in given) || [shorthands.auxCoeff, shorthands.biasRate, shorthands.capacityFactor].some((value) => value !== undefined);
+  if (modelGiven) checkSameModel(modelConfig({ ...options, vocab: config.vocab }), config, out);
+  if (given.tokenizer !== undefined) warn("train: --tokenizer is not used: a resumed run goes on with its own");
+  const tokenizer = loadTokenizer(folder);
+  check(tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `resume: ${folder} has no tokenizer.json, so text cannot be read`);
+  const train = { ...(checkRun(state.options, folder) as TrainInput), ...trainKeys(given) };
+  asUsage(() => trainOptions(train));
+  return { config, tokenizer, train, state };
+}
+
+function storedConfig(state: RunState, folder: string): ModelConfig {
+  try {
+    return checkModelConfig(state.model as ModelConfig);
+  } catch (cause) {
+    throw new SwitchyardError("ERR_SWITCHYARD_CHECKPOINT", `resume: ${folder}: trainer.json: model: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function trainKeys(given: RunInput): Partial<TrainInput> {
+  const { data: _data, out: _out, tokenizer: _tokenizer, vocab: _vocab, moe: _moe, ...rest } = given;
+  return Object.fromEntries(Object.entries(rest).filter(([key, value]) => value !== undefined && !(key in modelFields)));
+}
+
+function checkSameModel(given: ModelConfig, stored: ModelConfig, out: string): void {
+  const plain = (config: ModelConfig) => JSON.parse(JSON.stringify(config)) as Record<string, unknown>;
+  const [a, b] = [plain(given), plain(stored)];
+  const key = Object.keys({ ...a, ...b }).find((name) => !isDeepStrictEqual(a[name], b[name]));
+  check(
+    key === undefined,
+    "ERR_SWITCHYARD_USAGE",
+    () => `train: --resume goes on with the model in ${out}, and the given options describe another (${key}: ${JSON.stringify(a[key as string])}, not ${JSON.stringify(b[key as string])}); leave them out, or start anew with another --out`,
+  );
+}
+
+function firstWords(texts: readonly { text: string }[]): string {
+  const words = texts.find(({ text }) => /\w/.test(text))?.text.match(/[\w']+(?: [\w']+){0,2}/)?.[0];
+  return words === undefined ? "The" : words.slice(0, 40);
+}

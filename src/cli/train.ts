@@ -1,0 +1,99 @@
+import { Command } from "commander";
+import { Progress } from "../train/log/progress.js";
+import { formatDuration, formatNumber } from "../train/log/format.js";
+import { checkpoints, readRunState } from "../train/checkpoint.js";
+import { train, type TrainStep } from "../train/train.js";
+import { describeCommand } from "./flags.js";
+import { grouped, type Io, onInterrupt, printJson, quote } from "./io.js";
+import { prepareRun, type PreparedRun } from "./prepare.js";
+import { terminal } from "./terminal.js";
+import { addTrainFlags, type TrainFlags } from "./train-flags.js";
+
+export function trainCommand(io: Io): Command {
+  const command = describeCommand(new Command("train"), "Trains a language model on text, from nothing or from its last checkpoint.", [
+    "switchyard train --data book.txt --out runs/first # size xs: about a minute",
+    "switchyard train --data corpus/ --size s --out runs/s # about ten minutes, with a tokenizer of its own",
+    "switchyard train --data book.txt --experts 32 --top-k 4 --balance loss-free --out runs/fine",
+    "switchyard train --data book.txt --dense --out runs/dense # to compare with",
+    "switchyard train --data book.txt --out runs/first --resume # after Ctrl-C, or with --steps to train longer",
+    "switchyard train --config run.yaml --seed 2 # keys as in the API, flags win",
+  ]);
+  addTrainFlags(command);
+  return command.action((flags: TrainFlags) => trainAction(io, flags));
+}
+
+async function trainAction(io: Io, flags: TrainFlags): Promise<void> {
+  const say = (text: string) => void io.stderr.write(`${text}\n`);
+  const run = await prepareRun(flags, (message) => say(`switchyard: ${message}`));
+  using model = run.model;
+  if (run.startStep < run.train.steps) say(describeRun(run));
+  const progress = new Progress({ totalSteps: run.train.steps, startStep: run.startStep, stream: io.stderr, env: io.env });
+  using interrupt = onInterrupt(io, () => progress.message("Stopping after this step, with a checkpoint. Ctrl-C again to stop at once."));
+  const started = performance.now();
+  let last: TrainStep | undefined;
+  let tokens = 0;
+  const warn = (message: string) => progress.message(`switchyard: ${message}`);
+  try {
+    for await (const step of train(model, { ...run.train, data: run.tokens, out: run.out, resume: run.resume, signal: interrupt.signal, warn })) {
+      last = { ...step, evaluation: step.evaluation ?? last?.evaluation } as TrainStep;
+      tokens += step.tokens;
+      if (step.record !== undefined) progress.update(step.record);
+    }
+  } finally {
+    progress.finish();
+  }
+  const result = summary(run, last, tokens, (performance.now() - started) / 1e3, interrupt.signal.aborted);
+  if (flags.json === true) printJson(io, result);
+  else io.stdout.write(describeResult(result, terminal(io.stdout, io.env).paint));
+}
+
+function describeRun({ model, train: { steps, batch, accumulation = 1 }, startStep, tokens, dataBytes }: PreparedRun): string {
+  const { config, engine, parameterCount } = model;
+  const { moe } = config;
+  const mixture = moe === undefined ? "dense" : `${moe.experts} experts, top-${moe.active}`;
+  return [
+    `model   ${formatNumber(parameterCount.total)} parameters, ${formatNumber(parameterCount.active)} active per token: ${config.layers} layers of width ${config.width}, ${mixture}`,
+    `data    ${formatNumber(dataBytes)} bytes, ${formatNumber(tokens.length)} tokens of ${grouped(config.vocab)} kinds`,
+    `run     steps ${startStep + 1} to ${steps} of ${grouped(batch * accumulation * config.context)} tokens; ${engine.name} engine, ${engine.isa}, ${engine.threads} thread${engine.threads === 1 ? "" : "s"}`,
+  ].join("\n");
+}
+
+type Summary = ReturnType<typeof summary>;
+
+function summary(run: PreparedRun, last: TrainStep | undefined, tokens: number, seconds: number, interrupted: boolean) {
+  const { out, model, train: options, startStep, resume } = run;
+  const { engine } = model;
+  const [newest] = checkpoints(out);
+  const step = last?.index ?? startStep;
+  return {
+    out,
+    steps: step,
+    totalSteps: options.steps,
+    resumedFrom: resume ? startStep : null,
+    interrupted: interrupted && step < options.steps,
+    parameters: model.parameterCount,
+    tokens,
+    loss: last?.loss ?? null,
+    crossEntropy: last?.crossEntropy ?? null,
+    validation: last?.evaluation === undefined ? null : { loss: last.evaluation.loss, perplexity: last.evaluation.perplexity },
+    best: newest === undefined ? null : readRunState(newest.folder).best,
+    seconds,
+    tokensPerSecond: tokens / seconds,
+    engine: { name: engine.name, isa: engine.isa, threads: engine.threads },
+    checkpoint: newest?.folder ?? null,
+    next: interrupted && step < options.steps ? `switchyard train --data ${run.data.map(quote).join(" ")} --out ${quote(out)} --resume` : `switchyard generate ${quote(out)} ${quote(run.sample)} --routing`,
+  };
+}
+
+function describeResult(result: Summary, paint: ReturnType<typeof terminal>["paint"]): string {
+  const { steps, totalSteps, loss, validation, best, seconds, tokens, tokensPerSecond, interrupted, out, next } = result;
+  const lines =
+    loss === null
+      ? [`Nothing to do: ${out} is at step ${steps} of ${totalSteps} already. To train it longer, give more --steps.`]
+      : [
+          `${interrupted ? "Stopped" : "Done"} at step ${steps} of ${totalSteps}: ${formatNumber(tokens)} tokens in ${formatDuration(seconds)}, ${formatNumber(tokensPerSecond)} tokens/s`,
+          `loss ${paint(loss.toFixed(3), "cyan")} in training${validation === null ? "" : `, ${paint(validation.loss.toFixed(3), "cyan")} on the validation part`}${best === null ? "" : ` (best ${best.loss.toFixed(3)} at step ${best.step})`}`,
+          `model, checkpoints and logs are in ${paint(out, "bold")}`,
+        ];
+  return `${[...lines, "", `${interrupted ? "Go on with" : "Try next"}:  ${next}`].join("\n")}\n`;
+}
