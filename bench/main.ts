@@ -11,14 +11,14 @@ const names = readdirSync(folder)
   .filter((file) => file.endsWith(".js") && !notQuestions.includes(file))
   .map((file) => file.slice(0, -3));
 
-const [name, ...rest] = process.argv.slice(2);
+const [question, ...rest] = process.argv.slice(2);
 const json = rest.includes("--json");
-if (name === undefined || !names.includes(name)) {
+if (question === undefined || !names.includes(question)) {
   console.error(`usage: npm run bench NAME -- [--json]\nNAME is one of: ${names.join(", ")}`);
-  process.exit(name === undefined ? 0 : 2);
+  process.exit(question === undefined ? 0 : 2);
 }
 
-const { run } = (await import(new URL(`${name}.js`, folder).href)) as { run: (args: string[]) => Promise<BenchResult> };
+const { run } = (await import(new URL(`${question}.js`, folder).href)) as { run: (args: string[]) => Promise<BenchResult> };
 const result = await run(rest.filter((arg) => arg !== "--json"));
 if (json) console.log(JSON.stringify(result));
 else print(result);

@@ -3,21 +3,9 @@
  * npm run bench train-step -- [--shape s|s64|xs] [--precision f32|bf16] [--rounds 3] [--no-peer] [--json]
  */
 import { parseArgs } from "node:util";
-import { loadEngine } from "../src/engine/load.js";
-import { modelConfig } from "../src/model/presets.js";
-import { LanguageModel } from "../src/model/language-model.js";
-import { Random } from "../src/tensor/random.js";
-import { trainOptions } from "../src/train/options.js";
-import { Trainer } from "../src/train/trainer.js";
 import { type BenchResult, machine, median } from "./bench.js";
+import { shapes, subject } from "./tasks/subject.js";
 import { baselineScript, torchBaseline, type TorchRun } from "./peers/torch/torch.js";
-
-export const shapes = {
-  s: { hidden: 256, layers: 6, heads: 8, inter: 256, experts: 16, topk: 4, vocab: 4096, ctx: 256, batch: 8 },
-  s64: { hidden: 256, layers: 6, heads: 8, inter: 256, experts: 64, topk: 4, vocab: 4096, ctx: 256, batch: 8 },
-  s8: { hidden: 256, layers: 6, heads: 8, inter: 256, experts: 8, topk: 4, vocab: 4096, ctx: 256, batch: 8 },
-  xs: { hidden: 128, layers: 4, heads: 4, inter: 128, experts: 8, topk: 2, vocab: 256, ctx: 64, batch: 12 },
-} as const;
 
 export async function run(args: string[]): Promise<BenchResult> {
   const { values } = parseArgs({
@@ -26,18 +14,8 @@ export async function run(args: string[]): Promise<BenchResult> {
   });
   const shape = shapes[values.shape as keyof typeof shapes];
   const precision = values.precision as "f32" | "bf16";
-  const { hidden: D, layers: L, heads, inter: F, experts: E, topk: K, vocab: V, ctx, batch } = shape;
-  const engine = loadEngine();
-  const config = modelConfig({ vocab: V, width: D, layers: L, heads, context: ctx, moe: { experts: E, active: K, hidden: F } });
-  const model = LanguageModel.create({ config, seed: 1, engine });
-  const trainer = new Trainer(model, trainOptions({ steps: 1_000_000, batch, learningRate: 1e-3, precision, schedule: "constant" }));
-  const random = new Random(1);
-  const tokens = batch * ctx;
-  const next = () => ({ inputs: Int32Array.from({ length: tokens }, () => random.below(V)), targets: Int32Array.from({ length: tokens }, () => random.below(V)), batch });
-
-  // 6 x active parameters x tokens, and causal attention: half of 2 x 2 x T^2 x D, times 3.
-  const active = L * (4 * D * D + 3 * D * F * K + D * E) + D * V;
-  const flops = 6 * active * tokens + L * 6 * batch * ctx ** 2 * D;
+  const { trainer, next, tokens, flops } = subject(shape, precision);
+  const { engine } = trainer.model;
   const seconds: number[] = [];
   const torch: TorchRun[] = [];
   const script = values["no-peer"] ? undefined : baselineScript();

@@ -144,6 +144,6 @@ describe("training", () => {
     const out = join(root, "other-data");
     using model = build(trainEngine());
     await result(model, { out, steps: 2 });
-    await expect(result(model, { out, resume: true, data: data.slice().reverse() })).rejects.toThrow(/training data is not what/);
+    await expect(result(model, { out, resume: true, data: data.toReversed() })).rejects.toThrow(/training data is not what/);
   });
 });

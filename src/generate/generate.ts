@@ -49,7 +49,7 @@ export async function* generate(model: LanguageModel, prompt: string, options: G
   checkSampling(options);
   const { engine, config, tokenizer } = model;
   check(tokenizer !== undefined, "ERR_SWITCHYARD_USAGE", () => "generate: the model has no tokenizer; load it from a folder with a tokenizer.json");
-  const ids = Array.from(tokenizer.encode(prompt));
+  const ids = [...tokenizer.prefix, ...tokenizer.encode(prompt)];
   check(ids.length > 0, "ERR_SWITCHYARD_USAGE", () => "generate: the prompt is empty; give it at least one character");
   check(ids.length < config.context, "ERR_SWITCHYARD_USAGE", () => `generate: the prompt has ${ids.length} tokens and leaves no room in the model's context of ${config.context}; shorten it`);
   const maxTokens = Math.min(options.maxTokens ?? Infinity, config.context - ids.length);
@@ -65,8 +65,10 @@ export async function* generate(model: LanguageModel, prompt: string, options: G
     const last = view(hidden, [1, config.width], (pending.length - 1) * config.width);
     const token = sample(engine.read(logits(tape, model, last)), options, random);
     const routing = options.trace === true ? tokenRoutes(model, pending, routings) : undefined;
-    if (token === tokenizer.eosId) break;
-    yield { token, text: stream.push(token), ...(routing === undefined ? {} : { routing }) };
+    const ended = token === tokenizer.eosId;
+    const text = (ended ? "" : stream.push(token)) + (ended || n === maxTokens - 1 ? stream.end() : "");
+    if (!ended || text !== "") yield { token, text, ...(routing === undefined ? {} : { routing }) };
+    if (ended) return;
     pending = [token];
     await new Promise(setImmediate); // a token is a long time for whoever shares the event loop
   }

@@ -79,7 +79,11 @@ export class AdamW {
       this.parameters.engine.adamW(parameter.tensor, gradientOf(parameter.tensor).grad, m, v, {
         learningRate: parameter.group === "router" ? learningRate * routerRate : learningRate,
         weightDecay: decay === "all" || parameter.shape.length > 1 ? weightDecay : 0,
-        ...{ beta1, beta2, eps, step, gradScale },
+        beta1,
+        beta2,
+        eps,
+        step,
+        gradScale,
       });
     }
   }

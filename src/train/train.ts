@@ -88,7 +88,8 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
   try {
     let since = { time: performance.now(), tokens: tokensSeen, flops: 0 };
     let flops = 0;
-    while (trainer.step < options.steps && signal?.aborted !== true) {
+    while (trainer.step < options.steps) {
+      if (signal?.aborted === true) break;
       const index = trainer.step + 1;
       const last = index === options.steps;
       const evaluating = validate && (last || index % options.evalEvery === 0);

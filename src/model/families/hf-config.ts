@@ -1,9 +1,11 @@
 import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { check, SwitchyardError } from "../../errors.js";
+import { conform, isJsonObject, type Json } from "../../formats/json.js";
 import { checkModelConfig, type ModelConfig } from "../config.js";
 import { families } from "./families.js";
 import type { Family, HfConfig } from "./family.js";
+import { ownFamily, readOwnConfig } from "./own.js";
 
 const positive = z.number().int().positive().max(2 ** 31);
 const count = z.number().int().min(0).max(2 ** 31);
@@ -41,31 +43,22 @@ const schema = z.object({
   mlp_only_layers: z.array(count).nullish(),
 });
 
-const ownModelType = "switchyard";
-/** What `families` call a model that none of them expresses: Qwen3-MoE's tensor names, our own config. */
-const ownFamily: Family = { ...(families.find((f) => f.modelType === "qwen3_moe") as Family), modelType: ownModelType, architecture: "SwitchyardForCausalLM" };
-
 export interface KnownModel {
   config: ModelConfig;
   family: Family;
 }
 
 /** Reads a config.json. Throws ERR_SWITCHYARD_FORMAT, ERR_SWITCHYARD_UNSUPPORTED or ERR_SWITCHYARD_CONFIG naming the field. */
-export function readHfConfig(json: unknown, file: string): KnownModel {
-  const modelType = (json as { model_type?: unknown } | null)?.model_type;
-  if (modelType === ownModelType) return { config: checkModelConfig((json as { switchyard: ModelConfig }).switchyard), family: ownFamily };
+export function readHfConfig(json: Json, file: string): KnownModel {
+  const modelType = isJsonObject(json) ? json["model_type"] : undefined;
+  if (modelType === ownFamily.modelType) return { config: readOwnConfig(json, file), family: ownFamily };
   const family = families.find((f) => f.modelType === modelType);
   check(
     family !== undefined,
     "ERR_SWITCHYARD_UNSUPPORTED",
-    () => `${file}: unknown model_type ${JSON.stringify(modelType)}; known are ${[...families.map((f) => f.modelType), ownModelType].join(", ")}`,
+    () => `${file}: unknown model_type ${JSON.stringify(modelType)}; known are ${[...families, ownFamily].map((f) => f.modelType).join(", ")}`,
   );
-  const parsed = schema.safeParse(json);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${file}: ${issue?.path.join(".")}: ${issue?.message}`);
-  }
-  const hf = parsed.data;
+  const hf = conform(schema, json, file);
   const unsupported = (condition: boolean, what: string) => check(!condition, "ERR_SWITCHYARD_UNSUPPORTED", () => `${file}: ${what} is not supported`);
   const ropes = [hf.rope_scaling, hf.rope_parameters];
   const scaling = ropes.map((r) => r?.rope_type ?? r?.type ?? "default").find((type) => type !== "default");
@@ -136,5 +129,5 @@ export function writeHfConfig(config: ModelConfig): { json: Record<string, unkno
       if (!(error instanceof SwitchyardError)) throw error; // this family cannot even state it
     }
   }
-  return { json: { architectures: [ownFamily.architecture], model_type: ownModelType, ...commonFields(config), switchyard: config }, family: ownFamily };
+  return { json: { architectures: [ownFamily.architecture], model_type: ownFamily.modelType, ...commonFields(config), switchyard: config }, family: ownFamily };
 }
