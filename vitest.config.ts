@@ -1,6 +1,10 @@
 import { defineConfig } from "vitest/config";
 
+const source = (path: string) => new URL(`src/${path}`, import.meta.url).pathname;
+
 export default defineConfig({
+  // The examples import the package by its name; tests run its sources.
+  resolve: { alias: [{ find: /^switchyard$/, replacement: source("index.ts") }, { find: /^switchyard\/routing$/, replacement: source("routing/index.ts") }] },
   test: {
     include: ["src/**/*.test.ts", "test/**/*.test.ts"],
     pool: "forks",
