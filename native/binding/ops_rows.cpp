@@ -57,22 +57,18 @@ napi_value op_rope(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// Of the arguments from `first`: x, rowScale, offsets, groups, rows, width, activation, gated.
+// Of the arguments from `first`: x, rowScale, offsets, groups, rows, width, activation, gated. Only the first offsets[E] rows exist.
 Glu glu_of(Args& args, int first) {
   Glu p = {};
+  const int64_t groups = args.dim(first + 3, "groups");
+  const int32_t* offsets_E = args.in_or_null<int32_t>(first + 2, "offsets", groups + 1);
   p.rows = args.dim(first + 4, "rows"), p.width = args.dim(first + 5, "width");
+  args.check_offsets(offsets_E, groups, "offsets", p.rows);
+  if (args.ok() && offsets_E) p.rows = offsets_E[groups];
   p.activation = (Activation)args.integer(first + 6, "activation", kSilu, kRelu2), p.gated = args.flag(first + 7);
   p.x = args.in<float>(first, "x", product(p.rows, p.width, p.gated ? 2 : 1));
   p.row_scale = args.in_or_null<float>(first + 1, "rowScale", p.rows);
-  const int64_t groups = args.dim(first + 3, "groups");
-  const int32_t* offsets_E = args.in_or_null<int32_t>(first + 2, "offsets", groups + 1);
-  args.check_offsets(offsets_E, groups, "offsets", p.rows);
   return p;
-}
-
-// Only the first offsets[E] rows exist.
-int64_t used_rows(const Args& args, int first, int64_t rows) {
-  return args.ok() && args.number(first + 2) != 0 ? ((const int32_t*)(uintptr_t)args.number(first + 2))[(int64_t)args.number(first + 3)] : rows;
 }
 
 // glu(isa, out, x, rowScale, offsets, groups, rows, width, activation, gated)
@@ -81,7 +77,6 @@ napi_value op_glu(napi_env env, napi_callback_info info) {
   const KernelTable& kernels = args.kernels();
   Glu p = glu_of(args, 2);
   p.out = args.out<float>(1, "out", product(p.rows, p.width));
-  p.rows = used_rows(args, 2, p.rows);
   if (args.ok()) kernels.glu(p);
   return nullptr;
 }
@@ -94,7 +89,6 @@ napi_value op_glu_backward(napi_env env, napi_callback_info info) {
   p.dx = args.out<float>(1, "dx", product(p.rows, p.width, p.gated ? 2 : 1));
   p.drow_scale = args.out_or_null<float>(2, "drowScale", p.rows);
   p.dout = args.in<float>(3, "dout", product(p.rows, p.width));
-  p.rows = used_rows(args, 4, p.rows);
   if (args.ok() && p.rows > 0) kernels.glu(p);
   return nullptr;
 }
