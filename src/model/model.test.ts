@@ -1,0 +1,111 @@
+import { describe, expect, it } from "vitest";
+import type { Json } from "../formats/json.js";
+import { routerConfig } from "../routing/presets.js";
+import { checkModelConfig, type ModelConfig } from "./config.js";
+import { readHfConfig, writeHfConfig } from "./families/hf-config.js";
+import { publishedPieces } from "./families/names.js";
+import { countParameters, parameterSpecs } from "./parameters.js";
+import { modelConfig, type ModelOptions } from "./presets.js";
+
+const json = (value: unknown) => JSON.parse(JSON.stringify(value)) as Json;
+
+const mixtral = {
+  model_type: "mixtral", vocab_size: 32000, hidden_size: 4096, intermediate_size: 14336, num_hidden_layers: 32, num_attention_heads: 32, num_key_value_heads: 8,
+  num_local_experts: 8, num_experts_per_tok: 2, max_position_embeddings: 32768, rms_norm_eps: 1e-5, hidden_act: "silu", rope_theta: 1e6, sliding_window: null,
+};
+const qwen3 = {
+  model_type: "qwen3_moe", vocab_size: 151936, hidden_size: 4096, intermediate_size: 12288, moe_intermediate_size: 1536, num_hidden_layers: 94, num_attention_heads: 64,
+  num_key_value_heads: 4, head_dim: 128, num_experts: 128, num_experts_per_tok: 8, norm_topk_prob: true, decoder_sparse_step: 1, mlp_only_layers: [],
+  max_position_embeddings: 40960, rms_norm_eps: 1e-6, hidden_act: "silu", rope_parameters: { rope_theta: 1e6, rope_type: "default" },
+};
+
+describe("a published config.json", () => {
+  it.each([
+    ["Mixtral-8x7B", mixtral, 46_702_792_704, 12_879_925_248],
+    ["Qwen3-235B-A22B", qwen3, 235_093_634_560, 22_190_763_520],
+  ])("%s has the published number of parameters, to the last one", (_, hf, total, active) => {
+    expect(countParameters(readHfConfig(json(hf), "config.json").config)).toEqual({ total, active });
+  });
+
+  it("is read with rope_theta in the older and in the newer place", () => {
+    const theta = (extra: object) => readHfConfig(json({ ...mixtral, rope_theta: undefined, ...extra }), "c").config.ropeTheta;
+    expect([theta({ rope_theta: 5 }), theta({ rope_parameters: { rope_theta: 6, rope_type: "default" } }), theta({})]).toEqual([5, 6, 10_000]);
+  });
+
+  it.each<[string, object, string, RegExp]>([
+    ["an unknown architecture", { model_type: "bert" }, "ERR_SWITCHYARD_UNSUPPORTED", /"bert"; known are llama, qwen3, mixtral/],
+    ["a missing field", { hidden_size: undefined }, "ERR_SWITCHYARD_FORMAT", /hidden_size/],
+    ["a string for a number", { num_hidden_layers: "32" }, "ERR_SWITCHYARD_FORMAT", /num_hidden_layers/],
+    ["no experts", { num_local_experts: 0 }, "ERR_SWITCHYARD_FORMAT", /num_local_experts/],
+    ["more experts per token than experts", { num_experts_per_tok: 9 }, "ERR_SWITCHYARD_CONFIG", /top-k.*8 experts, got 9/],
+    ["heads that do not divide", { num_key_value_heads: 5 }, "ERR_SWITCHYARD_CONFIG", /heads \(32\).*kvHeads \(5\)/],
+    ["rotary scaling", { rope_scaling: { type: "yarn", factor: 4 } }, "ERR_SWITCHYARD_UNSUPPORTED", /yarn/],
+    ["a sliding window", { sliding_window: 4096 }, "ERR_SWITCHYARD_UNSUPPORTED", /sliding_window/],
+    ["another activation", { hidden_act: "gelu" }, "ERR_SWITCHYARD_UNSUPPORTED", /hidden_act "gelu"/],
+  ])("with %s is refused", (_, change, code, message) => {
+    expect(() => readHfConfig(json({ ...mixtral, ...change }), "config.json")).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }));
+  });
+});
+
+const saved: [string, ModelOptions, string][] = [
+  ["a dense model", { vocab: 100, moe: false }, "llama"],
+  ["renormalised top-k", { vocab: 100 }, "mixtral"],
+  ["raw top-k", { vocab: 100, moe: { router: "olmoe" } }, "olmoe"],
+  ["some dense layers", { vocab: 100, moe: { layers: { firstDense: 1 } } }, "qwen3_moe"],
+  ["a shared expert", { vocab: 100, moe: { shared: 1 } }, "qwen2_moe"],
+  ["grouped-query attention and tied embeddings", { vocab: 100, kvHeads: 2, tiedEmbeddings: true }, "mixtral"],
+  ["a loss-free bias", { vocab: 100, moe: { balance: { method: "loss-free", rate: 1e-3, update: "sign" } } }, "switchyard"],
+  ["a shared expert that is only added", { vocab: 100, moe: { shared: 1, sharedCombine: "add" } }, "switchyard"],
+  ["expert choice", { vocab: 100, moe: { router: "expert-choice" } }, "switchyard"],
+];
+
+describe("a model of ours", () => {
+  it.each(saved)("with %s is saved as the family that expresses it, and read back as it was", (_, options, modelType) => {
+    const config = modelConfig(options);
+    const { json: written, family } = writeHfConfig(config);
+    expect(family.modelType).toBe(modelType);
+    const back = readHfConfig(json(written), "config.json");
+    expect(back.family.modelType).toBe(modelType);
+    expect(countParameters(back.config)).toEqual(countParameters(config));
+    expect(writeHfConfig(back.config).json).toEqual(written);
+  });
+
+  it.each(saved)("with %s has a published name for every element of every parameter, once", (_, options) => {
+    const config = modelConfig(options);
+    const { family } = writeHfConfig(config);
+    const names = new Set<string>();
+    for (const spec of parameterSpecs(config)) {
+      let next = 0;
+      for (const { name, shape, offset } of publishedPieces(spec, config, family.names)) {
+        expect(offset).toBe(next);
+        next += shape.reduce((a, b) => a * b, 1);
+        expect(names.has(name)).toBe(false);
+        names.add(name);
+      }
+      expect(next).toBe(spec.shape.reduce((a, b) => a * b, 1));
+    }
+  });
+
+  it("refuses an own config whose parts do not fit", () => {
+    const { json: written } = writeHfConfig(modelConfig({ vocab: 100, moe: { router: "expert-choice" } }));
+    const own = written["switchyard"] as ModelConfig;
+    const read = (change: object) => () => readHfConfig(json({ ...written, switchyard: { ...own, ...change } }), "config.json");
+    expect(read({ heads: 3 })).toThrow(/heads/);
+    expect(read({ sparseLayers: undefined })).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_FORMAT" }));
+    expect(read({ moe: { ...own.moe, router: { ...own.moe?.router, selection: "magic" } } })).toThrow(/selection/);
+    expect(() => readHfConfig({ model_type: "switchyard" }, "config.json")).toThrow(/switchyard/);
+  });
+});
+
+describe("checkModelConfig", () => {
+  const config = modelConfig({ vocab: 100 });
+  it.each<[string, Partial<ModelConfig>, RegExp]>([
+    ["vocab 0", { vocab: 0 }, /vocab must be a positive integer/],
+    ["an odd head", { headDim: 15 }, /headDim must be even/],
+    ["sparse layers out of order", { sparseLayers: [1, 0] }, /sparseLayers must be rising/],
+    ["a mixture without layers", { sparseLayers: [] }, /together/],
+    ["groups that do not fit", { moe: { ...config.moe!, router: routerConfig("deepseek-v3", { groups: { count: 3, keep: 1, score: "max" } }) } }, /groups/],
+  ])("refuses %s", (_, change, message) => {
+    expect(() => checkModelConfig({ ...config, ...change })).toThrow(message);
+  });
+});
