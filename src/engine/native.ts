@@ -23,7 +23,8 @@ export class NativeEngine extends NativeCore<NativeAddon> implements Engine {
   }
 
   rmsNormBackward(
-    dx: Tensor | undefined, dweight: Tensor | undefined, dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean },
+    dx: Tensor | undefined, dweight: Tensor | undefined,
+    dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean },
   ): void {
     this.addon.normBackward(
       this.variant, address(dx), address(dweight), 0, address(dout), address(x), address(weight), x.rows, x.cols, 0, eps,
@@ -47,7 +48,9 @@ export class NativeEngine extends NativeCore<NativeAddon> implements Engine {
 
   rope(out: Tensor, x: Tensor, table: Tensor, positions: Tensor, dims: RopeDims): void {
     const { heads, headDim, inverse } = dims;
-    this.addon.rope(this.variant, address(out), address(x), address(table), address(positions), positions.size, table.rows, heads, headDim, Number(inverse === true));
+    this.addon.rope(
+      this.variant, address(out), address(x), address(table), address(positions), positions.size, table.rows, heads, headDim, Number(inverse === true),
+    );
   }
 
   glu(out: Tensor, x: Tensor, options: GluOptions): void {
@@ -98,7 +101,8 @@ export class NativeEngine extends NativeCore<NativeAddon> implements Engine {
   }
 
   combineRows(out: Tensor, y: Tensor, positions: Tensor, accumulate = false): void {
-    this.addon.combineRows(this.variant, address(out), address(y), address(positions), positions.rows, positions.cols, out.cols, y.rows, Number(accumulate));
+    const [tokens, k] = [positions.rows, positions.cols];
+    this.addon.combineRows(this.variant, address(out), address(y), address(positions), tokens, k, out.cols, y.rows, Number(accumulate));
   }
 
   unary(fn: UnaryFn, out: Tensor, x: Tensor): void {
@@ -164,5 +168,6 @@ export class NativeEngine extends NativeCore<NativeAddon> implements Engine {
 
 function gluNumbers(out: Tensor, x: Tensor, options: GluOptions): number[] {
   const { activation, gated, rowScale, offsets } = options;
-  return [address(x), address(rowScale), address(offsets), (offsets?.size ?? 1) - 1, out.rows, out.cols, activations.indexOf(activation), Number(gated)];
+  const groups = offsets === undefined ? 0 : offsets.size - 1;
+  return [address(x), address(rowScale), address(offsets), groups, out.rows, out.cols, activations.indexOf(activation), Number(gated)];
 }

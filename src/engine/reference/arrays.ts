@@ -30,7 +30,11 @@ export function indices(op: string, t: Tensor, limit: number, least = -Infinity)
   const values = ints(t);
   for (let i = 0; i < values.length; i++) {
     const value = values[i];
-    check(value >= least && value < limit, "ERR_SWITCHYARD_ENGINE", () => `${op}: expected indices from ${least} to ${limit - 1}, got ${value} at element ${i} of ${t}`);
+    check(
+      value >= least && value < limit,
+      "ERR_SWITCHYARD_ENGINE",
+      () => `${op}: expected indices from ${least} to ${limit - 1}, got ${value} at element ${i} of ${t}`,
+    );
   }
   return values;
 }

@@ -106,7 +106,8 @@ function transposed(x: Floats, rows: number, cols: number, bf16: boolean): Float
 function gathered(x: Floats, width: number, from: number, to: number, rows: Int32Array | undefined): Floats {
   if (rows === undefined) return x.subarray(from * width, to * width);
   const out = scratch(x, (to - from) * width);
-  check(rows.subarray(from, to).every((row) => row >= 0), "ERR_SWITCHYARD_ENGINE", () => `groupedMatmul: a row from ${from} to ${to - 1} is negative`);
+  const used = rows.subarray(from, to);
+  check(used.every((row) => row >= 0), "ERR_SWITCHYARD_ENGINE", () => `groupedMatmul: one of the rows ${from} to ${to - 1} is negative`);
   for (let n = from; n < to; n++) out.set(x.subarray(rows[n] * width, (rows[n] + 1) * width), (n - from) * width);
   return out;
 }

@@ -23,7 +23,7 @@ class BufferRegion implements Region {
     check(
       byteOffset >= 0 && byteOffset % alignment === 0 && byteOffset + size * dtypeBytes[dtype] <= this.bytes,
       "ERR_SWITCHYARD_ENGINE",
-      () => `tensor: ${dtype}[${shape.join(", ")}] at byte ${byteOffset} does not fit in a region of ${this.bytes} bytes, or is not aligned to ${alignment}`,
+      () => `tensor: ${dtype}[${shape.join(", ")}] at byte ${byteOffset} needs a multiple of ${alignment} within ${this.bytes} bytes`,
     );
     return new Tensor(dtype, shape, elements(dtype, buffer, byteOffset, size));
   }
@@ -69,17 +69,21 @@ export class ReferenceMemory implements Memory {
     try {
       file = openSync(path, "r");
       const bytes = fstatSync(file).size;
-      check(bytes <= 4 * GiB, "ERR_SWITCHYARD_MEMORY", () => `mapFile: ${path} has ${bytes} bytes; the reference engine reads files of at most 4 GiB: build the native engine`);
+      check(
+        bytes <= 4 * GiB,
+        "ERR_SWITCHYARD_MEMORY",
+        () => `mapFile: ${path} has ${bytes} bytes; the reference engine reads files of at most 4 GiB: build the native engine`,
+      );
       const buffer = this.buffer(bytes);
       for (let at = 0; at < bytes; ) {
-        const read = readSync(file, new Uint8Array(buffer, at, Math.min(GiB, bytes - at)), 0, Math.min(GiB, bytes - at), at);
+        const read = readSync(file, new Uint8Array(buffer, at, Math.min(GiB, bytes - at)), { position: at });
         check(read > 0, "ERR_SWITCHYARD_IO", () => `mapFile: ${path} ended at byte ${at} of ${bytes}: it was cut while being read`);
         at += read;
       }
       return new BufferRegion(buffer, bytes, undefined, () => {});
     } catch (cause) {
       if (cause instanceof SwitchyardError) throw cause;
-      throw new SwitchyardError("ERR_SWITCHYARD_IO", `mapFile: cannot read ${path}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+      throw new SwitchyardError("ERR_SWITCHYARD_IO", `mapFile: cannot read ${path}: ${(cause as Error).message}`, { cause });
     } finally {
       if (file !== undefined) closeSync(file);
     }
@@ -107,7 +111,8 @@ export class ReferenceMemory implements Memory {
     try {
       return new ArrayBuffer(bytes);
     } catch (cause) {
-      throw new SwitchyardError("ERR_SWITCHYARD_MEMORY", `allocate: V8 refused an array of ${bytes} bytes; use a smaller model or batch, or build the native engine`, { cause });
+      const message = `allocate: V8 refused an array of ${bytes} bytes; use a smaller model or batch, or build the native engine`;
+      throw new SwitchyardError("ERR_SWITCHYARD_MEMORY", message, { cause });
     }
   }
 }

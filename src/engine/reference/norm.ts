@@ -13,7 +13,8 @@ export function rmsNorm(out: Tensor, x: Tensor, weight: Tensor, eps: number): vo
 }
 
 export function rmsNormBackward(
-  dx: Tensor | undefined, dweight: Tensor | undefined, dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean },
+  dx: Tensor | undefined, dweight: Tensor | undefined,
+  dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean },
 ): void {
   normBackward(false, dx, dweight, undefined, dout, x, weight, eps, { ...accumulate, dbias: false });
 }
