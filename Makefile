@@ -13,11 +13,19 @@ flags := -std=c++17 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-thr
 sources := $(wildcard native/core/*.cpp native/binding/*.cpp native/kernels/isa_*.cpp)
 parts := $(patsubst native/%.cpp,$(objects)/%.o,$(sources))
 
-AVX512 ?= -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
+avx2 := -mavx2 -mfma -mf16c
+avx512 := $(avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
+bf16 := $(avx512) -mavx512bf16
+# make native EMULATE=1 BUILD=build/emulated: the AVX-512 variants, 16 lanes wide, in AVX2 instructions, to test them on a machine without AVX-512.
+ifdef EMULATE
+flags += -DSWITCHYARD_EMULATE_AVX512
+avx512 := $(avx2)
+bf16 := $(avx2)
+endif
 $(objects)/kernels/isa_x86_64.o: isa := -march=x86-64
-$(objects)/kernels/isa_avx2.o: isa := -mavx2 -mfma -mf16c
-$(objects)/kernels/isa_avx512.o: isa := $(AVX512)
-$(objects)/kernels/isa_avx512_bf16.o: isa := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16 -mavx2 -mfma -mf16c -mprefer-vector-width=512
+$(objects)/kernels/isa_avx2.o: isa := $(avx2)
+$(objects)/kernels/isa_avx512.o: isa := $(avx512)
+$(objects)/kernels/isa_avx512_bf16.o: isa := $(bf16)
 
 .PHONY: native clean
 native: $(addon)

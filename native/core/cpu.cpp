@@ -26,17 +26,16 @@ bool cpu_supports(Isa isa) {
   const bool avx2 = (saved & 0x06) == 0x06 && (features.c >> 12 & 1) && (features.c >> 29 & 1) && (extended.b >> 5 & 1);  // FMA, F16C, AVX2
   const unsigned f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
   const bool avx512 = avx2 && (saved & 0xe6) == 0xe6 && (extended.b & f_dq_bw_vl) == f_dq_bw_vl;
+#ifdef SWITCHYARD_EMULATE_AVX512
+  if (isa > kAvx2) return avx2;
+#endif
   switch (isa) {
     case kX86_64:
       return true;
     case kAvx2:
       return avx2;
     case kAvx512:
-#ifdef SWITCHYARD_EMULATE_AVX512
-      return avx2;
-#else
       return avx512;
-#endif
     case kAvx512Bf16:
       return avx512 && (extended1.a >> 5 & 1);
     default:

@@ -1,6 +1,10 @@
 // The most multiply-adds that this core can do: independent chains in registers, enough to cover the latency.
 SW_INLINE vf opaque(vf x) {
+#if SW_LANES == 16 && !defined(__AVX512F__)
+  __asm__("" : "+m"(x));  // emulated: no register is this wide
+#else
   __asm__("" : "+x"(x));
+#endif
   return x;
 }
 
