@@ -1,6 +1,7 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
 import { Tensor } from "../tensor/tensor.js";
 import { loadEngine } from "./load.js";
@@ -79,5 +80,40 @@ describe("loadEngine", () => {
     const engine = loadEngine({ engine: "native", isa: "x86-64", threads: 1 });
     expect(engine).toMatchObject({ name: "native", isa: "x86-64", threads: 1, float: "f32" });
     expect(engine.source).toMatch(/switchyard\.node$/);
+  });
+});
+
+describe("thread pool", () => {
+  it("serves several JavaScript threads at once, with more threads than cores, and outlives them", async () => {
+    const engine = loadEngine({ engine: "native", threads: 7 });
+    const program = `
+      const { parentPort, workerData } = require("node:worker_threads");
+      const addon = require(workerData);
+      const size = 200 * 200;
+      const [a, b, out] = [0, 1, 2].map(() => addon.allocate(size * 4));
+      const values = new Float32Array(size);
+      for (const [x, seed] of [[a, 3], [b, 7]]) addon.write(x, values.map((_, i) => ((i * seed) % 101) - 50));
+      addon.matmul(0, 0, out, a, b, 200, 200, 200, 0, 0);
+      const expected = new Float32Array(size);
+      addon.read(expected, out);
+      let wrong = 0;
+      for (let run = 0; run < 200; run++) {
+        addon.fill(out, size, -1, 0);
+        addon.matmul(0, 0, out, a, b, 200, 200, 200, 0, 0);
+        addon.read(values, out);
+        wrong += values.some((x, i) => x !== expected[i]) ? 1 : 0;
+      }
+      [a, b, out].forEach((x) => addon.release(x));
+      parentPort.postMessage(wrong);`;
+    const wrong = await Promise.all(
+      [1, 2, 3].map(() => new Promise((resolve, reject) => new Worker(program, { eval: true, workerData: engine.source }).once("message", resolve).once("error", reject))),
+    );
+    expect(wrong).toEqual([0, 0, 0]);
+    engine.threads = 2;
+    const region = engine.allocate(4 << 20);
+    const t = region.tensor("f32", [1 << 20], 0);
+    engine.fill(t, 5);
+    expect(engine.read(t).every((x) => x === 5)).toBe(true);
+    region.free();
   });
 });
