@@ -1,3 +1,149 @@
 import { Command } from "commander";
-import type { Io } from "./io.js";
-export function demoCommand(io: Io): Command { void io; return new Command("demo"); }
+import { existsSync, readFileSync } from "node:fs";
+import { loadTokens, splitTokens } from "../data/index.js";
+import { loadEngine } from "../engine/load.js";
+import { SwitchyardError } from "../errors.js";
+import { modelConfig, type ModelOptions } from "../model/presets.js";
+import { byteTokenizer } from "../tokenizer/bytes.js";
+import { formatDuration, formatNumber } from "../train/log/format.js";
+import type { TrainInput } from "../train/options.js";
+import { trainingPresets } from "../train/presets.js";
+import { declarationCorpus } from "./demo/corpus.js";
+import { heatTable, inWords, lossTable, verdict } from "./demo/print.js";
+import { affordableSteps, trainOne } from "./demo/race.js";
+import { expertUse, revealed, shares, strongest } from "./demo/specialisation.js";
+import { classifyBytes, kinds } from "./demo/token-kinds.js";
+import { describeCommand, parseNumber } from "./flags.js";
+import { type Io, onInterrupt, printJson, quote } from "./io.js";
+import { RoutingView } from "./routing-view.js";
+import { terminal } from "./terminal.js";
+
+const corpusBytes = 3_000_000;
+const validation = 0.1;
+/** Held-out tokens whose experts are looked at. */
+const observedTokens = 2 ** 17;
+const prompt = "export interface ";
+/** What the reference engine trains in the same time. */
+const smallModel = { width: 64, layers: 2, heads: 2, context: 64, hidden: 128, moe: { experts: 8, active: 2, hidden: 64 } } as const;
+
+interface DemoFlags {
+  json?: boolean;
+  seconds: number;
+  out?: string;
+}
+
+export function demoCommand(io: Io): Command {
+  return describeCommand(new Command("demo"), "Trains a mixture of experts and an equally expensive dense model on TypeScript, and shows what became of them. About three minutes.", [
+    "switchyard demo",
+    "switchyard demo --seconds 120 # longer training, better models",
+  ])
+    .option("--seconds <n>", "time to train each of the two models, about", parseNumber, 45)
+    .option("--out <dir>", "folder for the model (default: the first of runs/demo, runs/demo-2, ... that is free)")
+    .action((flags: DemoFlags) => demo(io, flags));
+}
+
+async function demo(io: Io, { json = false, seconds, out = freeFolder() }: DemoFlags): Promise<void> {
+  const to = json ? io.stderr : io.stdout;
+  const say = (text = "") => void to.write(`${text}\n`);
+  const place = terminal(to, io.env);
+  const { paint } = place;
+  const heading = (text: string) => say(`\n${paint(text, "bold")}`);
+
+  const engine = loadEngine();
+  const small = engine.name === "reference";
+  const corpus = declarationCorpus(corpusBytes);
+  const tokenizer = byteTokenizer();
+  const tokens = loadTokens(corpus.files, tokenizer);
+  const { validation: heldOut } = splitTokens(tokens, validation);
+  const options: ModelOptions = { vocab: tokenizer.vocabSize, ...(small ? smallModel : { size: "xs" }) };
+  const config = modelConfig(options);
+  const denseConfig = modelConfig({ ...options, moe: false });
+  const moe = config.moe as NonNullable<typeof config.moe>;
+  const base = { ...trainingPresets.xs, ...(small ? { batch: 8 } : {}), validation, evalTokens: 2 ** 14 };
+
+  say(`${paint("Switchyard", "bold")}: a mixture of experts learns TypeScript on this machine, beside a dense model that does equal work.\n`);
+  const steps = affordableSteps({ engine, tokens, train: base }, config, seconds);
+  const train: TrainInput = { ...base, steps, evalEvery: Math.ceil(steps / 8) };
+  const few = corpus.packages.slice(0, 4).join(", ");
+  say(`text     ${formatNumber(tokens.length)} bytes of ${corpus.files.length} declaration files that npm installed: ${few} and ${corpus.packages.length - 4} more; the last tenth is held out`);
+  say(`mixture  ${config.layers} layers of ${moe.experts} experts, ${moe.active} per token; one byte is one token`);
+  say(`engine   ${engine.name}, ${engine.isa}, ${engine.threads} thread${engine.threads === 1 ? "" : "s"}`);
+  if (small) say(paint("         There is no native engine here, so the models are smaller than usual. For full speed: switchyard build-engine", "yellow"));
+  say(`plan     ${steps} steps of ${formatNumber(train.batch * config.context)} tokens for each model, which fits into about ${formatDuration(seconds)}`);
+
+  using interrupt = onInterrupt(io, () => say("\nStopping after this step."));
+  const common = { engine, tokenizer, tokens, heldOut, train, signal: interrupt.signal };
+  const finish = () => {
+    if (interrupt.signal.aborted) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", `demo: stopped; what was trained is in ${out}`);
+  };
+  heading("Training the mixture of experts");
+  const mixture = await trainOne(io, config, common, out);
+  finish();
+  heading("Training the dense model");
+  const dense = await trainOne(io, denseConfig, common);
+  finish();
+  const { total, active } = mixture.model.parameterCount;
+
+  heading("Loss on the held-out files, in nats per byte");
+  say(lossTable(mixture, dense, place));
+  say(`\n${verdict(mixture, dense)}`);
+  say(`The mixture has ${formatNumber(total)} parameters and uses ${formatNumber(active)} per token, the dense model ${formatNumber(dense.model.parameterCount.active)}.`);
+
+  const { text, start } = observedText(corpus.files, tokens.length - heldOut.length);
+  const uses = expertUse(mixture.model, tokens.subarray(start, start + observedTokens), classifyBytes(text), kinds.length);
+  const best = uses.toSorted((a, b) => revealed(b) - revealed(a))[0] as (typeof uses)[number];
+
+  heading(`What it writes after "${prompt}", coloured by the first expert of layer ${best.layer}`);
+  const view = new RoutingView(mixture.model, best.layer, place);
+  let completion = "";
+  let last: number | undefined;
+  for await (const chunk of mixture.model.generate(prompt, { temperature: 0.5, seed: 1, trace: true })) {
+    for (const route of chunk.routing ?? []) to.write(view.token(route));
+    completion += chunk.text;
+    last = chunk.token;
+  }
+  say(view.unrouted(last));
+
+  heading("Which experts took which kinds of token: share of each kind's choices");
+  say(heatTable(uses, place));
+  say();
+  const top = strongest(uses, 5);
+  for (const found of top) say(`  ${inWords(found, paint)}`);
+  say(`  Knowing its expert in layer ${best.layer} tells ${Math.round(100 * revealed(best))}% of a token's kind (mutual information over entropy).`);
+
+  heading("Saved");
+  say(`The mixture, with its log and checkpoints, is in ${paint(out, "bold")}, in the Hugging Face layout. Try next:`);
+  const next = [`generate ${quote(out)} "export declare function " --routing`, `inspect ${quote(out)}`, "train --data FILE --out DIR"].map((call) => `npx switchyard ${call}`);
+  for (const call of next) say(`  ${call}`);
+
+  if (json) {
+    const describe = ({ loss, curve, seconds: time, tokensPerSecond, model }: typeof mixture) => ({ loss, curve, seconds: time, tokensPerSecond, parameters: model.parameterCount });
+    const routing = uses.map((use) => ({ layer: use.layer, revealed: revealed(use), shares: shares(use) }));
+    printJson(io, { out, engine: { name: engine.name, isa: engine.isa, threads: engine.threads }, steps, mixture: describe(mixture), dense: describe(dense), prompt, completion, kinds, routing, strongest: top });
+  }
+  mixture.model[Symbol.dispose]();
+  dense.model[Symbol.dispose]();
+}
+
+/** Text from the first file that is held out as a whole, so that it starts outside of any comment; and where it starts in the stream. */
+function observedText(files: readonly string[], firstHeldOut: number): { text: string; start: number } {
+  let at = 0;
+  const parts: Buffer[] = [];
+  let start = 0;
+  for (const file of files) {
+    const content = readFileSync(file);
+    if (at >= firstHeldOut) {
+      if (parts.length === 0) start = at;
+      parts.push(content);
+    }
+    at += content.length;
+  }
+  return { text: Buffer.concat(parts).toString("utf8"), start };
+}
+
+function freeFolder(): string {
+  for (let n = 1; ; n++) {
+    const folder = n === 1 ? "runs/demo" : `runs/demo-${n}`;
+    if (!existsSync(folder)) return folder;
+  }
+}
