@@ -51,11 +51,13 @@ async function generateAction(io: Io, dir: string, given: string, flags: Generat
   const out = terminal(io.stdout, io.env);
   const view = !json && trace && layer !== undefined ? new RoutingView(model, layer, out) : undefined;
   const print = json ? () => undefined : (text: string) => void io.stdout.write(text);
-  if (view === undefined) print(out.paint(prompt, "dim"));
   const chunks: Chunk[] = [];
   const routes: TokenRoute[] = [];
   const started = performance.now();
+  // The prompt is printed once it has turned out to be one.
+  const start = () => chunks.length === 0 && view === undefined && print(out.paint(prompt, "dim"));
   for await (const chunk of model.generate(prompt, { maxTokens, trace, seed: flags.seed ?? 1, ...sampling(flags) })) {
+    start();
     chunks.push(chunk);
     for (const route of chunk.routing ?? []) {
       routes.push(route);
@@ -63,6 +65,7 @@ async function generateAction(io: Io, dir: string, given: string, flags: Generat
     }
     if (view === undefined) print(chunk.text);
   }
+  start();
   const seconds = (performance.now() - started) / 1e3;
   const text = chunks.map((chunk) => chunk.text).join("");
   const tokensPerSecond = chunks.length / seconds;

@@ -2,9 +2,10 @@
 import { processIo } from "./io.js";
 import { run } from "./program.js";
 
-// Whoever reads our output may stop reading, as `head` does.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
-  process.exit(0);
+  // Whoever reads our output may stop reading, as `head` does.
+  if (error.code === "EPIPE") process.exit(0);
+  process.stderr.write(`switchyard: cannot write the output: ${error.message}\n`);
+  process.exit(1);
 });
 process.exitCode = await run(process.argv.slice(2), processIo());

@@ -39,9 +39,13 @@ async function trainAction(io: Io, flags: TrainFlags): Promise<void> {
       tokens += step.tokens;
       if (step.record !== undefined) progress.update(step.record);
     }
-  } finally {
+  } catch (error) {
+    const [newest] = checkpoints(run.out);
     progress.finish();
+    if (newest !== undefined) say(`Step ${newest.step} is saved; to go on from it: ${resumeCommand(run)}`);
+    throw error;
   }
+  progress.finish();
   const result = summary(run, last, tokens, (performance.now() - started) / 1e3, interrupt.signal.aborted);
   if (flags.json === true) printJson(io, result);
   else io.stdout.write(describeResult(result, terminal(io.stdout, io.env).paint));
@@ -57,6 +61,8 @@ function describeRun({ model, train: { steps, batch, accumulation = 1 }, startSt
     `run     steps ${startStep + 1} to ${steps} of ${grouped(batch * accumulation * config.context)} tokens; ${engine.name} engine, ${engine.isa}, ${engine.threads} thread${engine.threads === 1 ? "" : "s"}`,
   ].join("\n");
 }
+
+const resumeCommand = ({ data, out }: PreparedRun): string => `switchyard train --data ${data.map(quote).join(" ")} --out ${quote(out)} --resume`;
 
 type Summary = ReturnType<typeof summary>;
 
@@ -81,7 +87,7 @@ function summary(run: PreparedRun, last: TrainStep | undefined, tokens: number, 
     tokensPerSecond: tokens / seconds,
     engine: { name: engine.name, isa: engine.isa, threads: engine.threads },
     checkpoint: newest?.folder ?? null,
-    next: interrupted && step < options.steps ? `switchyard train --data ${run.data.map(quote).join(" ")} --out ${quote(out)} --resume` : `switchyard generate ${quote(out)} ${quote(run.sample)} --routing`,
+    next: interrupted && step < options.steps ? resumeCommand(run) : `switchyard generate ${quote(out)} ${quote(run.sample)} --routing`,
   };
 }
 

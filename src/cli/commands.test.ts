@@ -1,0 +1,272 @@
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { cli, cliJson, tiny } from "../../test/cli.js";
+
+const folder = mkdtempSync(join(tmpdir(), "switchyard-cli-"));
+const text = join(folder, "text.txt");
+const model = join(folder, "model");
+writeFileSync(text, "the quick brown fox jumps over the lazy dog. ".repeat(60));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+interface Trained {
+  steps: number;
+  tokens: number;
+  loss: number;
+  crossEntropy: number;
+  resumedFrom: number | null;
+  parameters: { total: number; active: number };
+  validation: { loss: number; perplexity: number };
+  best: { step: number; loss: number };
+}
+
+let trained: Trained;
+beforeAll(async () => {
+  trained = await cliJson("train", "--data", text, "--out", model, ...tiny, "--learning-rate", "0.01");
+});
+
+describe("train", () => {
+  it("learns, and says what it did", () => {
+    expect(trained).toMatchObject({ steps: 20, tokens: 20 * 2 * 16, resumedFrom: null });
+    expect(trained.crossEntropy).toBeLessThan(4.5); // ln 256 = 5.55 at the start
+    expect(trained.validation.perplexity).toBeCloseTo(Math.exp(trained.validation.loss));
+    expect(trained.best.loss).toBeLessThanOrEqual(trained.validation.loss);
+  });
+
+  it("goes on by --data, --out and --resume alone, and longer with --steps", async () => {
+    const out = join(folder, "resumed");
+    await cliJson("train", "--data", text, "--out", out, ...tiny, "--balance", "loss-free", "--z-loss", "0.001", "--warmup", "2");
+    const same = await cli(["train", "--data", text, "--out", out, "--resume"]);
+    expect(same).toMatchObject({ code: 0, stdout: expect.stringContaining("Nothing to do") });
+    expect(await cliJson<Trained>("train", "--data", text, "--out", out, "--resume", "--steps", "24")).toMatchObject({ resumedFrom: 20, steps: 24, tokens: 4 * 32 });
+    const stored = JSON.parse(readFileSync(join(out, "checkpoints/step-00000024/trainer.json"), "utf8")) as { options: unknown; model: { moe: { router: unknown } } };
+    expect(stored.options).toMatchObject({ steps: 24, warmup: 2, batch: 2 });
+    expect(stored.model.moe.router).toMatchObject({ balance: { method: "loss-free" }, zLoss: 0.001 });
+  });
+
+  it("refuses to go on with another model, and to write over a run", async () => {
+    const another = await cli(["train", "--data", text, "--out", model, ...tiny, "--experts", "8", "--resume"]);
+    expect(another).toMatchObject({ code: 2, stderr: expect.stringMatching(/describe another \(moe: .*leave them out/) });
+    const again = await cli(["train", "--data", text, "--out", model, ...tiny]);
+    expect(again).toMatchObject({ code: 2, stderr: expect.stringContaining("already holds a run; continue it with --resume") });
+    const otherData = join(folder, "other.txt");
+    writeFileSync(otherData, "something else. ".repeat(100));
+    const data = await cli(["train", "--data", otherData, "--out", model, "--resume", "--steps", "30"]);
+    expect(data).toMatchObject({ code: 1, stderr: expect.stringContaining("is not what") });
+  });
+
+  it("a YAML file has the API's keys, and flags win over it", async () => {
+    const config = join(folder, "run.yaml");
+    const out = join(folder, "yaml");
+    writeFileSync(config, `data: ${text}\nwidth: 16\nlayers: 2\nheads: 2\ncontext: 16\nbatch: 2\nsteps: 6\nlearningRate: 1e-3\ntokenizer: chars\nmoe:\n  experts: 4\n  active: 1\n  hidden: 8\n  layers: every-other\n  balance: { method: switch, coefficient: 0.02 }\n`);
+    expect(await cliJson<Trained>("train", "--config", config, "--out", out, "--steps", "5", "--top-k", "2")).toMatchObject({ steps: 5 });
+    expect(await cliJson("inspect", out)).toMatchObject({ config: { vocab: 28, moe: { experts: 4, active: 2, hidden: 8 }, sparseLayers: [1] } });
+  });
+
+  it("every router and balancing method can be asked for", async () => {
+    const combinations = [
+      ["--router", "deepseek-v3", "--experts", "8"],
+      ["--router", "switch", "--top-k", "1", "--aux-coeff", "0.1"],
+      ["--router", "shazeer"],
+      ["--router", "expert-choice"],
+      ["--router", "gshard", "--capacity-factor", "1.5"],
+      ["--balance", "importance", "--shared", "1"],
+      ["--balance", "entropy", "--layers-sparse", "first-dense:1"],
+      ["--balance", "loss-free", "--bias-rate", "0.01"],
+      ["--dense"],
+    ];
+    for (const [i, flags] of combinations.entries()) {
+      const base = flags.includes("--dense") ? tiny.slice(0, tiny.indexOf("--experts")).concat("--batch", "2") : tiny;
+      const out = join(folder, `combination-${i}`);
+      expect(await cliJson<Trained>("train", "--data", text, "--out", out, ...base, "--steps", "2", ...flags), flags.join(" ")).toMatchObject({ steps: 2 });
+      expect(await cliJson("generate", out, "the quick", "--max-tokens", "2")).toMatchObject({ tokens: 2 });
+    }
+  });
+});
+
+describe("generate", () => {
+  it("gives the same text for the same seed, in JSON and on the terminal", async () => {
+    const args = ["generate", model, "the quick", "--max-tokens", "6", "--seed", "3"];
+    const result = await cliJson<{ text: string; tokens: number; ids: number[]; tokensPerSecond: number; finish: string }>(...args);
+    expect(result).toMatchObject({ tokens: 6, finish: "length" });
+    expect(result.ids).toHaveLength(6);
+    expect(result.tokensPerSecond).toBeGreaterThan(0);
+    const { stdout } = await cli(args);
+    expect(stdout).toMatch(/^the quick/);
+    expect(stdout.startsWith(`the quick${result.text}`.replace(/\ufffd$/, ""))).toBe(true);
+    const other = await cliJson<{ ids: number[] }>(...args.slice(0, -1), "4");
+    expect(other.ids).not.toEqual(result.ids);
+  });
+
+  it("--routing gives every run token its experts and weights in every layer", async () => {
+    const { routing } = await cliJson<{ routing: { text: string; layers: { layer: number; experts: number[]; weights: number[] }[] }[] }>("generate", model, "the", "--max-tokens", "4", "--routing");
+    expect(routing).toHaveLength(3 + 3); // the last token was chosen, not run
+    expect(routing.slice(0, 3).map((token) => token.text)).toEqual(["t", "h", "e"]);
+    for (const { layers } of routing) {
+      expect(layers.map(({ layer }) => layer)).toEqual([0, 1]);
+      for (const { experts, weights } of layers) {
+        expect(new Set(experts).size).toBe(2);
+        expect(weights[0]! + weights[1]!).toBeCloseTo(1, 5);
+        expect(weights[0]).toBeGreaterThanOrEqual(weights[1]!);
+      }
+    }
+  });
+
+  it("--routing colours the text by expert, or numbers it where there are no colours", async () => {
+    const args = ["generate", model, "the fox", "--max-tokens", "4", "--routing", "--layer", "1"];
+    const colored = await cli(args, { env: { FORCE_COLOR: "1" } });
+    expect(colored.stdout).toMatch(/^(\u001b\[48;5;\d+m\u001b\[38;5;16m.\u001b\[0m){7}/);
+    expect(colored.stdout).toMatch(/first expert.*in layer 1.*layer\s+load/s);
+    const plain = await cli(args);
+    expect(plain.stdout).toMatch(/^t\[\d\]h\[\d\]e\[\d\] f\[\d\]/);
+    expect(await cli(["generate", model, "the", "--routing", "--layer", "7"])).toMatchObject({ code: 2, stderr: expect.stringContaining("sparse layers 0, 1") });
+  });
+
+  it("takes the prompt from standard input", async () => {
+    const { stdout } = await cli(["generate", model, "-", "--max-tokens", "1", "--json"], { stdin: "the dog" });
+    expect(JSON.parse(stdout)).toMatchObject({ prompt: "the dog" });
+  });
+
+  it.each<[string, string[], number, RegExp]>([
+    ["no tokens", ["x", "--max-tokens", "0"], 2, /at least 1, got 0/],
+    ["a negative temperature", ["x", "--temperature", "-1"], 2, /temperature must be/],
+    ["an empty prompt", [""], 2, /prompt is empty/],
+    ["a prompt longer than the context", ["x".repeat(40)], 2, /context of 16; shorten it/],
+    ["an unknown flag", ["x", "--max-token", "3"], 2, /unknown option '--max-token'/],
+  ])("refuses %s", async (_, args, code, message) => {
+    const outcome = await cli(["generate", model, ...args]);
+    expect(outcome).toMatchObject({ code, stdout: "", stderr: expect.stringMatching(message) });
+  });
+});
+
+describe("eval and inspect", () => {
+  it("loss, perplexity and the load of every layer", async () => {
+    const result = await cliJson<{ loss: number; perplexity: number; tokens: number; routing: { maxvio: { mean: number; worst: number }; layers: { layer: number; load: number[] }[] } }>("eval", model, "--data", text);
+    expect(result.loss).toBeLessThan(5);
+    expect(result.perplexity).toBeCloseTo(Math.exp(result.loss), 6);
+    expect(result.tokens).toBe(readFileSync(text).length - 1);
+    expect(result.routing.layers.map(({ layer }) => layer)).toEqual([0, 1]);
+    for (const { load } of result.routing.layers) expect(load.reduce((a, b) => a + b)).toBeCloseTo(1);
+    expect(result.routing.maxvio.worst).toBeGreaterThanOrEqual(result.routing.maxvio.mean);
+    expect((await cli(["eval", model, "--data", text])).stdout).toMatch(/^loss \d\.\d{4}, perplexity .*\n\nlayer +load/);
+  });
+
+  it("inspect counts, with weights and from config.json alone", async () => {
+    // Embedding and head 2 x 256 x 16; per layer attention 4 x 16 x 16, two norms, router 4 x 16, experts of 3 x 16 x 16; a last norm.
+    const layer = (experts: number) => 4 * 256 + 2 * 16 + 64 + experts * 3 * 256;
+    const parameters = { total: 2 * 4096 + 2 * layer(4) + 16, active: 2 * 4096 + 2 * layer(2) + 16 };
+    const whole = await cliJson<{ weights: { bytes: number } }>("inspect", model);
+    expect(whole).toMatchObject({ architecture: "MixtralForCausalLM", parameters, weights: { dtypes: ["F32"] }, layers: [{ kind: "sparse", router: expect.stringMatching(/top-k, 2 of 4 experts/) }, {}] });
+    expect(whole.weights.bytes).toBeGreaterThan(4 * parameters.total);
+    const alone = join(folder, "alone");
+    mkdirSync(alone);
+    copyFileSync(join(model, "config.json"), join(alone, "config.json"));
+    for (const path of [alone, join(alone, "config.json")]) expect(await cliJson("inspect", path)).toMatchObject({ parameters, weights: null });
+    expect(await cliJson("inspect", join(model, "checkpoints/step-00000020"))).toMatchObject({ weights: { verified: expect.stringContaining("sha256") } });
+  });
+});
+
+describe("doctor and help", () => {
+  it("names engine, kernels, threads, memory and where the engine came from", async () => {
+    const report = await cliJson<{ engine: { isas: string[]; isa: string }; memory: { total: number } }>("doctor");
+    expect(report).toMatchObject({ node: process.version, engine: { name: expect.any(String), threads: expect.any(Number), source: expect.any(String) } });
+    expect(report.engine.isas).toContain(report.engine.isa);
+    expect(report.memory.total).toBeGreaterThan(2 ** 27);
+  });
+
+  it.each(["train", "generate", "eval", "inspect", "doctor", "build-engine", "demo"])("%s --help has --json and examples", async (command) => {
+    const { code, stdout } = await cli([command, "--help"]);
+    expect(code).toBe(0);
+    expect(stdout).toContain("--json");
+    expect(stdout).toMatch(new RegExp(`Examples:\\n.*switchyard ${command}`, "s"));
+  });
+
+  it("unknown commands and missing arguments are wrong usage", async () => {
+    expect(await cli(["trian"])).toMatchObject({ code: 2, stderr: expect.stringMatching(/unknown command 'trian'.*train/s) });
+    expect(await cli(["generate"])).toMatchObject({ code: 2, stderr: expect.stringContaining("missing required argument 'dir'") });
+    expect(await cli([])).toMatchObject({ code: 2 });
+    expect(await cli(["--version"])).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
+  });
+});
+
+describe("bad input to train: a clear error, the right exit code, nothing left behind", () => {
+  const out = join(folder, "bad");
+  const file = (name: string, content: string | Uint8Array) => {
+    writeFileSync(join(folder, name), content);
+    return join(folder, name);
+  };
+  it.each<[string, () => string[], number, RegExp]>([
+    ["an unknown size", () => ["--data", text, "--size", "huge"], 2, /'huge' is invalid. Allowed choices are xs, s, m/],
+    ["a top-k above the experts", () => ["--data", text, "--experts", "4", "--top-k", "5"], 2, /top-k\) must be between 1 and the 4 experts, got 5/],
+    ["a negative seed", () => ["--data", text, "--seed", "-1"], 2, /--seed: .*got -1/],
+    ["a seed too large", () => ["--data", text, "--seed", "9007199254740993"], 2, /--seed/],
+    ["a seed that is no number", () => ["--data", text, "--seed", "many"], 2, /--seed <n>' argument 'many' is invalid/],
+    ["no data", () => [], 2, /no data; name text files/],
+    ["flags of experts on a dense model", () => ["--data", text, "--dense", "--top-k", "2"], 2, /--dense has no experts; remove it or --top-k/],
+    ["a coefficient for a method without", () => ["--data", text, "--balance", "none", "--aux-coeff", "1"], 2, /--aux-coeff does nothing for balance "none"/],
+    ["a capacity factor on a dense model", () => ["--data", text, "--dense", "--capacity-factor", "1"], 2, /--capacity-factor is for mixture/],
+    ["a warm-up longer than the run", () => ["--data", text, "--steps", "5", "--warmup", "9"], 2, /warmup 9 do not fit into 5 steps/],
+    ["a misspelled key in YAML", () => ["--data", text, "--config", file("a.yaml", "learning_rate: 1e-3\n")], 2, /a\.yaml: unknown key "learning_rate"; did you mean "learningRate"\?/],
+    ["a misspelled nested key in YAML", () => ["--data", text, "--config", file("b.yaml", "moe:\n  router:\n    selectoin: top-k\n")], 2, /unknown key "moe.router.selectoin"; did you mean "selection"\?/],
+    ["a wrong value in YAML", () => ["--data", text, "--config", file("c.yaml", "moe:\n  experts: many\n")], 2, /c\.yaml: moe\.experts: .*got "many"/],
+    ["broken YAML", () => ["--data", text, "--config", file("d.yaml", "a: [1,\n")], 2, /d\.yaml: not valid YAML: .*line/],
+    ["a missing YAML file", () => ["--data", text, "--config", join(folder, "no.yaml")], 1, /no\.yaml: ENOENT/],
+    ["an unknown tokenizer", () => ["--data", text, "--tokenizer", "words"], 2, /expected bytes, chars, bpe or a folder/],
+    ["a missing data file", () => ["--data", join(folder, "nowhere.txt")], 1, /nowhere\.txt does not exist; check the path/],
+    ["an empty data file", () => ["--data", file("empty.txt", "")], 1, /no text in .*empty\.txt/],
+    ["a binary data file", () => ["--data", file("x.bin", new Uint8Array([1, 0, 2, 255]))], 1, /x\.bin is not text/],
+    ["data shorter than the context", () => ["--data", file("short.txt", "too short")], 1, /fewer than one training sequence of context \+ 1 = 129; give more text or a smaller context/],
+    ["resuming without a checkpoint", () => ["--data", text, "--resume"], 1, /no checkpoint in/],
+    ["a folder that is a file", () => ["--data", text, ...tiny, "--out", "/dev/null"], 1, /\/dev\/null: EEXIST/],
+  ])("%s", async (_, args, code, message) => {
+    const outcome = await cli(["train", "--out", out, ...args()]);
+    expect(outcome).toMatchObject({ code, stdout: "", stderr: expect.stringMatching(message) });
+    expect(outcome.stderr.split("\n").findLast((line) => line.startsWith("switchyard: "))).toBeDefined();
+    expect(outcome.stderr).not.toMatch(/^ +at /m);
+    expect(existsSync(out)).toBe(false);
+  });
+
+  it("SWITCHYARD_DEBUG=1 shows where an error came from", async () => {
+    const { stderr } = await cli(["inspect", join(folder, "nowhere")], { env: { SWITCHYARD_DEBUG: "1" } });
+    expect(stderr).toMatch(/^switchyard: inspect: .*nowhere.*\n.*\n? +at /s);
+  });
+});
+
+describe("damaged models", () => {
+  const damaged = (name: string, damage: (dir: string) => void) => {
+    const dir = join(folder, name);
+    mkdirSync(dir);
+    for (const file of ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]) copyFileSync(join(model, file), join(dir, file));
+    damage(dir);
+    return dir;
+  };
+  const rewrite = (file: string, change: (content: Buffer) => Buffer) => (dir: string) => writeFileSync(join(dir, file), change(readFileSync(join(dir, file))));
+
+  it.each<[string, (dir: string) => void, RegExp]>([
+    ["truncated weights", rewrite("model.safetensors", (b) => b.subarray(0, b.length - 100)), /model\.safetensors/],
+    ["a weights header cut off", rewrite("model.safetensors", (b) => b.subarray(0, 40)), /model\.safetensors/],
+    ["weights of another shape", rewrite("config.json", (b) => Buffer.from(b.toString().replace('"vocab_size": 256', '"vocab_size": 255'))), /config\.json says \[255, 16\], the file has \[256, 16\]/],
+    ["a config cut in half", rewrite("config.json", (b) => b.subarray(0, b.length / 2)), /config\.json/],
+    ["an unknown architecture", rewrite("config.json", (b) => Buffer.from(b.toString().replace('"mixtral"', '"gpt9"'))), /unknown model_type "gpt9"/],
+    ["no weights", (dir) => rmSync(join(dir, "model.safetensors")), /model\.safetensors/],
+    ["a broken tokenizer", rewrite("tokenizer.json", () => Buffer.from("{}")), /tokenizer/],
+  ])("%s", async (name, damage, message) => {
+    const dir = damaged(name.replaceAll(" ", "-"), damage);
+    const outcome = await cli(["generate", dir, "x", "--max-tokens", "2"]);
+    expect(outcome).toMatchObject({ code: 1, stdout: "", stderr: expect.stringMatching(message) });
+    expect(outcome.stderr).not.toContain("internal error");
+  });
+
+  it("a damaged checkpoint is passed over, by name, for the one before", async () => {
+    const out = join(folder, "half");
+    await cliJson("train", "--data", text, "--out", out, ...tiny, "--checkpoint-every", "10");
+    const newest = join(out, "checkpoints/step-00000020/optimizer.safetensors");
+    writeFileSync(newest, readFileSync(newest).subarray(0, 500));
+    expect(await cli(["inspect", join(out, "checkpoints/step-00000020")])).toMatchObject({ code: 1, stderr: expect.stringMatching(/optimizer\.safetensors: expected \d+ bytes, got 500/) });
+    const resumed = await cli(["train", "--data", text, "--out", out, "--resume", "--json"]);
+    expect(resumed.stderr).toMatch(/step-00000020\/optimizer\.safetensors.*trying the one before/);
+    expect(JSON.parse(resumed.stdout)).toMatchObject({ steps: 20 });
+    expect((JSON.parse(resumed.stdout) as Trained).resumedFrom).toBeLessThan(20);
+  });
+});

@@ -1,0 +1,101 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { buildCli, tiny } from "../../test/cli.js";
+
+const folder = mkdtempSync(join(tmpdir(), "switchyard-process-"));
+const text = join(folder, "text.txt");
+writeFileSync(text, "the quick brown fox jumps over the lazy dog. ".repeat(60));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+let built: ReturnType<typeof buildCli>;
+beforeAll(() => {
+  built = buildCli();
+}, 120_000);
+
+const start = (...args: string[]) => spawn(process.execPath, [built.main, ...args], { env: built.env, stdio: ["ignore", "pipe", "pipe"] });
+const posix = process.platform === "linux" || process.platform === "darwin";
+
+interface Ended {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Waits for the end; `seen` is called with what is on stderr so far. */
+function ended(child: ChildProcess, seen: (stderr: string) => void = () => undefined): Promise<Ended> {
+  const out = { stdout: "", stderr: "" };
+  child.stdout?.on("data", (data: Buffer) => (out.stdout += data.toString()));
+  child.stderr?.on("data", (data: Buffer) => seen((out.stderr += data.toString())));
+  return new Promise((resolve) => child.on("close", (code) => resolve({ code, ...out })));
+}
+
+const shell = (script: string, ...args: string[]) => spawnSync("bash", ["-c", script, "bash", process.execPath, built.main, ...args], { env: built.env, encoding: "utf8" });
+
+it.skipIf(!posix)("Ctrl-C writes a checkpoint; the resumed run equals one that was never stopped, bit for bit", { timeout: 120_000 }, async () => {
+  const flags = [...tiny, "--steps", "500", "--balance", "loss-free", "--router", "shazeer", "--dropout", "0.1", "--eval-every", "0", "--checkpoint-every", "0", "--json"];
+  const out = join(folder, "stopped");
+  const child = start("train", "--data", text, "--out", out, ...flags);
+  let sent = false;
+  const stopped = await ended(child, (stderr) => {
+    if (!sent && stderr.includes("step 1/500")) sent = child.kill("SIGINT");
+  });
+  expect(stopped.code).toBe(130);
+  expect(stopped.stderr).toContain("Stopping after this step, with a checkpoint");
+  const result = JSON.parse(stopped.stdout) as { interrupted: boolean; steps: number; next: string };
+  expect(result.interrupted).toBe(true);
+  expect(result.steps).toBeLessThan(500);
+  expect(result.next).toBe(`switchyard train --data ${text} --out ${out} --resume`);
+  expect(readdirSync(join(out, "checkpoints"))).toHaveLength(1);
+
+  const resumed = await ended(start("train", "--data", text, "--out", out, "--resume", "--json"));
+  expect(JSON.parse(resumed.stdout)).toMatchObject({ resumedFrom: result.steps, steps: 500, interrupted: false });
+  const whole = join(folder, "whole");
+  expect((await ended(start("train", "--data", text, "--out", whole, ...flags))).code).toBe(0);
+  for (const file of ["model.safetensors", "optimizer.safetensors"]) {
+    const [a, b] = [out, whole].map((run) => readFileSync(join(run, "checkpoints/step-00000500", file))) as [Buffer, Buffer];
+    expect(a.equals(b), file).toBe(true);
+  }
+  const losses = (run: string) => readFileSync(join(run, "train.jsonl"), "utf8").trim().split("\n").map((line) => (JSON.parse(line) as { loss: number }).loss);
+  expect(losses(out).at(-1)).toBe(losses(whole).at(-1));
+});
+
+it.skipIf(!posix)("a second Ctrl-C ends at once", { timeout: 60_000 }, async () => {
+  const child = start("train", "--data", text, "--out", join(folder, "twice"), ...tiny, "--steps", "100000");
+  const { code } = await ended(child, (stderr) => {
+    if (stderr.includes("step 1/")) child.kill("SIGINT");
+    if (stderr.includes("Stopping")) child.kill("SIGINT");
+  });
+  expect(code).toBe(130);
+});
+
+it.skipIf(!posix)("a full disk is said, leaves no half-written checkpoint and loses no earlier one", { timeout: 60_000 }, () => {
+  const out = join(folder, "full");
+  const train = (blocks: string, ...args: string[]) => shell(`ulimit -f ${blocks}; exec "$@"`, "train", "--data", text, "--out", out, ...args);
+  const first = train("unlimited", ...tiny, "--log-every", "1000", "--eval-every", "0");
+  expect(first.status).toBe(0);
+  const before = readdirSync(join(out, "checkpoints"));
+  // A limit on the size of files stands for the disk: the same path in the code, another number from the system. Blocks of 1 KiB.
+  const second = train("60", "--resume", "--steps", "40");
+  expect(second.status).toBe(1);
+  expect(second.stderr).toMatch(/^switchyard: write .*: EFBIG, .*write elsewhere$/m);
+  expect(second.stderr).toContain("Step 20 is saved; to go on from it: switchyard train --data");
+  expect(readdirSync(join(out, "checkpoints"))).toEqual(before);
+  expect(train("unlimited", "--resume", "--steps", "22").status).toBe(0);
+});
+
+it.skipIf(!existsSync("/dev/full"))("a full disk behind stdout is an error, not a crash", () => {
+  const { status, stderr } = shell('"$@" > /dev/full', "doctor", "--json");
+  expect([status, stderr]).toEqual([1, expect.stringMatching(/^switchyard: cannot write the output: ENOSPC/)]);
+});
+
+it.skipIf(!posix)("a reader that stops early is no error", () => {
+  expect(shell('set -o pipefail; "$@" | head -c 1 > /dev/null', "train", "--help").status).toBe(0);
+});
+
+it("wrong usage exits with 2, and everything else that fails with 1", () => {
+  const code = (...args: string[]) => spawnSync(process.execPath, [built.main, ...args], { env: built.env }).status;
+  expect([code("train", "--size", "huge"), code("inspect", join(folder, "nowhere")), code("--version")]).toEqual([2, 1, 0]);
+});
