@@ -19,8 +19,8 @@ export class Arena {
   private readonly regions: Region[] = [];
   private current = 0;
   private used = 0;
-  private readonly blocks = new Map<Tensor, Block>();
-  private readonly free = new Map<number, Block[]>();
+  private blocks = new Map<Tensor, Block>();
+  private free = new Map<number, Block[]>();
 
   /** Regions are reserved address space: pages cost memory only once touched. */
   constructor(
@@ -49,8 +49,9 @@ export class Arena {
 
   /** Forgets every tensor but keeps the memory. */
   reset(): void {
-    this.blocks.clear();
-    this.free.clear();
+    // Not `clear`: V8 links a cleared table to its successor, so that one which has grown old keeps all later ones from dying young.
+    this.blocks = new Map();
+    this.free = new Map();
     this.current = 0;
     this.used = 0;
   }
