@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
  * `ops` because every op's forward puts its backward on the tape (docs/decisions/0004-tape-before-ops.md).
  */
 const layers = [
-  "errors", "tensor", "engine", "autograd", "ops", "routing", "moe", "formats", "tokenizer", "model", "quant", "data",
+  "errors", "tensor", "engine", "autograd", "ops", "routing", "moe", "formats", "quant", "tokenizer", "model", "data",
   "train", "generate", "inspect", "server", "cli", "index",
 ];
 

@@ -1,0 +1,37 @@
+import { f16ToF32, f32ToF16 } from "../formats/convert.js";
+
+/** One quantised format, block by block. Positions count bytes in `bytes` and elements in `values`; the caller checks that the block is there. */
+export interface BlockCodec {
+  decode(bytes: Uint8Array, at: number, values: Float32Array, to: number): void;
+  /** Writes the block of `values[from...]`, which are finite; absent for formats that are only read. */
+  encode?(values: Float32Array, from: number, bytes: Uint8Array, at: number): void;
+}
+
+const halves = f16ToF32(Uint16Array.from({ length: 2 ** 16 }, (_, i) => i));
+
+/** The binary16 number at `at`. */
+export const f16At = (bytes: Uint8Array, at: number): number => halves[bytes[at] | (bytes[at + 1] << 8)];
+
+export function putF16(bytes: Uint8Array, at: number, value: number): void {
+  const [half] = f32ToF16(Float32Array.of(value));
+  bytes[at] = half & 255;
+  bytes[at + 1] = half >>> 8;
+}
+
+/** Signed value of a byte. */
+export const i8 = (byte: number): number => (byte << 24) >> 24;
+
+const f = Math.fround;
+
+/** What a scale must be multiplied with instead of dividing by it: the reciprocal in f32, and 0 for 0. */
+export const reciprocal = (d: number): number => (d === 0 ? 0 : f(1 / d));
+
+/** The element of a block that is furthest from 0, with its sign; the first of several. */
+export function extreme(values: Float32Array, from: number, count: number): number {
+  let found = values[from];
+  for (let i = 1; i < count; i++) if (Math.abs(values[from + i]) > Math.abs(found)) found = values[from + i];
+  return found;
+}
+
+/** Nearest integer, halves away from zero. */
+export const roundAway = (x: number): number => Math.sign(x) * Math.floor(Math.abs(x) + 0.5);

@@ -1,0 +1,64 @@
+import { type BlockCodec, extreme } from "./block.js";
+
+/** Twice the values of E2M1 (OCP Microscaling Formats 1.0), so that they are integers; the scales of GGUF's types are halved to match. */
+const doubled = Int8Array.of(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
+const f = Math.fround;
+
+/** 2^(e - 128), half of what an E8M0 byte stands for. */
+const halfE8m0 = (e: number): number => 2 ** (e - 128);
+
+/** 32 elements: an E8M0 scale, 16 bytes of nibbles (elements 0..15 low, 16..31 high). */
+export const mxfp4: BlockCodec = {
+  decode(bytes, at, values, to) {
+    const scale = halfE8m0(bytes[at]);
+    for (let i = 0; i < 32; i++) values[to + i] = scale * doubled[(bytes[at + 1 + (i & 15)] >>> (i < 16 ? 0 : 4)) & 15];
+  },
+  encode(values, from, bytes, at) {
+    const largest = Math.abs(extreme(values, from, 32));
+    // 6, the largest value of E2M1, has exponent 2. The logarithm is rounded to f32 as the reference does.
+    const e = largest === 0 ? 0 : Math.max(0, Math.floor(f(Math.log2(largest))) - 2 + 127);
+    const scale = halfE8m0(e);
+    bytes[at] = e;
+    bytes.fill(0, at + 1, at + 17);
+    for (let i = 0; i < 32; i++) {
+      let best = 0;
+      let error = Infinity;
+      for (let q = 0; q < 16; q++) {
+        const distance = Math.abs(f(scale * doubled[q] - values[from + i]));
+        if (distance >= error) continue;
+        best = q;
+        error = distance;
+      }
+      bytes[at + 1 + (i & 15)] |= best << (i < 16 ? 0 : 4);
+    }
+  },
+};
+
+/** Half of an unsigned E4M3 number with bias 7; the all-ones pattern is 0. */
+function halfUe4m3(byte: number): number {
+  const exponent = (byte >>> 3) & 15;
+  const fraction = (byte & 7) / 8;
+  if (byte === 0x7f) return 0;
+  return exponent === 0 ? fraction * 2 ** -7 : (1 + fraction) * 2 ** (exponent - 8);
+}
+
+/** 64 elements: four scales, then for each 8 bytes of nibbles (elements 0..7 low, 8..15 high). A tensor's own scale is another tensor. */
+export const nvfp4: BlockCodec = {
+  decode(bytes, at, values, to) {
+    for (let i = 0; i < 64; i++) {
+      const block = i >>> 4;
+      const nibble = (bytes[at + 4 + block * 8 + (i & 7)] >>> ((i & 8) >>> 1)) & 15;
+      values[to + i] = halfUe4m3(bytes[at + block]) * doubled[nibble];
+    }
+  },
+};
+
+/**
+ * MXFP4 as Hugging Face's gpt-oss stores it: `blocks` of 16 bytes, each byte two consecutive elements (the even one in its low nibble),
+ * and a tensor of E8M0 `scales`, one per block. Returns 32 values per scale.
+ */
+export function decodeMxfp4Pairs(blocks: Uint8Array, scales: Uint8Array): Float32Array {
+  const values = new Float32Array(scales.length * 32);
+  for (let i = 0; i < values.length; i++) values[i] = halfE8m0(scales[i >>> 5]) * doubled[(blocks[i >>> 1] >>> ((i & 1) * 4)) & 15];
+  return values;
+}

@@ -1,0 +1,46 @@
+import { f16ToF32 } from "../formats/convert.js";
+import { check } from "../errors.js";
+
+export type Fp8 = "F8_E4M3" | "F8_E5M2";
+
+/** E4M3 without infinities (OCP 8-bit floating point 1.0): bias 7, NaN where all seven bits are set. */
+function e4m3(byte: number): number {
+  const sign = byte < 128 ? 1 : -1;
+  const exponent = (byte >>> 3) & 15;
+  const fraction = byte & 7;
+  if ((byte & 127) === 127) return Number.NaN;
+  return sign * (exponent === 0 ? fraction * 2 ** -9 : (8 + fraction) * 2 ** (exponent - 10));
+}
+
+/** Value of each of the 256 bytes. E5M2 is the upper byte of a binary16. */
+const values: Readonly<Record<Fp8, Float32Array>> = {
+  F8_E4M3: Float32Array.from({ length: 256 }, (_, byte) => e4m3(byte)),
+  F8_E5M2: f16ToF32(Uint16Array.from({ length: 256 }, (_, byte) => byte << 8)),
+};
+
+/** 8-bit floats to f32, exactly. */
+export function decodeFp8(type: Fp8, bytes: Uint8Array): Float32Array {
+  const table = values[type];
+  return Float32Array.from(bytes, (byte) => table[byte]);
+}
+
+/**
+ * A matrix of 8-bit floats with one f32 scale per block of `block` (rows, columns), as DeepSeek-V3 publishes its weights
+ * (`weight_scale_inv`): w[i][j] = q[i][j] * scales[i / rows][j / columns]. Blocks at the edges are cut off.
+ */
+export function decodeFp8Blocks(type: Fp8, bytes: Uint8Array, shape: readonly [number, number], scales: Float32Array, block: readonly [number, number] = [128, 128]): Float32Array {
+  const [rows, cols] = shape;
+  const scaleCols = Math.ceil(cols / block[1]);
+  const expected = Math.ceil(rows / block[0]) * scaleCols;
+  check(
+    bytes.length === rows * cols && scales.length === expected,
+    "ERR_SWITCHYARD_SHAPE",
+    () => `decode ${type} [${rows}, ${cols}] in blocks of ${block.join(" x ")}: expected ${rows * cols} bytes and ${expected} scales, got ${bytes.length} and ${scales.length}`,
+  );
+  const out = decodeFp8(type, bytes);
+  for (let i = 0; i < rows; i++) {
+    const first = Math.floor(i / block[0]) * scaleCols;
+    for (let j = 0; j < cols; j++) out[i * cols + j] *= scales[first + Math.floor(j / block[1])];
+  }
+  return out;
+}
