@@ -12,9 +12,18 @@ constexpr int64_t kMaxRows = 384;
 constexpr double kMinTask = 5e5;
 constexpr int kTasksPerThread = 6;
 
+// What the micro-kernel asks for while it multiplies: kLinesPerStep cache lines at `at`, which moves by `step` bytes, and by `wrap` more
+// every kStepsPerRow steps. Spread over the steps, the reads of the next panel cost nothing; asked for at once, they stall.
+struct Ahead {
+  const char* at;
+  int64_t step, wrap;
+};
+constexpr int kLinesPerStep = kPanel / 16 > 0 ? kPanel / 16 : 1;
+constexpr int kStepsPerRow = kBlockK / 16 / kLinesPerStep;  // of f32; half of them for pairs, twice the lines
+
 // c[MR][kPanel] = a[steps][MR of kLanes]^T b[steps][kPanel] (+ c).
 template <int MR, bool PAIRS>
-static void micro(int64_t steps, const float* a, const float* b, int64_t ldb, float* c, int64_t ldc, bool add) {
+static void micro(int64_t steps, const float* a, const float* b, int64_t ldb, float* c, int64_t ldc, bool add, Ahead ahead) {
   vf sum[MR][2];
   SW_UNROLL for (int i = 0; i < MR; i++) {
     sum[i][0] = add ? load(c + i * ldc) : splat(0);
@@ -22,6 +31,8 @@ static void micro(int64_t steps, const float* a, const float* b, int64_t ldb, fl
   }
   for (; steps > 0; steps--, a += kLanes, b += ldb) {
     const vf b0 = load(b), b1 = load(b + kLanes);
+    SW_UNROLL for (int l = 0; l < kLinesPerStep * (PAIRS ? 2 : 1); l++) __builtin_prefetch(ahead.at + 64 * l, 0, 2);
+    ahead.at += ahead.step + (steps % (kStepsPerRow / (PAIRS ? 2 : 1)) == 0 ? ahead.wrap : 0);
     SW_UNROLL for (int i = 0; i < MR; i++) {
       const vf x = splat(a[i]);
 #ifdef __AVX512BF16__
@@ -35,13 +46,14 @@ static void micro(int64_t steps, const float* a, const float* b, int64_t ldb, fl
       sum[i][1] += x * b1;
     }
   }
+  __asm__("" : "+r"(c), "+r"(ldc));  // addresses of rows are computed again, not kept in spilled registers across the loop
   SW_UNROLL for (int i = 0; i < MR; i++) {
     store(c + i * ldc, sum[i][0]);
     store(c + i * ldc + kLanes, sum[i][1]);
   }
 }
 
-using Micro = void (*)(int64_t, const float*, const float*, int64_t, float*, int64_t, bool);
+using Micro = void (*)(int64_t, const float*, const float*, int64_t, float*, int64_t, bool, Ahead);
 
 template <bool PAIRS>
 SW_INLINE Micro micro_for(int rows) {
@@ -122,12 +134,19 @@ static void pack_b(float* dst, const Product& p, int64_t j, int64_t columns, int
   }
 }
 
-// Asks for the part of b that pack_b will read, one of `parts` slices of it, while the previous panel is being multiplied.
-SW_INLINE void prefetch_b(const Product& p, int64_t j, int64_t columns, int64_t k0, int64_t length, int64_t part, int64_t parts) {
-  const int64_t rows = p.form == kNT ? columns : length, row_bytes = (p.form == kNT ? length : columns) * sizeof(float);
-  for (int64_t i = rows * part / parts; i < rows * (part + 1) / parts; i++) {
-    const char* row = (const char*)(p.form == kNT ? p.row_b(j + i) + k0 : p.row_b(k0 + i) + j);
-    for (int64_t byte = 0; byte < row_bytes; byte += 64) __builtin_prefetch(row + byte, 0, 2);
+// The part of b that pack_b will read for the panel at column j and step k0, unless its rows are gathered.
+template <Packing P>
+SW_INLINE Ahead panel_ahead(const Product& p, int64_t j, int64_t k0) {
+  constexpr int64_t per_step = P == kPairs ? 2 : 1;
+  const int64_t row = p.ld_b * sizeof(float);
+  if (p.form == kNT) return {(const char*)(p.b + j * p.ld_b + k0), 64 * kLinesPerStep * per_step, row - kBlockK * (int64_t)sizeof(float)};
+  return {(const char*)(p.b + k0 * p.ld_b + j), row * per_step, 0};
+}
+
+// The same for gathered rows: one of `parts` slices.
+SW_INLINE void prefetch_gathered(const Product& p, int64_t j, int64_t k0, int64_t length, int64_t part, int64_t parts) {
+  for (int64_t k = length * part / parts; k < length * (part + 1) / parts; k++) {
+    for (int v = 0; v < kPanel; v += 16) __builtin_prefetch(p.row_b(k0 + k) + j + v, 0, 2);
   }
 }
 
@@ -160,13 +179,16 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
         const float* a = packed_a + t * kBlockK * kLanes;
         float* c = p.out + (i0 + tiles.start(t)) * p.ld_out + j;
         if (t + 1 < tiles.count) prefetch_tile(c + tile_rows * p.ld_out, p.ld_out, tiles.size(t + 1));
-        if (j + kPanel < j1) prefetch_b(p, j + kPanel, j1 - j - kPanel < kPanel ? j1 - j - kPanel : kPanel, k0, length, t, tiles.count);
+        const bool last = j + kPanel >= j1;
+        Ahead ahead = {(const char*)a, 0, 0};
+        if (p.rows_b != nullptr && !last) prefetch_gathered(p, j + kPanel, k0, length, t, tiles.count);
+        if (t == 0 && p.rows_b == nullptr && !(last && k0 + kBlockK >= p.k)) ahead = panel_ahead<P>(p, last ? j0 : j + kPanel, last ? k0 + kBlockK : k0);
         if (columns == kPanel) {
-          run(steps, a, packed_b, kPanel, c, p.ld_out, add);
+          run(steps, a, packed_b, kPanel, c, p.ld_out, add, ahead);
         } else {
           float edge[kTileRows * kPanel];
           for (int64_t i = 0; add && i < tile_rows; i++) memcpy(edge + i * kPanel, c + i * p.ld_out, columns * sizeof(float));
-          run(steps, a, packed_b, kPanel, edge, kPanel, add);
+          run(steps, a, packed_b, kPanel, edge, kPanel, add, ahead);
           for (int64_t i = 0; i < tile_rows; i++) memcpy(c + i * p.ld_out, edge + i * kPanel, columns * sizeof(float));
         }
       }
