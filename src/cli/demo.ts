@@ -59,13 +59,14 @@ async function demo(io: Io, { json = false, seconds, out = freeFolder() }: DemoF
   const config = modelConfig(options);
   const denseConfig = modelConfig({ ...options, moe: false });
   const moe = config.moe as NonNullable<typeof config.moe>;
-  const base = { ...trainingPresets.xs, ...(small ? { batch: 8 } : {}), validation, evalTokens: 2 ** 14 };
+  const base = { ...trainingPresets.xs, validation, evalTokens: 2 ** 14 };
 
   say(`${paint("Switchyard", "bold")}: a mixture of experts learns TypeScript on this machine, beside a dense model that does equal work.\n`);
   const steps = affordableSteps({ engine, tokens, train: base }, config, seconds);
   const train: TrainInput = { ...base, steps, evalEvery: Math.ceil(steps / 8) };
-  const few = corpus.packages.slice(0, 4).join(", ");
-  say(`text     ${formatNumber(tokens.length)} bytes of ${corpus.files.length} declaration files that npm installed: ${few} and ${corpus.packages.length - 4} more; the last tenth is held out`);
+  const few = corpus.packages.slice(0, 3).join(", ");
+  say(`text     ${formatNumber(tokens.length)} bytes: ${corpus.files.length} declaration files of ${corpus.packages.length} packages that npm installed`);
+  say(`         (${few}, ...); the last tenth is held out`);
   say(`mixture  ${config.layers} layers of ${moe.experts} experts, ${moe.active} per token; one byte is one token`);
   say(`engine   ${engine.name}, ${engine.isa}, ${engine.threads} thread${engine.threads === 1 ? "" : "s"}`);
   if (small) say(paint("         There is no native engine here, so the models are smaller than usual. For full speed: switchyard build-engine", "yellow"));
@@ -87,7 +88,7 @@ async function demo(io: Io, { json = false, seconds, out = freeFolder() }: DemoF
   heading("Loss on the held-out files, in nats per byte");
   say(lossTable(mixture, dense, place));
   say(`\n${verdict(mixture, dense)}`);
-  say(`The mixture has ${formatNumber(total)} parameters and uses ${formatNumber(active)} per token, the dense model ${formatNumber(dense.model.parameterCount.active)}.`);
+  say(`The mixture has ${formatNumber(total)} parameters and uses ${formatNumber(active)} per token; the dense model has ${formatNumber(dense.model.parameterCount.active)}.`);
 
   const { text, start } = observedText(corpus.files, tokens.length - heldOut.length);
   const uses = expertUse(mixture.model, tokens.subarray(start, start + observedTokens), classifyBytes(text), kinds.length);
@@ -97,7 +98,7 @@ async function demo(io: Io, { json = false, seconds, out = freeFolder() }: DemoF
   const view = new RoutingView(mixture.model, best.layer, place);
   let completion = "";
   let last: number | undefined;
-  for await (const chunk of mixture.model.generate(prompt, { temperature: 0.5, seed: 1, trace: true })) {
+  for await (const chunk of mixture.model.generate(prompt, { temperature: 0.6, seed: 1, trace: true })) {
     for (const route of chunk.routing ?? []) to.write(view.token(route));
     completion += chunk.text;
     last = chunk.token;

@@ -1,4 +1,4 @@
-import type { Paint } from "../../train/log/format.js";
+import { formatNumber, type Paint } from "../../train/log/format.js";
 import { paintExpert, table, type Terminal } from "../terminal.js";
 import type { Trained } from "./race.js";
 import { type LayerUse, shares, type Specialisation } from "./specialisation.js";
@@ -26,12 +26,12 @@ export function lossTable(mixture: Trained, dense: Trained, { paint }: Terminal)
   return table(["step", "mixture", "dense", "loss of the mixture (green: below the dense model's)"], rows, paint);
 }
 
-/** What the comparison came to, in one honest sentence. */
+/** What the comparison came to, as it is. */
 export function verdict(mixture: Trained, dense: Trained): string {
   const gap = dense.loss - mixture.loss;
-  const time = mixture.seconds / dense.seconds;
-  const compared = Math.abs(gap) < 0.005 ? "The two are equally good" : gap > 0 ? `The mixture is ${gap.toFixed(3)} nats per byte better` : `The dense model is ${(-gap).toFixed(3)} nats per byte better`;
-  return `${compared} (${mixture.loss.toFixed(3)} against ${dense.loss.toFixed(3)}), after the same steps on the same text; the mixture took ${time.toFixed(2)} times as long.`;
+  const compared = Math.abs(gap) < 0.005 ? "the two are equally good" : gap > 0 ? `the mixture is ${gap.toFixed(3)} better` : `the dense model is ${(-gap).toFixed(3)} better`;
+  return `Over ${formatNumber(mixture.compared)} held-out bytes: mixture ${mixture.loss.toFixed(3)}, dense ${dense.loss.toFixed(3)}, so ${compared},
+after the same steps on the same text. The mixture took ${(mixture.seconds / dense.seconds).toFixed(2)} times as long.`;
 }
 
 /** Share of each kind's choices per expert, all layers below each other; hot: far more than an even share. */

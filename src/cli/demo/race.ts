@@ -31,6 +31,8 @@ export interface Trained {
   curve: { step: number; loss: number }[];
   /** On the compared tokens, after the last step; nats per token. */
   loss: number;
+  /** How many those are. */
+  compared: number;
   seconds: number;
   tokensPerSecond: number;
 }
@@ -47,7 +49,7 @@ export function affordableSteps({ engine, tokens, train: input }: Omit<RaceOptio
     return (performance.now() - start) / 1e3;
   });
   const typical = times.slice(1).sort((a, b) => a - b)[2] as number; // the first step allocates
-  return Math.min(1000, Math.max(40, 10 * Math.round(seconds / typical / 10)));
+  return Math.min(3000, Math.max(40, 10 * Math.round(seconds / typical / 10)));
 }
 
 /** Trains one model; `out` keeps it. */
@@ -66,6 +68,6 @@ export async function trainOne(io: Io, config: ModelConfig, { engine, tokenizer,
   }
   progress.finish();
   const seconds = (performance.now() - start) / 1e3;
-  const { loss } = evaluate(model, evaluationWindows(heldOut.subarray(0, comparedTokens + 1), { context: config.context, batch: 16 }));
-  return { model, curve, loss, seconds, tokensPerSecond: done / seconds };
+  const { loss, tokens: compared } = evaluate(model, evaluationWindows(heldOut.subarray(0, comparedTokens + 1), { context: config.context, batch: 16 }));
+  return { model, curve, loss, compared, seconds, tokensPerSecond: done / seconds };
 }
