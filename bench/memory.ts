@@ -3,7 +3,8 @@
  * npm run bench memory -- [--steps 1000] [--no-peer] [--json]
  *
  * Flat: shape XS (width 128, 4 layers, 8 experts of 128, top-2, context 64, batch 12) in this process; what the kernel counts as
- * resident after step 50, and the most it counts after any later step. V8's own heap is measured after a full collection.
+ * resident after step 50, the most after any later step, and the last. V8 fills its young generation (tens of MiB) with garbage
+ * before it reuses it, so its own heap is measured after a full collection.
  * Peak: resident memory of shape S, in a process of its own, as of each PyTorch mode.
  */
 import { spawnSync } from "node:child_process";
@@ -25,7 +26,7 @@ export async function run(args: string[]): Promise<BenchResult> {
   const engine = loadEngine();
   const load = machine(engine);
   const { resident, heap } = flatness(engine, Number(values.steps));
-  const growth = (resident.most - resident.warm) / resident.warm;
+  const growth = (now: number, before: number) => percent((now - before) / before);
   const ours = peakOfShapeS();
   const script = values["no-peer"] ? undefined : baselineScript();
   // One process per mode, so that their peaks do not mix.
@@ -41,9 +42,10 @@ export async function run(args: string[]): Promise<BenchResult> {
     machine: load,
     rows: [
       { what: `XS resident, after ${warmSteps} steps`, MiB: mebi(resident.warm), growth: null },
-      { what: `XS resident, most until step ${values.steps}`, MiB: mebi(resident.most), growth: percent(growth) },
+      { what: `XS resident, most until step ${values.steps}`, MiB: mebi(resident.most), growth: growth(resident.most, resident.warm) },
+      { what: `XS resident, after step ${values.steps}`, MiB: mebi(resident.last), growth: growth(resident.last, resident.warm) },
       { what: `XS V8 heap after collection, step ${warmSteps}`, MiB: mebi(heap.warm), growth: null },
-      { what: `XS V8 heap after collection, step ${values.steps}`, MiB: mebi(heap.last), growth: percent((heap.last - heap.warm) / heap.warm) },
+      { what: `XS V8 heap after collection, step ${values.steps}`, MiB: mebi(heap.last), growth: growth(heap.last, heap.warm) },
       { what: "S peak resident", MiB: ours, growth: null },
       ...torch.map(({ mode, maxRssMiB }) => ({ what: `S peak resident, PyTorch ${mode}`, MiB: maxRssMiB, growth: null })),
     ],
@@ -55,7 +57,7 @@ const mebi = (bytes: number) => Math.round((bytes / 2 ** 20) * 10) / 10;
 const percent = (x: number) => `${(100 * x).toFixed(2)} %`;
 
 /** Bytes after `warmSteps` and later, while training at shape XS. */
-function flatness(engine: Engine, steps: number): { resident: { warm: number; most: number }; heap: { warm: number; last: number } } {
+function flatness(engine: Engine, steps: number): { resident: { warm: number; most: number; last: number }; heap: { warm: number; last: number } } {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
   const heapUsed = () => {
@@ -65,10 +67,11 @@ function flatness(engine: Engine, steps: number): { resident: { warm: number; mo
   const { trainer, next } = subject(shapes.xs, "f32", engine);
   for (let i = 0; i < warmSteps; i++) trainer.train(next);
   const heapWarm = heapUsed();
-  const resident = { warm: process.memoryUsage.rss(), most: 0 };
+  const resident = { warm: process.memoryUsage.rss(), most: 0, last: 0 };
   for (let i = warmSteps; i < steps; i++) {
     trainer.train(next);
-    resident.most = Math.max(resident.most, process.memoryUsage.rss());
+    resident.last = process.memoryUsage.rss();
+    resident.most = Math.max(resident.most, resident.last);
   }
   return { resident, heap: { warm: heapWarm, last: heapUsed() } };
 }

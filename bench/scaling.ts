@@ -27,9 +27,7 @@ export async function run(args: string[]): Promise<BenchResult> {
   const steps = Number(values.steps);
   const step = trainingSteps(engine, steps);
   const token = await decodedTokens(engine, Number(values.tokens));
-  const script = values["no-peer"] ? undefined : baselineScript();
-  const torch = script === undefined ? undefined : [shapes.s8, shapes.s64].map((shape) => torchBaseline(script, { ...shape, steps }, ["loop"], false)[0]?.tokensPerSecond);
-  const torchSeconds = torch?.map((speed) => (speed === undefined ? Number.NaN : (shapes.s.batch * shapes.s.ctx) / speed)) as [number, number] | undefined;
+  const torch = values["no-peer"] ? undefined : torchSteps(steps);
   const row = (what: string, [a, b]: readonly [number, number], wanted: number | null) => ({
     what,
     "ms, 8 experts": Math.round(a * 1e5) / 100,
@@ -41,11 +39,11 @@ export async function run(args: string[]): Promise<BenchResult> {
     name: "scaling",
     unit: "times a training step with 8 experts (lower is better)",
     ours: step[1] / step[0],
-    peer: torchSeconds === undefined ? null : torchSeconds[1] / torchSeconds[0],
-    ratio: torchSeconds === undefined ? null : step[1] / step[0] / (torchSeconds[1] / torchSeconds[0]),
+    peer: torch === undefined ? null : torch[1] / torch[0],
+    ratio: torch === undefined ? null : step[1] / step[0] / (torch[1] / torch[0]),
     peak: null,
     machine: load,
-    rows: [row("training step", step, target.step), row("decoded token", token, target.token), ...(torchSeconds === undefined ? [] : [row("PyTorch, loop over experts: training step", torchSeconds, null)])],
+    rows: [row("training step", step, target.step), row("decoded token", token, target.token), ...(torch === undefined ? [] : [row("PyTorch, loop over experts: training step", torch, null)])],
   };
 }
 
@@ -60,6 +58,15 @@ function trainingSteps(engine: Engine, repetitions: number): [number, number] {
     trainer.model[Symbol.dispose]();
   }
   return seconds;
+}
+
+/** Seconds of the same steps in PyTorch; undefined where it cannot be run. */
+function torchSteps(steps: number): [number, number] | undefined {
+  const script = baselineScript();
+  if (script === undefined) return undefined;
+  const runs = [shapes.s8, shapes.s64].flatMap((shape) => torchBaseline(script, { ...shape, steps }, ["loop"], false));
+  const [few, many] = runs.map(({ tokensPerSecond }) => (shapes.s.batch * shapes.s.ctx) / tokensPerSecond);
+  return few === undefined || many === undefined ? undefined : [few, many];
 }
 
 /** Median seconds per token of `generate` after a short prompt, a token of each model in turn. */
