@@ -23,7 +23,8 @@ constexpr int kStepsPerRow = kBlockK / 16 / kLinesPerStep;  // of f32; half of t
 
 // c[MR][kPanel] = a[steps][MR of kLanes]^T b[steps][kPanel] (+ c).
 template <int MR, bool PAIRS>
-static void micro(int64_t steps, const float* a, const float* b, int64_t ldb, float* c, int64_t ldc, bool add, Ahead ahead) {
+static void micro(int64_t steps, const float* a, const float* b, int64_t ldb, float* c, int64_t ldc, bool add, const Ahead* next) {
+  Ahead ahead = *next;
   vf sum[MR][2];
   SW_UNROLL for (int i = 0; i < MR; i++) {
     sum[i][0] = add ? load(c + i * ldc) : splat(0);
@@ -53,7 +54,7 @@ static void micro(int64_t steps, const float* a, const float* b, int64_t ldb, fl
   }
 }
 
-using Micro = void (*)(int64_t, const float*, const float*, int64_t, float*, int64_t, bool, Ahead);
+using Micro = void (*)(int64_t, const float*, const float*, int64_t, float*, int64_t, bool, const Ahead*);
 
 template <bool PAIRS>
 SW_INLINE Micro micro_for(int rows) {
@@ -164,6 +165,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     for (int64_t i = i0; i < i1; i++) memset(p.out + i * p.ld_out + j0, 0, (j1 - j0) * sizeof(float));
   }
   float* const packed_b = (float*)scratch(2, kBlockK * (kPanel + tiles.count * kLanes) * sizeof(float));
+  const Ahead nothing = {(const char*)packed_b, 0, 0};
   float* const packed_a = packed_b + kBlockK * kPanel;
   for (int64_t k0 = 0; k0 < p.k; k0 += kBlockK) {
     const int64_t length = p.k - k0 < kBlockK ? p.k - k0 : kBlockK;
@@ -173,16 +175,17 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     for (int64_t j = j0; j < j1; j += kPanel) {
       const int64_t columns = j1 - j < kPanel ? j1 - j : kPanel;
       pack_b<P>(packed_b, p, j, columns, k0, length);
+      const bool last = j + kPanel >= j1;
+      Ahead next = nothing;
+      if (p.rows_b == nullptr && !(last && k0 + kBlockK >= p.k)) next = panel_ahead<P>(p, last ? j0 : j + kPanel, last ? k0 + kBlockK : k0);
       for (int64_t t = 0; t < tiles.count; t++) {
         const int64_t tile_rows = tiles.size(t);
         const Micro run = micro_for<P == kPairs>(tile_rows);
         const float* a = packed_a + t * kBlockK * kLanes;
         float* c = p.out + (i0 + tiles.start(t)) * p.ld_out + j;
         if (t + 1 < tiles.count) prefetch_tile(c + tile_rows * p.ld_out, p.ld_out, tiles.size(t + 1));
-        const bool last = j + kPanel >= j1;
-        Ahead ahead = {(const char*)a, 0, 0};
         if (p.rows_b != nullptr && !last) prefetch_gathered(p, j + kPanel, k0, length, t, tiles.count);
-        if (t == 0 && p.rows_b == nullptr && !(last && k0 + kBlockK >= p.k)) ahead = panel_ahead<P>(p, last ? j0 : j + kPanel, last ? k0 + kBlockK : k0);
+        const Ahead* ahead = t == 0 ? &next : &nothing;
         if (columns == kPanel) {
           run(steps, a, packed_b, kPanel, c, p.ld_out, add, ahead);
         } else {
