@@ -11,7 +11,7 @@ import { ReferenceEngine } from "../src/engine/reference.js";
 import { KvCache } from "../src/model/cache.js";
 import { LanguageModel } from "../src/model/language-model.js";
 import { modelConfig, type MoeOptions } from "../src/model/presets.js";
-import { forward, logits } from "../src/model/transformer.js";
+import { type CachedSequence, forward, logits } from "../src/model/transformer.js";
 import type { Balance } from "../src/routing/types.js";
 import { train, type TrainStep } from "../src/train/train.js";
 import { nativeVariants } from "./engines.js";
@@ -41,10 +41,10 @@ function build(engine: Engine, moe: MoeOptions | false = mixtures["mixtral"]!): 
 
 const tokensOf = (n: number, seed = 1) => Int32Array.from({ length: n }, (_, i) => (seed * 7919 + i * i * 31 + i * 17) % small.vocab);
 
-function run(model: LanguageModel, ids: Int32Array, batch: number, cache?: KvCache): Float32Array {
+function run(model: LanguageModel, ids: Int32Array, batch: number | CachedSequence[]): Float32Array {
   using arena = new Arena(model.engine, 2 ** 22);
   const tape = new Tape(model.engine, arena);
-  return Float32Array.from(model.engine.read(logits(tape, model, forward(tape, model, { ids: tape.constant([ids.length], ids, "i32"), batch, cache }).hidden)));
+  return Float32Array.from(model.engine.read(logits(tape, model, forward(tape, model, { ids: tape.constant([ids.length], ids, "i32"), batch }).hidden)));
 }
 
 describe.each(engines)("on %s", (_, make) => {
@@ -60,12 +60,26 @@ describe.each(engines)("on %s", (_, make) => {
     using model = build(make(), moe);
     const ids = tokensOf(40);
     const whole = run(model, ids, 1);
-    using cache = new KvCache(model.engine, model.config, 1, 48);
+    using cache = new KvCache(model.engine, model.config, 48);
     const cut = [0, 17, 18, 19, 32, ...Array.from({ length: 8 }, (___, i) => 33 + i)];
-    const pieces = cut.slice(1).flatMap((end, i) => [...run(model, ids.subarray(cut[i], end), 1, cache)]);
+    const goOn = (from: number, to = ids.length) => run(model, ids.subarray(from, to), [{ cache, length: to - from }]);
+    const pieces = cut.slice(1).flatMap((end, i) => [...goOn(cut[i]!, end)]);
     expect(Float32Array.from(pieces)).toEqual(whole);
     cache.truncate(20);
-    expect(run(model, ids.subarray(20), 1, cache)).toEqual(whole.subarray(20 * small.vocab));
+    expect(goOn(20)).toEqual(whole.subarray(20 * small.vocab));
+  });
+
+  it.each(Object.entries(mixtures))("%s: sequences of different lengths go on together as each alone", (__, moe) => {
+    using model = build(make(), moe);
+    const sequences = [5, 23, 1, 12].map((n, seed) => ({ ids: tokensOf(n + 4, seed), start: n, cache: new KvCache(model.engine, model.config, n + 4) }));
+    const together = (from: (s: (typeof sequences)[0]) => number, to: (s: (typeof sequences)[0]) => number) =>
+      run(model, Int32Array.from(sequences.flatMap((s) => [...s.ids.subarray(from(s), to(s))])), sequences.map((s) => ({ cache: s.cache, length: to(s) - from(s) })));
+    const first = together(() => 0, (s) => s.start);
+    const rest = together((s) => s.start, (s) => s.start + 4);
+    const alone = sequences.map((s) => ({ ...s, logits: run(model, s.ids, 1) }));
+    expect(first).toEqual(Float32Array.from(alone.flatMap((s) => [...s.logits.subarray(0, s.start * small.vocab)])));
+    expect(rest).toEqual(Float32Array.from(alone.flatMap((s) => [...s.logits.subarray(s.start * small.vocab)])));
+    for (const { cache } of sequences) cache[Symbol.dispose]();
   });
 
   it("saves and loads the same bits", async () => {

@@ -1,6 +1,10 @@
-import { check } from "../errors.js";
+import { check, SwitchyardError } from "../errors.js";
 import type { Random } from "../tensor/random.js";
 
+/**
+ * Applied in the order of Hugging Face transformers and vLLM: logit bias and penalties, temperature, top-k, top-p, min-p.
+ * (llama.cpp applies the temperature last: at temperatures other than 1 its top-p keeps other tokens.)
+ */
 export interface SamplingOptions {
   /** 0: always the most likely token. Default 0.8. */
   temperature?: number;
@@ -8,36 +12,130 @@ export interface SamplingOptions {
   topK?: number;
   /** Only the fewest tokens whose probabilities reach this sum take part (Holtzman et al. 2020). Default 1. */
   topP?: number;
+  /** Only tokens at least this fraction as likely as the likeliest take part (Nguyen et al. 2024). Default 0. */
+  minP?: number;
+  /** Divides positive logits of tokens that occur in the prompt or the answer, multiplies negative ones (Keskar et al. 2019). Default 1. */
+  repetitionPenalty?: number;
+  /** Subtracted from the logits of tokens that occur in the answer, as in OpenAI's API. Default 0. */
+  presencePenalty?: number;
+  /** Subtracted from a token's logit for each of its occurrences in the answer. Default 0. */
+  frequencyPenalty?: number;
+  /** Token id -> number added to its logit; -Infinity forbids it. */
+  logitBias?: Readonly<Record<number, number>>;
+}
+
+/** The tokens that penalties look at. */
+export interface History {
+  /** Of the prompt and the answer. */
+  readonly seen: ReadonlySet<number>;
+  /** Occurrences in the answer. */
+  readonly answered: ReadonlyMap<number, number>;
 }
 
 /** Throws ERR_SWITCHYARD_USAGE naming the option. */
-export function checkSampling({ temperature = 0, topK = 1, topP = 1 }: SamplingOptions): void {
+export function checkSampling(options: SamplingOptions, vocab: number): void {
+  const { temperature = 0, topK = 1, topP = 1, minP = 0, repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias = {} } = options;
   const require = (condition: boolean, message: string) => check(condition, "ERR_SWITCHYARD_USAGE", () => `sampling: ${message}`);
   require(temperature >= 0 && Number.isFinite(temperature), `temperature must be a number of at least 0, got ${temperature}`);
   require(Number.isInteger(topK) && topK >= 1, `top-k must be a positive integer, got ${topK}`);
   require(topP > 0 && topP <= 1, `top-p must be above 0 and at most 1, got ${topP}`);
-}
-
-/** The next token for logits [V]; the first of equals. */
-export function sample(logits: ArrayLike<number>, { temperature = 0.8, topK, topP = 1 }: SamplingOptions, random: Random): number {
-  if (temperature === 0) return argmax(logits);
-  const order = Array.from(logits, (_, i) => i).sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b);
-  const best = logits[order[0] as number] as number;
-  const kept = order.slice(0, topK);
-  const weights = kept.map((i) => Math.exp(((logits[i] as number) - best) / temperature));
-  const total = weights.reduce((sum, w) => sum + w, 0);
-  let mass = 0;
-  const size = weights.findIndex((w) => (mass += w) >= topP * total) + 1 || weights.length;
-  let left = random.float() * weights.slice(0, size).reduce((sum, w) => sum + w, 0);
-  for (let i = 0; i < size; i++) {
-    left -= weights[i] as number;
-    if (left < 0) return kept[i] as number;
+  require(minP >= 0 && minP <= 1, `min-p must be between 0 and 1, got ${minP}`);
+  require(repetitionPenalty > 0 && Number.isFinite(repetitionPenalty), `the repetition penalty must be a number above 0, got ${repetitionPenalty}`);
+  require(Number.isFinite(presencePenalty) && Number.isFinite(frequencyPenalty), `penalties must be numbers, got ${presencePenalty} and ${frequencyPenalty}`);
+  for (const [id, bias] of Object.entries(logitBias)) {
+    require(/^\d+$/.test(id) && Number(id) < vocab, `logit bias: expected token ids from 0 to ${vocab - 1}, got ${id}`);
+    require(bias < Infinity, `logit bias of token ${id}: expected a number or -Infinity, got ${bias}`);
   }
-  return kept[size - 1] as number;
 }
 
-function argmax(values: ArrayLike<number>): number {
+/** A copy of logits [V] with bias and penalties. */
+export function penalise(logits: ArrayLike<number>, options: SamplingOptions, { seen, answered }: History): Float64Array {
+  const { repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias } = options;
+  const out = new Float64Array(logits);
+  if (repetitionPenalty !== 1) for (const id of seen) out[id] = out[id] > 0 ? out[id] / repetitionPenalty : out[id] * repetitionPenalty;
+  for (const [id, count] of answered) out[id] -= presencePenalty + count * frequencyPenalty;
+  for (const [id, bias] of Object.entries(logitBias ?? {})) out[Number(id)] += bias;
+  return out;
+}
+
+/** The next token for logits [V]: of equally likely ones the lowest id comes first. Throws ERR_SWITCHYARD_DIVERGED for logits that are no numbers. */
+export function sample(logits: Float64Array, { temperature = 0.8, topK, topP = 1, minP = 0 }: SamplingOptions, random: Random): number {
+  const best = argmax(logits);
+  if (temperature === 0) return best;
+  const weight = (id: number) => Math.exp((logits[id] - logits[best]) / temperature);
+  const falling = inFallingOrder(logits);
+  const top = topK === undefined ? undefined : Array.from({ length: Math.min(topK, logits.length) }, () => falling.next().value as number);
+  const candidates = top ?? falling;
+  const total = top?.reduce((sum, id) => sum + weight(id), 0) ?? totalWeight(logits, weight);
+  if (topP === 1 && minP === 0) return draw(candidates, weight, random.float() * total);
+
+  const kept: number[] = [];
+  let mass = 0;
+  for (const id of candidates) {
+    const w = weight(id);
+    if (w < minP || (topP < 1 && mass >= topP * total)) break;
+    kept.push(id);
+    mass += w;
+  }
+  return draw(kept, weight, random.float() * mass);
+}
+
+/** The first of `ids`, which come by falling weight, at which the sum of weights exceeds `left`. */
+function draw(ids: Iterable<number>, weight: (id: number) => number, left: number): number {
+  let last = 0;
+  for (const id of ids) {
+    const w = weight(id);
+    if (w === 0) break; // rounding left a little over
+    last = id;
+    left -= w;
+    if (left < 0) break;
+  }
+  return last;
+}
+
+function totalWeight(logits: Float64Array, weight: (id: number) => number): number {
+  let total = 0;
+  for (let id = 0; id < logits.length; id++) total += weight(id);
+  return total;
+}
+
+/** Ids by falling logit, lazily: a heap of all, O(V), then O(log V) for each that is asked for. Sorting 150,000 would cost ten times that. */
+export function* inFallingOrder(logits: Float64Array): Generator<number> {
+  const heap = new Int32Array(logits.length);
+  for (let id = 0; id < heap.length; id++) heap[id] = id;
+  for (let at = (heap.length >> 1) - 1; at >= 0; at--) sink(heap, heap.length, at, logits);
+  for (let size = heap.length; size > 0; ) {
+    yield heap[0];
+    heap[0] = heap[--size];
+    sink(heap, size, 0, logits);
+  }
+}
+
+/** Lets the id at `at` sink to where no id below it has a larger logit. */
+function sink(heap: Int32Array, size: number, at: number, logits: Float64Array): void {
+  const id = heap[at];
+  for (let child = 2 * at + 1; child < size; child = 2 * at + 1) {
+    if (child + 1 < size && comesBefore(heap[child + 1], heap[child], logits)) child++;
+    if (!comesBefore(heap[child], id, logits)) break;
+    heap[at] = heap[child];
+    at = child;
+  }
+  heap[at] = id;
+}
+
+function comesBefore(a: number, b: number, logits: Float64Array): boolean {
+  return logits[a] > logits[b] || (logits[a] === logits[b] && a < b);
+}
+
+function argmax(logits: Float64Array): number {
   let best = 0;
-  for (let i = 1; i < values.length; i++) if ((values[i] as number) > (values[best] as number)) best = i;
-  return best;
+  let nan = 0;
+  for (let i = 0; i < logits.length; i++) {
+    if (logits[i] > logits[best]) best = i;
+    if (Number.isNaN(logits[i])) nan++;
+  }
+  const isNumber = nan === 0 && Number.isFinite(logits[best]);
+  if (isNumber) return best;
+  const given = nan > 0 ? `${nan} of ${logits.length} are NaN` : `the largest is ${logits[best]}`;
+  throw new SwitchyardError("ERR_SWITCHYARD_DIVERGED", `sampling: expected finite logits, but ${given}; the weights are broken, or the logit bias forbids every token`);
 }

@@ -1,39 +1,36 @@
 import { Arena } from "../engine/arena.js";
 import type { Engine } from "../engine/engine.js";
 import { check } from "../errors.js";
+import { dtypeBytes } from "../tensor/dtype.js";
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 
-/** Keys and values of the tokens seen so far, for `batch` sequences of equal length. */
+/** Keys and values of the tokens of one sequence seen so far. */
 export class KvCache {
-  /** Tokens held, per sequence. */
+  /** Tokens held. */
   length = 0;
   private readonly arena: Arena;
-  /** Per layer [batch * capacity, kvHeads * headDim]. */
+  /** Per layer [capacity, kvHeads * headDim]. */
   private readonly layers: readonly { k: Tensor; v: Tensor }[];
 
   constructor(
     private readonly engine: Engine,
     config: ModelConfig,
-    readonly batch: number,
     readonly capacity: number,
   ) {
-    this.arena = new Arena(engine);
-    const shape = [batch * capacity, config.kvHeads * config.headDim];
+    const shape = [capacity, config.kvHeads * config.headDim];
+    const slack = 64; // each tensor's alignment
+    this.arena = new Arena(engine, 2 * config.layers * (capacity * config.kvHeads * config.headDim * dtypeBytes[engine.float] + slack));
     this.layers = Array.from({ length: config.layers }, () => ({ k: this.arena.alloc(engine.float, shape), v: this.arena.alloc(engine.float, shape) }));
   }
 
-  /** Appends the keys and values of `count` new tokens per sequence, [batch * count, width], and returns the layer's whole store. */
-  append(layer: number, k: Tensor, v: Tensor, count: number): { k: Tensor; v: Tensor } {
-    check(this.length + count <= this.capacity, "ERR_SWITCHYARD_USAGE", () => `cache: ${this.length} + ${count} tokens do not fit in ${this.capacity}; shorten the prompt or generate fewer tokens`);
+  /** Appends the keys and values [count, width] of new tokens and returns the layer's whole store. */
+  append(layer: number, k: Tensor, v: Tensor): { k: Tensor; v: Tensor } {
+    check(this.length + k.rows <= this.capacity, "ERR_SWITCHYARD_USAGE", () => `cache: ${this.length} + ${k.rows} tokens do not fit in ${this.capacity}; shorten the prompt or generate fewer tokens`);
     const store = this.layers[layer] as { k: Tensor; v: Tensor };
-    const width = k.cols;
-    for (const [from, to] of [[k, store.k], [v, store.v]] as const) {
-      for (let b = 0; b < this.batch; b++) {
-        const shape = [count, width];
-        this.engine.copy(view(to, shape, (b * this.capacity + this.length) * width), view(from, shape, b * count * width));
-      }
-    }
+    const at = this.length * k.cols;
+    this.engine.copy(view(store.k, k.shape, at), k);
+    this.engine.copy(view(store.v, v.shape, at), v);
     return store;
   }
 

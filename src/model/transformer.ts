@@ -1,10 +1,11 @@
 import type { Tape } from "../autograd/tape.js";
+import type { AttentionDims } from "../engine/engine.js";
 import { check } from "../errors.js";
 import { feedForward } from "../moe/experts.js";
 import { moeLayer, type MoeParameters } from "../moe/layer.js";
 import { add, attention, crossEntropy, dropout, gatherRows, linear, mean, rmsNorm, rope, scale } from "../ops/index.js";
 import type { Router, Routing } from "../routing/types.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { type Tensor, view } from "../tensor/tensor.js";
 import type { KvCache } from "./cache.js";
 import type { ModelConfig } from "./config.js";
 import type { Parameters } from "./parameters.js";
@@ -19,54 +20,65 @@ export interface TransformerParts {
   router?: Router | undefined;
 }
 
+/** A sequence that goes on for `length` tokens after those in its cache, which grows by them. */
+export interface CachedSequence {
+  cache: KvCache;
+  length: number;
+}
+
 export interface ForwardInput {
-  /** i32 [batch * length], row-major by sequence. */
+  /** i32 [T], one sequence after the other. */
   ids: Tensor;
-  batch: number;
+  /** Sequences that start here, all of one length; or sequences of any lengths that go on. */
+  batch: number | readonly CachedSequence[];
   /** Dropout rate of the embeddings and of both residual branches; acts in training only. */
   dropout?: number | undefined;
-  /** Keys and values of earlier tokens; grows by this call. */
-  cache?: KvCache | undefined;
 }
 
 export interface HiddenStates {
-  /** [batch * length, D], after the last norm. */
+  /** [T, D], after the last norm. */
   hidden: Tensor;
   /** One decision per sparse layer, in order. */
   routings: Routing[];
 }
 
 /** The one decoder-only transformer: pre-norm blocks of attention and a dense or sparse feed-forward part. */
-export function forward(tape: Tape, parts: TransformerParts, { ids, batch, dropout: rate = 0, cache }: ForwardInput): HiddenStates {
+export function forward(tape: Tape, parts: TransformerParts, { ids, batch, dropout: rate = 0 }: ForwardInput): HiddenStates {
   const { config, parameters } = parts;
-  const length = ids.size / batch;
-  const start = cache?.length ?? 0;
-  check(
-    Number.isInteger(length) && length > 0 && start + length <= config.context,
-    "ERR_SWITCHYARD_USAGE",
-    () => `forward: expected 1 to ${config.context - start} tokens per sequence (context ${config.context}, ${start} cached), got ${length}`,
-  );
-  const positions = tape.constant([ids.size], Int32Array.from({ length: ids.size }, (_, i) => start + (i % length)), "i32");
+  const layout = { batch, positions: tape.constant([ids.size], positionsOf(ids.size, batch, config.context), "i32") };
   const routings: Routing[] = [];
   let x = dropout(tape, gatherRows(tape, parameters.get("embedding"), ids), rate);
   for (let l = 0; l < config.layers; l++) {
     const normed = rmsNorm(tape, x, parameters.get(`layers.${l}.attention.norm`), config.normEps);
-    x = add(tape, x, dropout(tape, attentionBlock(tape, parts, l, normed, { batch, length, positions, cache }), rate));
+    x = add(tape, x, dropout(tape, attentionBlock(tape, parts, l, normed, layout), rate));
     const inner = rmsNorm(tape, x, parameters.get(`layers.${l}.ffn.norm`), config.normEps);
     x = add(tape, x, dropout(tape, feedForwardBlock(tape, parts, l, inner, ids, routings), rate));
   }
-  if (cache !== undefined) cache.length += length;
+  if (typeof batch !== "number") for (const { cache, length } of batch) cache.length += length;
   return { hidden: rmsNorm(tape, x, parameters.get("norm"), config.normEps), routings };
 }
 
-interface SequenceLayout {
-  batch: number;
-  length: number;
-  positions: Tensor;
-  cache: KvCache | undefined;
+/** Place of each of `tokens` in its sequence. */
+function positionsOf(tokens: number, batch: ForwardInput["batch"], context: number): Int32Array {
+  const length = typeof batch === "number" ? tokens / batch : 0;
+  const runs = typeof batch === "number" ? Array.from({ length: batch }, () => ({ start: 0, length })) : batch.map(({ cache, length: n }) => ({ start: cache.length, length: n }));
+  for (const run of runs) {
+    check(
+      Number.isInteger(run.length) && run.length > 0 && run.start + run.length <= context,
+      "ERR_SWITCHYARD_USAGE",
+      () => `forward: expected 1 to ${context - run.start} tokens per sequence (context ${context}, ${run.start} cached), got ${run.length}`,
+    );
+  }
+  return Int32Array.from(runs.flatMap(({ start, length: n }) => Array.from({ length: n }, (_, i) => start + i)));
 }
 
-function attentionBlock(tape: Tape, { config, parameters, ropeTable }: TransformerParts, l: number, x: Tensor, { batch, length, positions, cache }: SequenceLayout): Tensor {
+interface SequenceLayout {
+  batch: ForwardInput["batch"];
+  /** i32 [T] */
+  positions: Tensor;
+}
+
+function attentionBlock(tape: Tape, { config, parameters, ropeTable }: TransformerParts, l: number, x: Tensor, { batch, positions }: SequenceLayout): Tensor {
   const { heads, kvHeads, headDim } = config;
   const at = (name: string) => `layers.${l}.attention.${name}`;
   const project = (name: "q" | "k" | "v") => linear(tape, x, parameters.get(at(name)), parameters.find(at(`${name}Bias`)));
@@ -78,12 +90,31 @@ function attentionBlock(tape: Tape, { config, parameters, ropeTable }: Transform
   const q = rotated("q", heads);
   const k = rotated("k", kvHeads);
   const v = project("v");
-  const dims = { batch, queries: length, heads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim) };
-  const y =
-    cache === undefined
-      ? attention(tape, q, k, v, { ...dims, keys: length, keyStride: length })
-      : (({ k: keys, v: values }) => attention(tape, q, keys, values, { ...dims, keys: cache.length + length, keyStride: cache.capacity }))(cache.append(l, k, v, length));
+  const dims = { heads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim) };
+  const y = typeof batch === "number" ? fullAttention(tape, q, k, v, batch, dims) : cachedAttention(tape, q, k, v, batch, l, dims);
   return linear(tape, y, parameters.get(at("out")), parameters.find(at("outBias")));
+}
+
+type HeadDims = Pick<AttentionDims, "heads" | "kvHeads" | "headDim" | "scale">;
+
+function fullAttention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, batch: number, dims: HeadDims): Tensor {
+  const length = q.rows / batch;
+  return attention(tape, q, k, v, { ...dims, batch, queries: length, keys: length, keyStride: length });
+}
+
+/** Sequence by sequence: each has its own number of keys. Not recorded for a backward pass. */
+function cachedAttention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, sequences: readonly CachedSequence[], l: number, dims: HeadDims): Tensor {
+  const out = tape.alloc(q.shape);
+  let row = 0;
+  for (const { cache, length } of sequences) {
+    const rows = (t: Tensor) => view(t, [length, t.cols], row * t.cols);
+    const store = cache.append(l, rows(k), rows(v));
+    const y = attention(tape, rows(q), store.k, store.v, { ...dims, batch: 1, queries: length, keys: cache.length + length, keyStride: cache.capacity });
+    tape.engine.copy(rows(out), y);
+    tape.arena.release(y);
+    row += length;
+  }
+  return out;
 }
 
 function feedForwardBlock(tape: Tape, { config, parameters, router }: TransformerParts, l: number, x: Tensor, ids: Tensor, routings: Routing[]): Tensor {

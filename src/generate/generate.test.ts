@@ -1,0 +1,159 @@
+import { afterAll, describe, expect, it } from "vitest";
+import { byteTokenizer } from "../tokenizer/bytes.js";
+import { trainBytePairTokenizer } from "../tokenizer/train-byte-pair.js";
+import { type Chunk, type GenerateOptions } from "./generate.js";
+import { Model } from "./model.js";
+import { Session } from "./session.js";
+
+const make = (moe: boolean) => {
+  const model = Model.create({ vocab: 256, layers: 2, width: 32, heads: 4, kvHeads: 2, context: 64, ...(moe ? { moe: { experts: 4, active: 2 } } : { moe: false }), seed: 5, tokenizer: byteTokenizer() });
+  // Default weights route and predict almost uniformly; larger ones decide.
+  for (const { tensor, init } of model.parameters.list) if ("std" in init) model.engine.scale(tensor, tensor, 8);
+  return model;
+};
+const [model, dense] = [make(true), make(false)];
+afterAll(() => [model, dense].forEach((m) => m[Symbol.dispose]()));
+
+const collect = async (chunks: AsyncIterable<Chunk>) => {
+  const all: Chunk[] = [];
+  for await (const chunk of chunks) all.push(chunk);
+  return all;
+};
+const withoutIndex = (chunks: Chunk[]) => chunks.map((chunk) => ({ ...chunk, sequence: 0 }));
+const textOf = (chunks: Chunk[]) => chunks.map(({ text }) => text).join("");
+const ids = (...n: number[]) => Int32Array.from(n);
+const usage = (message: RegExp) => expect.objectContaining({ code: "ERR_SWITCHYARD_USAGE", message: expect.stringMatching(message) });
+
+/** Answers of lower-case letters only. */
+const letters = { temperature: 0, logitBias: Object.fromEntries(Array.from({ length: 256 }, (_, id) => [id, id >= 97 && id < 123 ? 0 : -Infinity])) };
+const prompts = ["a", "The quick brown fox jumps", "xyz", "0123456789"];
+const sampled: GenerateOptions = {
+  maxTokens: 20, temperature: 1.1, topK: 60, topP: 0.97, minP: 0.01, repetitionPenalty: 1.2, presencePenalty: 0.1, frequencyPenalty: 0.2, logitBias: { 65: 2, 0: -Infinity }, seed: 9, trace: true,
+};
+
+describe("a batch", () => {
+  it.each([["greedy", { maxTokens: 20, temperature: 0, trace: true }], ["sampled", sampled]])("of 4 prompts of different lengths equals four singles, %s", async (_, options) => {
+    const batch = await collect(model.generate(prompts, options));
+    const singles = await Promise.all(prompts.map((prompt) => collect(model.generate(prompt, options))));
+    for (const [i, single] of singles.entries()) expect(withoutIndex(batch.filter(({ sequence }) => sequence === i))).toEqual(withoutIndex(single));
+    expect(singles.map((chunks) => chunks.length)).toEqual([20, 20, 20, 20]);
+    expect(new Set(singles.map((chunks) => chunks.map(({ token }) => token).join())).size).toBe(4);
+  });
+
+  it("lets a sequence end before the others", async () => {
+    const [first] = await collect(model.generate("a", { ...letters, maxTokens: 1 }));
+    const batch = await collect(model.generate(["a", "xyz"], { ...letters, maxTokens: 6, stop: first!.text }));
+    expect(batch.filter(({ sequence }) => sequence === 0)).toEqual([{ sequence: 0, token: first!.token, text: "", finish: "stop" }]);
+    expect(batch.filter(({ sequence }) => sequence === 1).length).toBeGreaterThan(1);
+  });
+
+  it("takes a seed for each prompt", async () => {
+    const run = async (prompt: string | string[], seed: number | number[]) => (await collect(dense.generate(prompt, { maxTokens: 12, temperature: 1, seed }))).map(({ token }) => token).join();
+    const answers = await collect(dense.generate(["same", "same"], { maxTokens: 12, temperature: 1, seed: [3, 4] }));
+    const tokens = [0, 1].map((i) => answers.filter(({ sequence }) => sequence === i).map(({ token }) => token).join());
+    expect(tokens).toEqual([await run("same", 3), await run("same", 4)]);
+    expect(tokens[0]).not.toBe(tokens[1]);
+    await expect(run(["a", "b"], [1])).rejects.toThrow(usage(/seed/));
+  });
+});
+
+describe("a generation", () => {
+  it("is the same from text and from its token ids, with and without the routing", async () => {
+    const tokens = byteTokenizer().encode("The quick");
+    const plain = await collect(model.generate("The quick", { maxTokens: 8, temperature: 0 }));
+    expect(await collect(model.generate(tokens, { maxTokens: 8, temperature: 0 }))).toEqual(plain);
+    const traced = await collect(model.generate("The quick", { maxTokens: 8, temperature: 0, trace: true }));
+    expect(traced).toMatchObject(plain);
+    expect(traced.map(({ routing }) => routing?.length)).toEqual([9, ...Array.from({ length: 7 }, () => 1)]);
+  });
+
+  it("says why it ends, and fills the context to its last token", async () => {
+    const chunks = await collect(dense.generate("The quick", { temperature: 0 }));
+    expect(chunks.length).toBe(64 - 9);
+    expect(chunks.map(({ finish }) => finish)).toEqual([...Array.from({ length: 54 }, () => undefined), "length"]);
+  });
+
+  it("ends before a stop sequence that straddles tokens", async () => {
+    const options = { ...letters, maxTokens: 12 };
+    const whole = textOf(await collect(dense.generate("ab", options)));
+    expect(whole).toMatch(/^[a-z]{12}$/);
+    const stop = whole.slice(4, 7);
+    const at = whole.indexOf(stop);
+    const stopped = await collect(dense.generate("ab", { ...options, stop: ["never", stop] }));
+    expect(textOf(stopped)).toBe(whole.slice(0, at));
+    expect(stopped.at(-1)).toMatchObject({ token: stop.charCodeAt(2), text: "", finish: "stop" });
+    expect(stopped.length).toBe(at + 3);
+    // Begun, never completed: nothing is lost.
+    expect(textOf(await collect(dense.generate("ab", { ...options, stop: `${whole.slice(-2)}!` })))).toBe(whole);
+  });
+
+  it("ends with the end-of-text token, which has no text", async () => {
+    const tokenizer = trainBytePairTokenizer(["ab ab ab cd cd"], { vocab: 260 });
+    using small = Model.create({ vocab: tokenizer.vocabSize, layers: 1, width: 16, heads: 2, context: 32, moe: false, seed: 1, tokenizer });
+    const chunks = await collect(small.generate("ab", { temperature: 0, logitBias: { [tokenizer.eosId!]: 100 } }));
+    expect(chunks).toEqual([{ sequence: 0, token: tokenizer.eosId, text: "", finish: "stop" }]);
+  });
+
+  it("stops at once when aborted, and frees its memory", async () => {
+    const before = model.engine.allocatedBytes;
+    const stop = new AbortController();
+    const chunks: Chunk[] = [];
+    const read = async () => {
+      for await (const chunk of model.generate(["a", "b"], { signal: stop.signal, maxTokens: 30 })) {
+        chunks.push(chunk);
+        if (chunks.length === 4) stop.abort();
+      }
+    };
+    await expect(read()).rejects.toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_ABORTED" }));
+    expect(chunks.length).toBe(4);
+    for await (const _ of model.generate("abc", { maxTokens: 30 })) break;
+    expect(model.engine.allocatedBytes).toBe(before);
+  });
+
+  it.each<[string, string | Int32Array | string[], GenerateOptions, RegExp]>([
+    ["an empty prompt", "", {}, /empty/],
+    ["one empty prompt of two", ["a", ""], {}, /empty/],
+    ["a prompt as long as the context", "x".repeat(64), {}, /64 tokens.*context of 64/],
+    ["an unknown id", ids(1, 256), {}, /0 to 255, got 256/],
+    ["no tokens", "a", { maxTokens: 0 }, /maxTokens/],
+    ["an empty stop sequence", "a", { stop: ["x", ""] }, /stop/],
+    ["an unknown biased token", "a", { logitBias: { 256: 1 } }, /0 to 255/],
+  ])("refuses %s", async (_, prompt, options, message) => {
+    await expect(collect(model.generate(prompt, options))).rejects.toThrow(usage(message));
+  });
+});
+
+describe("a session", () => {
+  it("goes on from the common beginning, with the bits of a fresh start", async () => {
+    using session = new Session(model);
+    const history: Int32Array[] = [];
+    for (const prompt of ["Hello there", "Hello there, you", "Hello", "Hello", "other", "Hello there and there"]) {
+      const options = { ...sampled, trace: false, maxTokens: 5 };
+      expect(await collect(session.generate(prompt, options))).toEqual(await collect(model.generate(prompt, options)));
+      history.push(Int32Array.from(session.tokens));
+      expect(byteTokenizer().decode(session.tokens).startsWith(prompt)).toBe(true);
+    }
+    expect(history.map((tokens) => tokens.length)).toEqual([15, 20, 9, 9, 9, 25]);
+  });
+
+  it("runs only the tokens that are new", async () => {
+    using session = new Session(model);
+    const run = async (prompt: string) => (await collect(session.generate(prompt, { maxTokens: 1, temperature: 0, trace: true })))[0]!.routing!.map(({ token }) => String.fromCharCode(token)).join("");
+    expect(await run("The quick")).toBe("The quick");
+    expect(await run("The quick brown")).toBe(" brown");
+    expect(await run("The quack")).toBe("ack");
+    expect(await run("The quack")).toBe("k");
+  });
+
+  it("can be left and gone on with, but not used twice at once", async () => {
+    using session = new Session(model, { capacity: 20 });
+    for await (const _ of session.generate("Hello", { maxTokens: 9 })) break;
+    const first = session.generate("Hello");
+    await first.next();
+    await expect(session.generate("Hello").next()).rejects.toThrow(usage(/being generated/));
+    await first.return(undefined);
+    expect((await collect(session.generate("Hello"))).length).toBe(15);
+    await expect(collect(session.generate("x".repeat(20)))).rejects.toThrow(usage(/context of 20/));
+    expect(() => new Session(model, { capacity: 65 })).toThrow(usage(/context of 64/));
+  });
+});

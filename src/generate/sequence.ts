@@ -1,0 +1,90 @@
+import { check } from "../errors.js";
+import type { KvCache } from "../model/cache.js";
+import type { LanguageModel } from "../model/language-model.js";
+import { Random } from "../tensor/random.js";
+import type { DecodeStream } from "../tokenizer/tokenizer.js";
+import { penalise, sample, type SamplingOptions } from "./sampler.js";
+import { StopMatcher } from "./stop.js";
+
+/** A KV cache and the tokens that it stands for. */
+export interface Context {
+  cache: KvCache;
+  tokens: number[];
+}
+
+/** "stop": the end-of-text token or a stop sequence; "length": `maxTokens` or the model's context. */
+export type Finish = "stop" | "length";
+
+export interface Answered {
+  token: number;
+  text: string;
+  finish?: Finish;
+}
+
+/** The last tokens of a prompt that its continuation is decoded after: what a token says may depend on those before it. */
+const decodedContext = 4;
+
+export interface SequenceOptions extends SamplingOptions {
+  maxTokens: number;
+  seed: number;
+  stop: readonly string[];
+}
+
+/** A prompt and its answer so far: what is still to be run, and how each next token is chosen and becomes text. */
+export class Sequence {
+  /** Tokens that are not in the cache yet; the last one's logits give the next. */
+  pending: number[];
+  finished = false;
+  readonly seen: Set<number>;
+  readonly answered = new Map<number, number>();
+  private count = 0;
+  private readonly maxTokens: number;
+  private readonly random: Random;
+  private readonly stops: StopMatcher;
+  private readonly stream: DecodeStream | undefined;
+  private readonly eosId: number | undefined;
+
+  /** Keeps of `context` what it has in common with the prompt. */
+  constructor(
+    readonly context: Context,
+    prompt: readonly number[],
+    { tokenizer }: LanguageModel,
+    private readonly options: SequenceOptions,
+  ) {
+    const { cache, tokens } = context;
+    let common = 0;
+    while (common < prompt.length - 1 && tokens[common] === prompt[common]) common++;
+    tokens.length = Math.min(tokens.length, common);
+    cache.truncate(common);
+    check(prompt.length < cache.capacity, "ERR_SWITCHYARD_USAGE", () => `generate: the prompt has ${prompt.length} tokens and leaves no room in the context of ${cache.capacity}; shorten it`);
+    this.pending = prompt.slice(common);
+    this.seen = new Set(prompt);
+    this.maxTokens = Math.min(options.maxTokens, cache.capacity - prompt.length);
+    this.random = new Random(options.seed);
+    this.stops = new StopMatcher(options.stop);
+    this.eosId = tokenizer?.eosId;
+    this.stream = tokenizer?.decodeStream();
+    for (const id of prompt.slice(-decodedContext)) this.stream?.push(id);
+  }
+
+  /** `count` pending tokens have been run. */
+  ran(count: number): void {
+    this.context.tokens.push(...this.pending.splice(0, count));
+  }
+
+  /** Chooses the next token by logits [V]. */
+  next(logits: ArrayLike<number>): Answered {
+    const token = sample(penalise(logits, this.options, this), this.options, this.random);
+    this.pending.push(token);
+    this.seen.add(token);
+    this.answered.set(token, (this.answered.get(token) ?? 0) + 1);
+    this.count++;
+    const ended = token === this.eosId;
+    let text = ended ? "" : this.stops.push(this.stream?.push(token) ?? "");
+    const finish = ended || this.stops.stopped ? "stop" : this.count === this.maxTokens ? "length" : undefined;
+    if (finish === undefined) return { token, text };
+    this.finished = true;
+    text += this.stops.push(this.stream?.end() ?? "") + this.stops.end();
+    return { token, text, finish };
+  }
+}
