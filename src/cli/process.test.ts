@@ -35,27 +35,27 @@ function ended(child: ChildProcess, seen: (stderr: string) => void = () => undef
 const shell = (script: string, ...args: string[]) => spawnSync("bash", ["-c", script, "bash", process.execPath, built.main, ...args], { env: built.env, encoding: "utf8" });
 
 it.skipIf(!posix)("Ctrl-C writes a checkpoint; the resumed run equals one that was never stopped, bit for bit", { timeout: 120_000 }, async () => {
-  const flags = [...tiny, "--steps", "500", "--balance", "loss-free", "--router", "shazeer", "--dropout", "0.1", "--eval-every", "0", "--checkpoint-every", "0", "--json"];
+  const flags = [...tiny, "--steps", "300", "--balance", "loss-free", "--router", "shazeer", "--dropout", "0.1", "--eval-every", "0", "--checkpoint-every", "0", "--json"];
   const out = join(folder, "stopped");
   const child = start("train", "--data", text, "--out", out, ...flags);
   let sent = false;
   const stopped = await ended(child, (stderr) => {
-    if (!sent && stderr.includes("step 1/500")) sent = child.kill("SIGINT");
+    if (!sent && stderr.includes("step 1/300")) sent = child.kill("SIGINT");
   });
   expect(stopped.code).toBe(130);
   expect(stopped.stderr).toContain("Stopping after this step, with a checkpoint");
   const result = JSON.parse(stopped.stdout) as { interrupted: boolean; steps: number; next: string };
   expect(result.interrupted).toBe(true);
-  expect(result.steps).toBeLessThan(500);
+  expect(result.steps).toBeLessThan(300);
   expect(result.next).toBe(`switchyard train --data ${text} --out ${out} --resume`);
   expect(readdirSync(join(out, "checkpoints"))).toHaveLength(1);
 
   const resumed = await ended(start("train", "--data", text, "--out", out, "--resume", "--json"));
-  expect(JSON.parse(resumed.stdout)).toMatchObject({ resumedFrom: result.steps, steps: 500, interrupted: false });
+  expect(JSON.parse(resumed.stdout)).toMatchObject({ resumedFrom: result.steps, steps: 300, interrupted: false });
   const whole = join(folder, "whole");
   expect((await ended(start("train", "--data", text, "--out", whole, ...flags))).code).toBe(0);
   for (const file of ["model.safetensors", "optimizer.safetensors"]) {
-    const [a, b] = [out, whole].map((run) => readFileSync(join(run, "checkpoints/step-00000500", file))) as [Buffer, Buffer];
+    const [a, b] = [out, whole].map((run) => readFileSync(join(run, "checkpoints/step-00000300", file))) as [Buffer, Buffer];
     expect(a.equals(b), file).toBe(true);
   }
   const losses = (run: string) => readFileSync(join(run, "train.jsonl"), "utf8").trim().split("\n").map((line) => (JSON.parse(line) as { loss: number }).loss);
@@ -98,4 +98,17 @@ it.skipIf(!posix)("a reader that stops early is no error", () => {
 it("wrong usage exits with 2, and everything else that fails with 1", () => {
   const code = (...args: string[]) => spawnSync(process.execPath, [built.main, ...args], { env: built.env }).status;
   expect([code("train", "--size", "huge"), code("inspect", join(folder, "nowhere")), code("--version")]).toEqual([2, 1, 0]);
+});
+
+it.each(["README.md", "docs/guide/getting-started.md"])("the program in %s runs", { timeout: 60_000 }, (name) => {
+  const program = /```js\n(.*?)```/s.exec(readFileSync(join(import.meta.dirname, "../..", name), "utf8"))?.[1] as string;
+  // Inside the built package, so that it is found by its name; in a folder of its own, for what it reads and writes.
+  const file = join(built.main, "../../..", `${name.replaceAll("/", "-")}.mjs`);
+  writeFileSync(file, program.replace(/steps: \d+, batch: \d+/, "steps: 2, batch: 1").replace("% 100", "% 2").replace("maxTokens: 100", "maxTokens: 5"));
+  writeFileSync(join(folder, "book.txt"), readFileSync(text));
+  const { status, stdout, stderr } = spawnSync(process.execPath, [file], { env: built.env, cwd: folder, encoding: "utf8" });
+  expect(stderr).toBe("");
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/^2 \d\.\d+/m);
+  expect(existsSync(join(folder, "out"))).toBe(true);
 });
