@@ -1,0 +1,84 @@
+import { readSync } from "node:fs";
+import { SwitchyardError } from "../../errors.js";
+
+/** A larger header is no model: it is a mistake or an attack. The largest vocabularies published take some 15 MB. */
+const maxHeaderBytes = 25 * 2 ** 20;
+const firstRead = 2 ** 16;
+
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Reads a file's header from its start, little-endian, never beyond its end and never more of it than was asked for so far, doubled. */
+export class Cursor {
+  at = 0;
+  /** What is now being read, for errors. */
+  field = "magic";
+  private bytes = new Uint8Array(0);
+  private view = new DataView(this.bytes.buffer);
+
+  constructor(
+    private readonly fd: number,
+    private readonly source: string,
+    readonly fileBytes: number,
+  ) {}
+
+  get left(): number {
+    return this.fileBytes - this.at;
+  }
+
+  u32(): number {
+    const at = this.step(4); // which may replace the view
+    return this.view.getUint32(at, true);
+  }
+
+  /** A count or size; beyond 2^53 none can be right. */
+  u64(): number {
+    const at = this.step(8);
+    const n = this.view.getBigUint64(at, true);
+    return n <= Number.MAX_SAFE_INTEGER ? Number(n) : this.fail(`expected at most 2^53 - 1, got ${n}`);
+  }
+
+  /** The next `count` bytes, a copy that starts an ArrayBuffer. */
+  take(count: number): Uint8Array<ArrayBuffer> {
+    const at = this.step(count);
+    return this.bytes.slice(at, at + count);
+  }
+
+  /** A string of at most `maxBytes` bytes of UTF-8, after its length. */
+  string(maxBytes: number): string {
+    const length = this.u64();
+    if (length > maxBytes) this.fail(`expected a string of at most ${maxBytes} bytes, got a length of ${length}`);
+    const at = this.step(length);
+    try {
+      return decoder.decode(this.bytes.subarray(at, at + length));
+    } catch {
+      return this.fail("the string is not valid UTF-8");
+    }
+  }
+
+  fail(what: string): never {
+    throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${this.source}: ${this.field}: ${what}`, { details: { file: this.source, field: this.field } });
+  }
+
+  /** Moves over `count` bytes, which are then in `bytes`, and returns where they start. */
+  private step(count: number): number {
+    const start = this.at;
+    const end = start + count;
+    if (end > this.fileBytes) this.fail(`expected ${count} bytes at ${start}, the file has ${this.fileBytes}: it is truncated or of another format`);
+    if (end > maxHeaderBytes) this.fail(`expected a header of at most ${maxHeaderBytes} bytes`);
+    if (end > this.bytes.length) this.load(end);
+    this.at = end;
+    return start;
+  }
+
+  private load(end: number): void {
+    const bytes = new Uint8Array(Math.min(this.fileBytes, maxHeaderBytes, Math.max(end, firstRead, 2 * this.bytes.length)));
+    bytes.set(this.bytes);
+    for (let done = this.bytes.length; done < bytes.length; ) {
+      const n = readSync(this.fd, bytes, done, bytes.length - done, done);
+      if (n === 0) this.fail(`expected ${this.fileBytes} bytes, the file ends at ${done}`);
+      done += n;
+    }
+    this.bytes = bytes;
+    this.view = new DataView(bytes.buffer);
+  }
+}

@@ -1,0 +1,89 @@
+import { randomBytes } from "node:crypto";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { check } from "../../errors.js";
+import { ioError } from "../io.js";
+import type { GgufValue } from "./metadata.js";
+import { type GgufType, ggufTypes } from "./types.js";
+import { encodeString, encodeU32, encodeU64, encodeValue } from "./values.js";
+
+export interface GgufTensorToWrite {
+  name: string;
+  type: GgufType;
+  /** Last dimension fastest. */
+  shape: readonly number[];
+  /** The bytes in order, in pieces of any size; asked for once, when this tensor's turn comes. */
+  chunks: () => Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+}
+
+const alignment = 32;
+const padding = (bytes: number): number => (alignment - (bytes % alignment)) % alignment;
+
+/**
+ * Writes a GGUF file of version 3, tensor by tensor, into a temporary sibling that takes its name when all is on the disk: a crash
+ * leaves what was there before. Throws ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_FORMAT for tensors that do not fit their type.
+ */
+export async function writeGguf(path: string, metadata: ReadonlyMap<string, GgufValue>, tensors: readonly GgufTensorToWrite[]): Promise<void> {
+  const header = encodeHeader(metadata, tensors);
+  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(4).toString("hex")}`);
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(temporary, "wx");
+    await writeAll(handle, header);
+    for (const tensor of tensors) await writeTensor(handle, tensor);
+    await handle.sync();
+    await handle.close();
+    await rename(temporary, path);
+    const folder = await open(dirname(path), "r");
+    await folder.sync().finally(() => folder.close());
+  } catch (error) {
+    await handle?.close().catch(() => undefined);
+    await rm(temporary, { force: true });
+    throw ioError("write", path, error);
+  }
+}
+
+function encodeHeader(metadata: ReadonlyMap<string, GgufValue>, tensors: readonly GgufTensorToWrite[]): Uint8Array {
+  const parts: Uint8Array[] = [new TextEncoder().encode("GGUF"), encodeU32(3), encodeU64(tensors.length), encodeU64(metadata.size)];
+  for (const [key, value] of metadata) parts.push(...encodeString(key), ...encodeValue(value));
+  const names = new Set<string>();
+  let offset = 0;
+  for (const tensor of tensors) {
+    const { name, type, shape } = tensor;
+    check(!names.has(name), "ERR_SWITCHYARD_FORMAT", () => `write GGUF: tensor "${name}" is given twice`);
+    names.add(name);
+    parts.push(...encodeString(name), encodeU32(shape.length), ...shape.toReversed().map(encodeU64), encodeU32(ggufTypes[type].id), encodeU64(offset));
+    const bytes = ggufBytes(tensor);
+    offset += bytes + padding(bytes);
+  }
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  const header = new Uint8Array(length + padding(length));
+  let at = 0;
+  for (const part of parts) {
+    header.set(part, at);
+    at += part.length;
+  }
+  return header;
+}
+
+function ggufBytes({ name, type, shape }: GgufTensorToWrite): number {
+  const { elements, bytes } = ggufTypes[type];
+  const blocks = (shape.at(-1) ?? 1) / elements;
+  check(Number.isInteger(blocks), "ERR_SWITCHYARD_FORMAT", () => `write GGUF: tensor "${name}": rows of ${shape.at(-1)} elements are not whole blocks of ${elements}, as ${type} needs`);
+  return shape.slice(0, -1).reduce((product, n) => product * n, blocks) * bytes;
+}
+
+async function writeTensor(handle: FileHandle, tensor: GgufTensorToWrite): Promise<void> {
+  const expected = ggufBytes(tensor);
+  let written = 0;
+  for await (const chunk of tensor.chunks()) {
+    await writeAll(handle, chunk);
+    written += chunk.length;
+  }
+  check(written === expected, "ERR_SWITCHYARD_FORMAT", () => `write GGUF: tensor "${tensor.name}": expected ${expected} bytes, got ${written}`);
+  await writeAll(handle, new Uint8Array(padding(written)));
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; ) done += (await handle.write(bytes, done)).bytesWritten;
+}
