@@ -55,7 +55,9 @@ static AttentionBlock attention_block(const Attention& p, int64_t batch, int64_t
 }
 
 // The part of a [batch * queries * heads, columns] array that belongs to the block's sequence; index_R counts from there.
-SW_INLINE int64_t sequence_start(const Attention& p, const AttentionBlock& t, int64_t columns) { return t.batch * p.queries * p.heads * columns; }
+SW_INLINE int64_t sequence_start(const Attention& p, const AttentionBlock& t, int64_t columns) {
+  return t.batch * p.queries * p.heads * columns;
+}
 
 static void multiply(MatmulForm form, bool accumulate, int64_t m, int64_t n, int64_t k, float* out, int64_t ld_out, const float* a, int64_t ld_a,
                      const int32_t* rows_a, const float* b, int64_t ld_b, const int32_t* rows_b) {

@@ -13,10 +13,12 @@ constexpr double kMinTask = 5e5;
 constexpr int kTasksPerThread = 6;
 
 // What the micro-kernel asks for while it multiplies: kLinesPerStep cache lines at `at`, which moves by `step` bytes, and by `wrap` more
-// every kStepsPerRow steps. Spread over the steps, the reads of the next panel cost nothing; asked for at once, they stall.
+// every kStepsPerRow steps; a step of pairs asks for as many lines again `second` bytes further on. Spread over the steps, the reads of
+// the next panel cost nothing; asked for at once, they stall. Passed by pointer: an argument on the stack is a store that waits behind the
+// missing stores of the last tile.
 struct Ahead {
   const char* at;
-  int64_t step, wrap;
+  int64_t step, wrap, second;
 };
 constexpr int kLinesPerStep = kPanel / 16 > 0 ? kPanel / 16 : 1;
 constexpr int kStepsPerRow = kBlockK / 16 / kLinesPerStep;  // of f32; half of them for pairs, twice the lines
@@ -32,7 +34,10 @@ static void micro(int64_t steps, const float* a, const float* b, int64_t ldb, fl
   }
   for (; steps > 0; steps--, a += kLanes, b += ldb) {
     const vf b0 = load(b), b1 = load(b + kLanes);
-    SW_UNROLL for (int l = 0; l < kLinesPerStep * (PAIRS ? 2 : 1); l++) __builtin_prefetch(ahead.at + 64 * l, 0, 2);
+    SW_UNROLL for (int l = 0; l < kLinesPerStep; l++) {
+      __builtin_prefetch(ahead.at + 64 * l, 0, 2);
+      if (PAIRS) __builtin_prefetch(ahead.at + ahead.second + 64 * l, 0, 2);
+    }
     ahead.at += ahead.step + (steps % (kStepsPerRow / (PAIRS ? 2 : 1)) == 0 ? ahead.wrap : 0);
     SW_UNROLL for (int i = 0; i < MR; i++) {
       const vf x = splat(a[i]);
@@ -139,9 +144,9 @@ static void pack_b(float* dst, const Product& p, int64_t j, int64_t columns, int
 template <Packing P>
 SW_INLINE Ahead panel_ahead(const Product& p, int64_t j, int64_t k0) {
   constexpr int64_t per_step = P == kPairs ? 2 : 1;
-  const int64_t row = p.ld_b * sizeof(float);
-  if (p.form == kNT) return {(const char*)(p.b + j * p.ld_b + k0), 64 * kLinesPerStep * per_step, row - kBlockK * (int64_t)sizeof(float)};
-  return {(const char*)(p.b + k0 * p.ld_b + j), row * per_step, 0};
+  const int64_t row = p.ld_b * sizeof(float), block = kBlockK * sizeof(float), lines = 64 * kLinesPerStep;
+  if (p.form == kNT) return {(const char*)(p.b + j * p.ld_b + k0), lines * per_step, row - block, lines};
+  return {(const char*)(p.b + k0 * p.ld_b + j), row * per_step, 0, row};
 }
 
 // The same for gathered rows: one of `parts` slices.
@@ -165,7 +170,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     for (int64_t i = i0; i < i1; i++) memset(p.out + i * p.ld_out + j0, 0, (j1 - j0) * sizeof(float));
   }
   float* const packed_b = (float*)scratch(2, kBlockK * (kPanel + tiles.count * kLanes) * sizeof(float));
-  const Ahead nothing = {(const char*)packed_b, 0, 0};
+  const Ahead nothing = {(const char*)packed_b, 0, 0, 0};
   float* const packed_a = packed_b + kBlockK * kPanel;
   for (int64_t k0 = 0; k0 < p.k; k0 += kBlockK) {
     const int64_t length = p.k - k0 < kBlockK ? p.k - k0 : kBlockK;

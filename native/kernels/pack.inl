@@ -15,7 +15,8 @@ SW_INLINE vu round_bf16(vf x) {
 SW_INLINE vf pair_rows(vf low, vf high) {
 #ifdef __AVX512BF16__
   const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
-  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,  //
+                                         23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   return (vf)_mm512_permutexvar_epi16(order, both);
 #else
   return (vf)((round_bf16(high) & 0xffff0000u) | round_bf16(low) >> 16);
@@ -62,7 +63,9 @@ SW_INLINE void transpose_block(float* dst, int64_t stride, const float* const* r
 // One vector of packed elements from position k of a row of `length`, zero beyond its end.
 template <Packing P>
 SW_INLINE vf packed_piece(const float* row, int64_t k, int64_t length) {
-  const auto piece = [&](int64_t at) { return at + kLanes <= length ? load(row + at) : load_partial(row + at, at < length ? length - at : 0, 0); };
+  const auto piece = [&](int64_t at) {
+    return at + kLanes <= length ? load(row + at) : load_partial(row + at, at < length ? length - at : 0, 0);
+  };
   if (P == kPairs) return pair_columns(piece(k), piece(k + kLanes));
   return P == kRounded ? (vf)(round_bf16(piece(k)) & 0xffff0000u) : piece(k);
 }
