@@ -23,12 +23,15 @@ export function buildEngineCommand(io: Io): Command {
 }
 
 function build(io: Io) {
+  const platform = `${process.platform}-${process.arch}`;
+  check(platform === "linux-x64", "ERR_SWITCHYARD_UNSUPPORTED", () => `build-engine: the native engine is for linux-x64, this is ${platform}; the reference engine works here, slowly`);
   const compiler = io.env["CXX"] ?? ["g++", "clang++"].find(exists);
-  const install = "install it (Debian, Ubuntu: apt-get install make g++; Fedora: dnf install make gcc-c++; macOS: xcode-select --install) and try again";
+  const install = "install it (Debian, Ubuntu: apt-get install make g++; Fedora: dnf install make gcc-c++) and try again";
   check(exists("make"), "ERR_SWITCHYARD_ENGINE", () => `build-engine: make is missing; ${install}`);
   check(compiler !== undefined && exists(compiler), "ERR_SWITCHYARD_ENGINE", () => `build-engine: ${compiler ?? "a C++ compiler"} is missing; ${install}`);
   check(existsSync(join(packageRoot, "Makefile")), "ERR_SWITCHYARD_ENGINE", () => `build-engine: ${packageRoot} has no Makefile; install the package anew`);
   const headers = join(dirname(createRequire(import.meta.url).resolve("node-api-headers/package.json")), "include");
+  io.stderr.write(`Compiling the native engine with ${compiler}, about a minute ...\n`);
   const started = performance.now();
   const args = ["-s", `-j${availableParallelism()}`, "native", `CXX=${compiler}`, `NODE_API_HEADERS=${headers}`];
   const result = spawnSync("make", args, { cwd: packageRoot, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], maxBuffer: 2 ** 26 });

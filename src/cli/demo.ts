@@ -106,6 +106,7 @@ async function demo(io: Io, { json = false, seconds, out = freeFolder() }: DemoF
   say(view.unrouted(last));
 
   heading("Which experts took which kinds of token: share of each kind's choices");
+  say(`(${moe.active} experts per token, so ${Math.round(100 / moe.active)}% is every token of the kind, and ${(100 / moe.experts).toFixed(1)}% an even share)`);
   say(heatTable(uses, place));
   say();
   const top = strongest(uses, 5);

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -93,6 +93,23 @@ it.skipIf(!existsSync("/dev/full"))("a full disk behind stdout is an error, not 
 
 it.skipIf(!posix)("a reader that stops early is no error", () => {
   expect(shell('set -o pipefail; "$@" | head -c 1 > /dev/null', "train", "--help").status).toBe(0);
+});
+
+it.skipIf(process.platform !== "linux" || process.arch !== "x64")("build-engine says what is missing and how to get it", () => {
+  const bare = join(folder, "bin");
+  mkdirSync(bare);
+  const build = () => spawnSync(process.execPath, [built.main, "build-engine"], { env: { PATH: bare }, encoding: "utf8" });
+  expect(build()).toMatchObject({ status: 1, stderr: expect.stringMatching(/make is missing; install it .*apt-get/) });
+  writeFileSync(join(bare, "make"), "#!/bin/sh\n", { mode: 0o755 });
+  symlinkSync("/bin/sh", join(bare, "sh"));
+  expect(build()).toMatchObject({ status: 1, stderr: expect.stringMatching(/a C\+\+ compiler is missing/) });
+});
+
+it("doctor says why the reference engine is used", () => {
+  const { SWITCHYARD_ENGINE: _, ...env } = built.env;
+  const { stdout, stderr } = spawnSync(process.execPath, [built.main, "doctor", "--json"], { env: { ...env, SWITCHYARD_ADDON: "" }, encoding: "utf8" });
+  expect(JSON.parse(stdout)).toMatchObject({ engine: { name: "reference", why: expect.stringMatching(/no addon at .*build-engine/) } });
+  expect(stderr).toContain("the slow reference engine is used");
 });
 
 it("wrong usage exits with 2, and everything else that fails with 1", () => {

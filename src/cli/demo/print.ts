@@ -49,16 +49,17 @@ export function heatTable(uses: readonly LayerUse[], { paint, color }: Terminal)
   return [paint(header, "dim"), ...lines].join("\n");
 }
 
-/** From cold to hot, of the 256 colours: an even share is in the middle. */
-const scale = [233, 17, 18, 24, 30, 65, 101, 137, 173, 209, 203, 197];
+/** Of the 256 colours, from dark to bright as in viridis: nothing, up to an even share, then up to everything. */
+const scale = [233, 53, 54, 60, 66, 72, 78, 113, 149, 185, 227];
+const even = 3;
 
 function heat(share: number, experts: number, width: number, color: boolean): string {
   const text = Number.isNaN(share) ? "-" : `${Math.round(100 * share)}%`;
   const padded = text.padStart(width - 2).padEnd(width);
   if (!color || Number.isNaN(share)) return padded;
-  const relative = share * experts; // 1: even
-  const level = Math.min(scale.length - 1, Math.round(relative <= 1 ? 4 * relative : 4 + 7 * Math.min(1, Math.log(relative) / Math.log(experts))));
-  return `\u001b[48;5;${scale[level]}m\u001b[38;5;${level < 7 ? 252 : 16}m${padded}\u001b[0m`;
+  const relative = share * experts;
+  const level = Math.round(relative <= 1 ? even * relative : even + ((scale.length - 1 - even) * Math.log(relative)) / Math.log(experts));
+  return `\u001b[48;5;${scale[level]}m\u001b[38;5;${level < 5 ? 252 : 16}m${padded}\u001b[0m`;
 }
 
 export function inWords({ layer, expert, kind, ofKind, ofAll }: Specialisation, paint: Paint): string {
