@@ -53,7 +53,7 @@ describe.each(nativeVariants)("matrix products on %s", (isa) => {
   it("equal the reference for any shape", () => {
     fc.assert(
       fc.property(fc.constantFrom(...forms), dim, dim, dim, fc.boolean(), seed, (form, m, n, k, accumulate, s) => {
-        expect(nmse(matmul(engine, form, m, n, k, s, accumulate), matmul(reference, form, m, n, k, s, accumulate))).toBeLessThan(1e-11);
+        expect(nmse(matmul(engine, form, m, n, k, s, accumulate), matmul(reference, form, m, n, k, s, accumulate))).toBeLessThan(1e-10);
       }),
       { numRuns: 150 },
     );
@@ -61,14 +61,14 @@ describe.each(nativeVariants)("matrix products on %s", (isa) => {
 
   it("equal the reference where reductions and rows span several blocks", () => {
     for (const [m, n, k] of [[13, 33, 700], [400, 70, 257], [1000, 3, 5], [2, 515, 513]] as const) {
-      for (const form of forms) expect(nmse(matmul(engine, form, m, n, k, 5), matmul(reference, form, m, n, k, 5)), `${form} ${m} ${n} ${k}`).toBeLessThan(1e-11);
+      for (const form of forms) expect(nmse(matmul(engine, form, m, n, k, 5), matmul(reference, form, m, n, k, 5)), `${form} ${m} ${n} ${k}`).toBeLessThan(1e-10);
     }
   });
 
   it("with bf16 operands equal the reference's rounded ones", () => {
     fc.assert(
       fc.property(fc.constantFrom(...forms), dim, dim, dim, seed, (form, m, n, k, s) => {
-        expect(nmse(matmul(engine, form, m, n, k, s, true, "bf16"), matmul(reference, form, m, n, k, s, true, "bf16"))).toBeLessThan(1e-11);
+        expect(nmse(matmul(engine, form, m, n, k, s, true, "bf16"), matmul(reference, form, m, n, k, s, true, "bf16"))).toBeLessThan(1e-10);
       }),
       { numRuns: 60 },
     );
@@ -84,7 +84,7 @@ describe.each(nativeVariants)("matrix products on %s", (isa) => {
     fc.assert(
       fc.property(fc.constantFrom(...forms), counts, dim, dim, fc.boolean(), fc.boolean(), seed, (form, c, f, d, gather, accumulate, s) => {
         const given = { form, counts: c, f, d, gather, accumulate, seed: s };
-        expect(nmse(grouped(engine, given), grouped(reference, given))).toBeLessThan(1e-11);
+        expect(nmse(grouped(engine, given), grouped(reference, given))).toBeLessThan(1e-10);
       }),
       { numRuns: 120 },
     );
