@@ -1,0 +1,153 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { ReferenceEngine } from "../engine/reference.js";
+import type { GgufValue } from "../formats/gguf/metadata.js";
+import { readGgufHeader } from "../formats/gguf/reader.js";
+import { type GgufTensorToWrite, writeGguf } from "../formats/gguf/writer.js";
+import { readSafetensorsHeader } from "../formats/safetensors.js";
+import { decodeBlocks } from "../quant/codecs.js";
+import { type GgufFileType, readModelGguf, writeModelGguf } from "./gguf-file.js";
+import { type ModelFolder, readModelFolder, writeModelFolder } from "./folder.js";
+import { Parameters } from "./parameters.js";
+import { modelConfig } from "./presets.js";
+
+const dir = mkdtempSync(join(tmpdir(), "switchyard-model-gguf-"));
+afterAll(() => rmSync(dir, { recursive: true }));
+const path = join(dir, "m.gguf");
+const engine = new ReferenceEngine({ float: "f32" });
+
+const goldens = new URL("../../../shared/goldens/", import.meta.url).pathname;
+const absent = !existsSync(goldens);
+const cases = ["llama", "qwen3", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "qwen2_moe_sparse"];
+
+function load(read: ModelFolder): Parameters {
+  const parameters = new Parameters(engine, read.config);
+  read.fill(parameters);
+  return parameters;
+}
+
+/** The bytes of every tensor of a safetensors file, by name. */
+function bytesOf(file: string): Map<string, Buffer> {
+  const bytes = readFileSync(file);
+  return new Map([...readSafetensorsHeader(file).tensors].map(([name, { begin, end }]) => [name, bytes.subarray(begin, end)]));
+}
+
+describe.skipIf(absent)("a checkpoint as GGUF (needs ../shared/goldens)", () => {
+  it.each(cases)("%s: to F32 and back is byte-equal in every tensor, and the config is the same", async (family) => {
+    const folder = join(goldens, family);
+    const original = await readModelFolder(folder);
+    await writeModelGguf(path, original.config, load(original), "F32");
+    const read = readModelGguf(path);
+    expect(read.config).toEqual(original.config);
+    expect(read.family.modelType).toBe(original.family.modelType);
+    const back = join(dir, `back-${family}`);
+    await writeModelFolder(back, read.config, load(read), undefined);
+    const [want, got] = [bytesOf(join(folder, "model.safetensors")), bytesOf(join(back, "model.safetensors"))];
+    expect([...got.keys()].toSorted()).toEqual([...want.keys()].toSorted());
+    const different = [...want].filter(([name, bytes]) => !bytes.equals(got.get(name)!)).map(([name]) => name);
+    expect(different).toEqual([]);
+  });
+
+  it.each<[GgufFileType, number]>([["F16", 5e-4], ["Q8_0", 5e-3], ["Q4_0", 0.126]])("in %s: routers and vectors stay exact, the rest is close", async (type, tolerance) => {
+    const original = await readModelFolder(join(goldens, "mixtral"));
+    const before = load(original);
+    await writeModelGguf(path, original.config, before, type);
+    const read = readModelGguf(path);
+    expect(new Set([...read.gguf.tensors].filter(([name]) => !/norm|gate_inp/.test(name)).map(([, t]) => t.type))).toEqual(new Set([type]));
+    const after = load(read);
+    for (const { name, group, tensor, shape } of before.list) {
+      const [x, y] = [tensor, after.get(name)].map((t) => Array.from(engine.read(t))) as [number[], number[]];
+      if (group === "router" || shape.length === 1) expect(y, name).toEqual(x);
+      else {
+        const largest = x.reduce((m, v) => Math.max(m, Math.abs(v)), 0);
+        const error = x.reduce((m, v, i) => Math.max(m, Math.abs(v - y[i]!)), 0);
+        expect(error / largest, name).toBeLessThan(tolerance);
+        expect(error, name).toBeGreaterThan(0);
+      }
+    }
+  });
+
+  it("stores q and k of a llama pair by pair, as llama.cpp rotates them, and those of a qwen half by half", async () => {
+    for (const [family, interleaved] of [["llama", true], ["qwen3_moe", false]] as const) {
+      const original = await readModelFolder(join(goldens, family));
+      const { heads, kvHeads, headDim, width } = original.config;
+      await writeModelGguf(path, original.config, load(original), "F32");
+      for (const [theirs, ours, n] of [["attn_q", "q_proj", heads], ["attn_k", "k_proj", kvHeads], ["attn_v", "v_proj", 0]] as const) {
+        const { begin, end } = readGgufHeader(path).tensors.get(`blk.1.${theirs}.weight`)!;
+        const stored = decodeBlocks("F32", Uint8Array.from(readFileSync(path).subarray(begin, end)));
+        const published = new Float32Array(Uint8Array.from(bytesOf(join(goldens, family, "model.safetensors")).get(`model.layers.1.self_attn.${ours}.weight`)!).buffer);
+        // The converter's reshape(heads, 2, headDim / 2, width).swapaxes(1, 2), written out.
+        const want = published.slice();
+        if (interleaved) {
+          for (let h = 0; h < n; h++) {
+            for (let half = 0; half < 2; half++) {
+              for (let j = 0; j < headDim / 2; j++) {
+                const from = (h * headDim + half * (headDim / 2) + j) * width;
+                want.set(published.subarray(from, from + width), (h * headDim + 2 * j + half) * width);
+              }
+            }
+          }
+        }
+        expect(stored, `${family} ${theirs}`).toEqual(want);
+      }
+    }
+  });
+});
+
+type Change = (metadata: Map<string, GgufValue>, tensors: GgufTensorToWrite[]) => unknown;
+
+/** A tiny mixture as a file, spoiled by `change`. */
+async function spoil(change: Change): Promise<string> {
+  const config = modelConfig({ vocab: 32, width: 16, layers: 2, heads: 2, context: 8, moe: { experts: 4, active: 2 } });
+  const parameters = new Parameters(engine, config);
+  parameters.initialise(1);
+  const whole = join(dir, "whole.gguf");
+  await writeModelGguf(whole, config, parameters, "F32");
+  const { metadata, tensors } = readGgufHeader(whole);
+  const bytes = readFileSync(whole);
+  const list = [...tensors].map(([name, { type, shape, begin, end }]) => ({ name, type, shape, chunks: () => [bytes.subarray(begin, end)] }));
+  const entries = new Map(metadata.entries);
+  change(entries, list);
+  await writeGguf(path, entries, list);
+  return path;
+}
+
+const u32 = (value: number): GgufValue => ({ type: "u32", value });
+const text = (value: string): GgufValue => ({ type: "string", value });
+
+describe("a GGUF file that is no model of ours", () => {
+  it("the file that the rest were made from is one", async () => {
+    expect(readModelGguf(await spoil(() => undefined)).family.modelType).toBe("mixtral");
+  });
+
+  it.each<[string, Change, string, RegExp]>([
+    ["another architecture", (m) => m.set("general.architecture", text("gemma3")), "UNSUPPORTED", /"general.architecture": unknown architecture "gemma3" without experts; known are llama without experts, llama with experts/],
+    ["no architecture", (m) => m.delete("general.architecture"), "FORMAT", /"general.architecture": expected a string, the key is missing/],
+    ["no width", (m) => m.delete("llama.embedding_length"), "FORMAT", /"llama.embedding_length": expected a non-negative integer, the key is missing/],
+    ["a width of another type", (m) => m.set("llama.embedding_length", text("16")), "FORMAT", /"llama.embedding_length": expected a non-negative integer, got string 16/],
+    ["another width", (m) => m.set("llama.embedding_length", u32(32)), "FORMAT", /tensor "token_embd.weight": the metadata says \[32, 32\], the file has \[32, 16\]/],
+    ["no layers", (m) => m.set("llama.block_count", u32(0)), "FORMAT", /num_hidden_layers/],
+    ["more layers", (m) => m.set("llama.block_count", u32(3)), "FORMAT", /tensor "blk.2.attn_norm.weight" is missing/],
+    ["fewer layers", (m) => m.set("llama.block_count", u32(1)), "UNSUPPORTED", /tensor "blk.1.attn_norm.weight" is not part of a mixtral model/],
+    ["more experts per token than experts", (m) => m.set("llama.expert_used_count", u32(5)), "CONFIG", /4 experts, got 5/],
+    ["rotary scaling", (m) => m.set("llama.rope.scaling.type", text("yarn")), "UNSUPPORTED", /"llama.rope.scaling.type": "yarn" is not supported, only "none"/],
+    ["partial rotation", (m) => m.set("llama.rope.dimension_count", u32(4)), "UNSUPPORTED", /"llama.rope.dimension_count": 4 is not supported/],
+    ["sigmoid gating", (m) => m.set("llama.expert_gating_func", u32(2)), "UNSUPPORTED", /"llama.expert_gating_func": 2 is not supported, only 1/],
+    ["a sliding window", (m) => m.set("llama.attention.sliding_window", u32(4)), "UNSUPPORTED", /sliding_window/],
+    ["frequency factors", (_, t) => t.push({ name: "rope_freqs.weight", type: "F32", shape: [4], chunks: () => [new Uint8Array(16)] }), "UNSUPPORTED", /tensor "rope_freqs.weight" is not part/],
+    ["no embedding", (_, t) => t.splice(t.findIndex(({ name }) => name === "token_embd.weight"), 1), "FORMAT", /tensor "token_embd.weight" is missing/],
+    ["an expert missing", (_, t) => Object.assign(t.find(({ name }) => name === "blk.0.ffn_up_exps.weight")!, { shape: [3, 1, 16], chunks: () => [new Uint8Array(192)] }), "FORMAT", /tensor "blk.0.ffn_up_exps.weight": the metadata says \[4, \d+, 16\], the file has \[3, 1, 16\]/],
+    ["integers for weights", (_, t) => Object.assign(t.find(({ name }) => name === "output_norm.weight")!, { type: "I32" }), "UNSUPPORTED", /tensor "output_norm.weight": its type I32 cannot be read/],
+  ])("%s", async (_, change, code, message) => {
+    const file = await spoil(change);
+    expect(() => readModelGguf(file)).toThrow(expect.objectContaining({ code: `ERR_SWITCHYARD_${code}`, message: expect.stringMatching(message) }));
+  });
+
+  it("what GGUF cannot express is not written", async () => {
+    const config = modelConfig({ vocab: 32, width: 16, layers: 2, heads: 2, context: 8, moe: { router: "expert-choice" } });
+    const parameters = new Parameters(engine, config);
+    await expect(writeModelGguf(path, config, parameters, "F32")).rejects.toMatchObject({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/no architecture of GGUF expresses this model \(switchyard\)/) });
+  });
+});

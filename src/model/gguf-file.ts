@@ -1,0 +1,134 @@
+import { closeSync, openSync, readSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
+import type { Engine } from "../engine/engine.js";
+import { check } from "../errors.js";
+import type { GgufValue } from "../formats/gguf/metadata.js";
+import { type Gguf, openGguf } from "../formats/gguf/open.js";
+import type { GgufTensor } from "../formats/gguf/reader.js";
+import { type GgufType, ggufTypes } from "../formats/gguf/types.js";
+import { type GgufTensorToWrite, writeGguf } from "../formats/gguf/writer.js";
+import { withIoErrors } from "../formats/io.js";
+import { decodeBlocks, encodeBlocks, isDecodable } from "../quant/codecs.js";
+import { sizeOf, type Tensor, view } from "../tensor/tensor.js";
+import type { ModelConfig } from "./config.js";
+import { type GgufPiece, ggufPieces } from "./families/gguf-names.js";
+import { readGgufConfig, writeGgufConfig } from "./families/gguf.js";
+import type { ModelFolder } from "./folder.js";
+import { type Parameters, parameterSpecs } from "./parameters.js";
+
+export interface ModelGguf extends ModelFolder {
+  gguf: Gguf;
+}
+
+/**
+ * Config and tensor directory of a GGUF model, checked against each other; `fill` then reads the weights and makes them f32. Throws
+ * ERR_SWITCHYARD_FORMAT, ERR_SWITCHYARD_UNSUPPORTED or ERR_SWITCHYARD_CONFIG naming file and key or tensor, also for a tensor that this
+ * architecture has no use for: leaving it out would compute something else.
+ */
+export function readModelGguf(path: string): ModelGguf {
+  const gguf = openGguf(path);
+  const { config, family, interleaved } = readGgufConfig(gguf);
+  const unused = new Set(gguf.tensors.keys());
+  const pieces = parameterSpecs(config).flatMap((spec) => ggufPieces(spec, config, interleaved).map((piece) => ({ spec, piece, stored: find(gguf, piece, path) })));
+  for (const { piece } of pieces) unused.delete(piece.name);
+  const [extra] = unused;
+  check(extra === undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `${path}: tensor ${JSON.stringify(extra)} is not part of a ${family.modelType} model as Switchyard computes it`);
+  const fill = (parameters: Parameters) => {
+    for (const { spec, piece, stored } of pieces) readPiece(parameters.engine, parameters.get(spec.name), piece, stored);
+  };
+  return { config, family, gguf, fill };
+}
+
+function find({ tensors }: Gguf, { name, shape }: GgufPiece, path: string): GgufTensor {
+  const stored = tensors.get(name);
+  check(stored !== undefined, "ERR_SWITCHYARD_FORMAT", () => `${path}: tensor "${name}" is missing`);
+  check(
+    isDeepStrictEqual(significant(stored.shape), significant(shape)),
+    "ERR_SWITCHYARD_FORMAT",
+    () => `${stored.file}: tensor "${name}": the metadata says [${shape.join(", ")}], the file has [${stored.shape.join(", ")}]`,
+  );
+  check(isDecodable(stored.type), "ERR_SWITCHYARD_UNSUPPORTED", () => `${stored.file}: tensor "${name}": its type ${stored.type} cannot be read yet`);
+  return stored;
+}
+
+/** Dimensions of 1 in front mean nothing in GGUF. */
+const significant = (shape: readonly number[]): readonly number[] => shape.slice(shape.findIndex((n) => n !== 1));
+
+/** Bytes read at a time, and elements written. */
+const chunkBytes = 2 ** 22;
+const chunkElements = 2 ** 20;
+
+function readPiece(engine: Engine, parameter: Tensor, { run, at }: GgufPiece, stored: GgufTensor): void {
+  let first = 0;
+  for (const values of decodeTensor(stored)) {
+    for (let done = 0; done < values.length; ) {
+      const within = (first + done) % run;
+      const n = Math.min(values.length - done, run - within);
+      engine.write(view(parameter, [n], at((first + done - within) / run) + within), values.subarray(done, done + n));
+      done += n;
+    }
+    first += values.length;
+  }
+}
+
+/** A stored tensor's elements as f32, in order, some megabytes at a time. */
+function* decodeTensor({ type, file, begin, end }: GgufTensor): Generator<Float32Array> {
+  const step = Math.floor(chunkBytes / ggufTypes[type].bytes) * ggufTypes[type].bytes;
+  const fd = withIoErrors("read", file, () => openSync(file, "r"));
+  try {
+    for (let at = begin; at < end; at += step) {
+      const bytes = new Uint8Array(Math.min(step, end - at));
+      for (let done = 0; done < bytes.length; ) {
+        const n = withIoErrors("read", file, () => readSync(fd, bytes, done, bytes.length - done, at + done));
+        check(n > 0, "ERR_SWITCHYARD_FORMAT", () => `${file}: truncated while it was read`);
+        done += n;
+      }
+      yield decodeBlocks(type, bytes);
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The types that a model can be written in, with the number by which llama.cpp calls a file of mostly that. */
+export const ggufFileTypes = { F32: 0, F16: 1, Q4_0: 2, Q8_0: 7 } as const satisfies Partial<Record<GgufType, number>>;
+
+export type GgufFileType = keyof typeof ggufFileTypes;
+
+/**
+ * Writes a model as GGUF, atomically. Vectors and routers stay F32, whatever the type: they are small, and a rounded router sends tokens
+ * elsewhere. A matrix whose rows are not whole blocks of the type becomes F16. Throws ERR_SWITCHYARD_UNSUPPORTED for a model that GGUF
+ * cannot express, ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_DATA for weights that the type cannot hold.
+ */
+export async function writeModelGguf(path: string, config: ModelConfig, parameters: Parameters, type: GgufFileType): Promise<void> {
+  const { metadata, interleaved } = writeGgufConfig(config);
+  const describe: [string, GgufValue][] = [["general.file_type", { type: "u32", value: ggufFileTypes[type] }]];
+  if (type === "Q8_0" || type === "Q4_0") describe.push(["general.quantization_version", { type: "u32", value: 2 }]);
+  const tensors = parameterSpecs(config).flatMap((spec) =>
+    ggufPieces(spec, config, interleaved).map((piece) => tensorToWrite(parameters.engine, parameters.get(spec.name), piece, spec.group === "router" ? "F32" : type)),
+  );
+  await writeGguf(path, new Map([...metadata, ...describe]), tensors);
+}
+
+function tensorToWrite(engine: Engine, parameter: Tensor, { name, shape, run, at }: GgufPiece, wanted: GgufFileType): GgufTensorToWrite {
+  const fits = (shape.at(-1) as number) % ggufTypes[wanted].elements === 0;
+  const type = shape.length === 1 ? "F32" : fits ? wanted : "F16";
+  return {
+    name,
+    type,
+    shape,
+    *chunks() {
+      const size = sizeOf(shape);
+      for (let first = 0; first < size; first += chunkElements) {
+        const values = new Float32Array(Math.min(chunkElements, size - first));
+        for (let done = 0; done < values.length; ) {
+          const within = (first + done) % run;
+          const n = Math.min(values.length - done, run - within);
+          values.set(engine.read(view(parameter, [n], at((first + done - within) / run) + within)), done);
+          done += n;
+        }
+        yield encodeBlocks(type, values);
+      }
+    },
+  };
+}
