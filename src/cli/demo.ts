@@ -20,8 +20,9 @@ import { terminal } from "./terminal.js";
 
 const corpusBytes = 3_000_000;
 const validation = 0.1;
-/** Held-out tokens whose experts are looked at. */
-const observedTokens = 2 ** 17;
+/** Held-out tokens on which the models are compared in the end and their experts looked at; on the reference engine, and at each evaluation, fewer. */
+const observedTokens = { native: 2 ** 17, reference: 2 ** 15 };
+const evalTokens = { native: 2 ** 14, reference: 2 ** 12 };
 const prompt = "export interface ";
 /** What the reference engine trains in the same time. */
 const smallModel = { width: 64, layers: 2, heads: 2, context: 64, hidden: 128, moe: { experts: 8, active: 2, hidden: 64 } } as const;
@@ -37,7 +38,7 @@ export function demoCommand(io: Io): Command {
     "switchyard demo",
     "switchyard demo --seconds 120 # longer training, better models",
   ])
-    .option("--seconds <n>", "time to train each of the two models, about", parseNumber, 45)
+    .option("--seconds <n>", "time to train each of the two models, about", parseNumber, 60)
     .option("--out <dir>", "folder for the model (default: the first of runs/demo, runs/demo-2, ... that is free)")
     .action((flags: DemoFlags) => demo(io, flags));
 }
@@ -59,7 +60,8 @@ async function demo(io: Io, { json = false, seconds, out = freeFolder() }: DemoF
   const config = modelConfig(options);
   const denseConfig = modelConfig({ ...options, moe: false });
   const moe = config.moe as NonNullable<typeof config.moe>;
-  const base = { ...trainingPresets.xs, validation, evalTokens: 2 ** 14 };
+  const base = { ...trainingPresets.xs, validation, evalTokens: small ? evalTokens.reference : evalTokens.native };
+  const comparedTokens = small ? observedTokens.reference : observedTokens.native;
 
   say(`${paint("Switchyard", "bold")}: a mixture of experts learns TypeScript on this machine, beside a dense model that does equal work.\n`);
   const steps = affordableSteps({ engine, tokens, train: base }, config, seconds);
@@ -73,7 +75,7 @@ async function demo(io: Io, { json = false, seconds, out = freeFolder() }: DemoF
   say(`plan     ${steps} steps of ${formatNumber(train.batch * config.context)} tokens for each model, which fits into about ${formatDuration(seconds)}`);
 
   using interrupt = onInterrupt(io, () => say("\nStopping after this step."));
-  const common = { engine, tokenizer, tokens, heldOut, train, signal: interrupt.signal };
+  const common = { engine, tokenizer, tokens, heldOut, comparedTokens, train, signal: interrupt.signal };
   const finish = () => {
     if (interrupt.signal.aborted) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", `demo: stopped; what was trained is in ${out}`);
   };
@@ -91,19 +93,19 @@ async function demo(io: Io, { json = false, seconds, out = freeFolder() }: DemoF
   say(`The mixture has ${formatNumber(total)} parameters and uses ${formatNumber(active)} per token; the dense model has ${formatNumber(dense.model.parameterCount.active)}.`);
 
   const { text, start } = observedText(corpus.files, tokens.length - heldOut.length);
-  const uses = expertUse(mixture.model, tokens.subarray(start, start + observedTokens), classifyBytes(text), kinds.length);
+  const uses = expertUse(mixture.model, tokens.subarray(start, start + comparedTokens), classifyBytes(text), kinds.length);
   const best = uses.toSorted((a, b) => revealed(b) - revealed(a))[0] as (typeof uses)[number];
 
-  heading(`What it writes after "${prompt}", coloured by the first expert of layer ${best.layer}`);
+  heading(`What it writes after "${prompt}"${place.color ? `, coloured by the first expert of layer ${best.layer}` : ""}`);
   const view = new RoutingView(mixture.model, best.layer, place);
   let completion = "";
   let last: number | undefined;
   for await (const chunk of mixture.model.generate(prompt, { temperature: 0.6, seed: 1, trace: true })) {
-    for (const route of chunk.routing ?? []) to.write(view.token(route));
+    if (place.color) for (const route of chunk.routing ?? []) to.write(view.token(route));
     completion += chunk.text;
     last = chunk.token;
   }
-  say(view.unrouted(last));
+  say(place.color ? view.unrouted(last) : prompt + completion);
 
   heading("Which experts took which kinds of token: share of each kind's choices");
   say(`(${moe.active} experts per token, so ${Math.round(100 / moe.active)}% is every token of the kind, and ${(100 / moe.experts).toFixed(1)}% an even share)`);

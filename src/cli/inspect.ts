@@ -7,8 +7,10 @@ import { verifyFolder } from "../formats/folder.js";
 import { readJsonFile } from "../formats/json.js";
 import { describeRouter } from "../model/card.js";
 import type { ModelConfig } from "../model/config.js";
+import type { Family } from "../model/families/family.js";
 import { readHfConfig } from "../model/families/hf-config.js";
 import { readModelFolder } from "../model/folder.js";
+import { isGguf, readModelGguf } from "../model/gguf-file.js";
 import { countParameters } from "../model/parameters.js";
 import { checkpoints } from "../train/checkpoint.js";
 import { formatBytes } from "../train/log/format.js";
@@ -17,12 +19,13 @@ import { grouped, type Io, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
 export function inspectCommand(io: Io): Command {
-  return describeCommand(new Command("inspect"), "What a model folder holds, without loading it: shape, parameters, routers, files. A damaged one is told as such.", [
+  return describeCommand(new Command("inspect"), "What a model folder or a GGUF file holds, without loading it: shape, parameters, routers, files. A damaged one is told as such.", [
     "switchyard inspect runs/first",
     "switchyard inspect runs/first/checkpoints/step-00000600 # sums of all files are checked too",
     "switchyard inspect OLMoE-1B-7B/config.json --json # config.json is enough",
+    "switchyard inspect OLMoE-1B-7B-Q4_K_M.gguf # reads the header only",
   ])
-    .argument("<dir>", "folder of a model, or a config.json")
+    .argument("<dir>", "folder of a model, a config.json, or a .gguf file")
     .action((dir: string, flags: { json?: boolean }) => inspectAction(io, dir, flags));
 }
 
@@ -35,24 +38,42 @@ async function inspectAction(io: Io, path: string, flags: { json?: boolean }): P
 type Inspection = Awaited<ReturnType<typeof inspectModel>>;
 
 async function inspectModel(path: string) {
-  const folder = path.endsWith(".json") ? dirname(path) : path;
-  const file = path.endsWith(".json") ? path : join(path, "config.json");
-  check(existsSync(file), "ERR_SWITCHYARD_CHECKPOINT", () => `inspect: ${file} does not exist; name the folder of a model, or a config.json`);
-  const { config, family } = readHfConfig(readJsonFile(file), file);
-  const hasWeights = folder === path && ["model.safetensors", "model.safetensors.index.json"].some((name) => existsSync(join(folder, name)));
+  const { config, family, weights, folder } = isGguf(path) ? openGgufFile(path) : await openFolder(path);
   return {
     architecture: family.architecture,
     modelType: family.modelType,
     parameters: countParameters(config),
-    weights: hasWeights ? await inspectWeights(folder) : null,
+    weights,
     layers: Array.from({ length: config.layers }, (_, layer) => describeLayer(config, layer)),
     config,
-    checkpoints: checkpoints(folder).map(({ step }) => step),
+    checkpoints: folder === undefined ? [] : checkpoints(folder).map(({ step }) => step),
   };
 }
 
+interface Opened {
+  config: ModelConfig;
+  family: Family;
+  weights: { tensors: number; dtypes: string[]; bytes: number; files: number; verified: string } | null;
+  folder?: string;
+}
+
+function openGgufFile(path: string): Opened {
+  const { config, family, gguf } = readModelGguf(path);
+  const dtypes = [...new Set([...gguf.tensors.values()].map(({ type }) => type))].sort();
+  return { config, family, weights: { tensors: gguf.tensors.size, dtypes, bytes: gguf.fileBytes, files: gguf.files.length, verified: "names and shapes" } };
+}
+
+async function openFolder(path: string): Promise<Opened> {
+  const folder = path.endsWith(".json") ? dirname(path) : path;
+  const file = path.endsWith(".json") ? path : join(path, "config.json");
+  check(existsSync(file), "ERR_SWITCHYARD_CHECKPOINT", () => `inspect: ${file} does not exist; name the folder of a model, a config.json, or a .gguf file`);
+  const { config, family } = readHfConfig(readJsonFile(file), file);
+  const hasWeights = folder === path && ["model.safetensors", "model.safetensors.index.json"].some((name) => existsSync(join(folder, name)));
+  return { config, family, weights: hasWeights ? await inspectWeights(folder) : null, folder };
+}
+
 /** Checks names and shapes against the config, and the manifest's sums where there is one. */
-async function inspectWeights(folder: string) {
+async function inspectWeights(folder: string): Promise<Opened["weights"]> {
   const manifest = await verifyFolder(folder, { hashes: true });
   await readModelFolder(folder);
   const tensors = [...openCheckpointTensors(folder).values()];

@@ -3,7 +3,7 @@ export function nearest(word: string, known: readonly string[]): string | undefi
   const plain = (text: string) => text.toLowerCase().replaceAll(/[-_]/g, "");
   const ranked = known.map((name) => ({ name, edits: editDistance(plain(word), plain(name)) })).sort((a, b) => a.edits - b.edits);
   const [best] = ranked;
-  return best !== undefined && best.edits <= Math.max(1, Math.floor(word.length / 3)) ? best.name : undefined;
+  return best !== undefined && best.edits <= Math.max(1, Math.floor(0.4 * word.length)) ? best.name : undefined;
 }
 
 /** Insertions, deletions and replacements that turn `a` into `b` (Levenshtein 1966). */

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import { BatchSampler, loadTokens, readTexts, splitTokens, type Tokens } from "../data/index.js";
+import { BatchSampler, loadTokens, splitTokens, type Tokens } from "../data/index.js";
 import { check, SwitchyardError } from "../errors.js";
 import { Model } from "../generate/model.js";
 import { checkModelConfig, type ModelConfig } from "../model/config.js";
@@ -9,7 +9,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { latestCheckpoint, readRunState, type RunState } from "../train/checkpoint.js";
 import { type TrainInput, trainOptions } from "../train/options.js";
 import { checkNewRun } from "../train/train.js";
-import { checkRun, mergeRuns, modelFields, type MoeShorthands, readConfigFile, resolveRun, type RunInput, type RunSettings } from "./settings.js";
+import { checkRun, mergeRuns, modelFields, readConfigFile, resolveRun, type RunInput, type RunSettings } from "./settings.js";
 import { makeTokenizer } from "./tokenizer.js";
 import { flagsToRun, type TrainFlags } from "./train-flags.js";
 
@@ -18,7 +18,6 @@ export interface PreparedRun {
   model: Model;
   train: TrainInput;
   data: readonly string[];
-  dataBytes: number;
   tokens: Tokens;
   out: string;
   resume: boolean;
@@ -34,14 +33,12 @@ export async function prepareRun(flags: TrainFlags, warn: (message: string) => v
   const settings = resolveRun(given, flags);
   const { config, tokenizer, train, state } = flags.resume === true ? await resumed(settings, given, flags, warn) : fresh(settings);
   const { data, out } = settings;
-  const texts = readTexts(data);
   const tokens = loadTokens(data, tokenizer);
   const { batch, order, seed, validation } = trainOptions(train);
   // Only to learn whether the data is enough.
   void new BatchSampler(splitTokens(tokens, validation).training, { context: config.context, batch, seed, order });
-  const dataBytes = texts.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
   const model = Model.create({ config, tokenizer, seed });
-  return { model, train, data, dataBytes, tokens, out, resume: state !== undefined, startStep: state?.step ?? 0, sample: firstWords(texts) };
+  return { model, train, data, tokens, out, resume: state !== undefined, startStep: state?.step ?? 0, sample: firstWords(tokenizer.decode(tokens.subarray(0, 200))) };
 }
 
 interface Start {
@@ -70,13 +67,13 @@ function asUsage(action: () => unknown): void {
   }
 }
 
-async function resumed({ out, model: options }: RunSettings, given: RunInput, shorthands: MoeShorthands, warn: (message: string) => void): Promise<Start> {
+async function resumed({ out, model: options }: RunSettings, given: RunInput, flags: TrainFlags, warn: (message: string) => void): Promise<Start> {
   const folder = await latestCheckpoint(out, warn);
   const state = readRunState(folder);
   const config = storedConfig(state, folder);
-  const modelGiven = Object.keys({ ...modelFields, moe: true }).some((key) => key in given) || [shorthands.auxCoeff, shorthands.biasRate, shorthands.capacityFactor].some((value) => value !== undefined);
+  const modelGiven = Object.keys({ ...modelFields, moe: true }).some((key) => key in given) || [flags.auxCoeff, flags.biasRate, flags.capacityFactor].some((value) => value !== undefined);
   if (modelGiven) checkSameModel(modelConfig({ ...options, vocab: config.vocab }), config, out);
-  if (given.tokenizer !== undefined) warn("train: --tokenizer is not used: a resumed run goes on with its own");
+  if (flags["tokenizer"] !== undefined) warn("train: --tokenizer is not used: a resumed run goes on with its own");
   const tokenizer = loadTokenizer(folder);
   check(tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `resume: ${folder} has no tokenizer.json, so text cannot be read`);
   const train = { ...(checkRun(state.options, folder) as TrainInput), ...trainKeys(given) };
@@ -108,7 +105,6 @@ function checkSameModel(given: ModelConfig, stored: ModelConfig, out: string): v
   );
 }
 
-function firstWords(texts: readonly { text: string }[]): string {
-  const words = texts.find(({ text }) => /\w/.test(text))?.text.match(/[\w']+(?: [\w']+){0,2}/)?.[0];
-  return words === undefined ? "The" : words.slice(0, 40);
+function firstWords(text: string): string {
+  return text.match(/[\p{L}'][\p{L}']+(?: [\p{L}']+){0,2}/u)?.[0] ?? "The";
 }

@@ -2,6 +2,7 @@ import { Command, CommanderError } from "commander";
 import { SwitchyardError } from "../errors.js";
 import { ioError } from "../formats/io.js";
 import { buildEngineCommand } from "./build-engine.js";
+import { convertCommand } from "./convert.js";
 import { demoCommand } from "./demo.js";
 import { doctorCommand } from "./doctor.js";
 import { evalCommand } from "./eval.js";
@@ -23,9 +24,11 @@ export async function run(args: readonly string[], io: Io = processIo()): Promis
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitCode.usage;
     const known = ioError("file", "", error);
     const expected = known instanceof SwitchyardError;
+    const interrupted = expected && known.code === "ERR_SWITCHYARD_ABORTED" && io.exitCode !== 0;
     io.stderr.write(`switchyard: ${expected ? known.message : `internal error: ${String((error as Error)?.message ?? error)}`}\n`);
     if (io.env["SWITCHYARD_DEBUG"]) io.stderr.write(`${(error as Error)?.stack}\n`);
     else if (!expected) io.stderr.write("Please report it with the output of the same command after: export SWITCHYARD_DEBUG=1\n");
+    if (interrupted) return io.exitCode;
     return expected && known.code === "ERR_SWITCHYARD_USAGE" ? exitCode.usage : exitCode.failure;
   }
 }
@@ -37,7 +40,7 @@ function program(io: Io): Command {
     .helpCommand(false)
     .showSuggestionAfterError()
     .addHelpText("after", rootHelp);
-  const commands = [trainCommand, generateCommand, evalCommand, inspectCommand, doctorCommand, buildEngineCommand, demoCommand];
+  const commands = [trainCommand, generateCommand, evalCommand, inspectCommand, convertCommand, doctorCommand, buildEngineCommand, demoCommand];
   for (const create of commands) root.addCommand(create(io));
   for (const command of [root, ...root.commands]) {
     command.exitOverride().configureOutput({

@@ -51,13 +51,13 @@ async function trainAction(io: Io, flags: TrainFlags): Promise<void> {
   else io.stdout.write(describeResult(result, terminal(io.stdout, io.env).paint));
 }
 
-function describeRun({ model, train: { steps, batch, accumulation = 1 }, startStep, tokens, dataBytes }: PreparedRun): string {
+function describeRun({ model, train: { steps, batch, accumulation = 1 }, startStep, tokens }: PreparedRun): string {
   const { config, engine, parameterCount } = model;
   const { moe } = config;
   const mixture = moe === undefined ? "dense" : `${moe.experts} experts, top-${moe.active}`;
   return [
     `model   ${formatNumber(parameterCount.total)} parameters, ${formatNumber(parameterCount.active)} active per token: ${config.layers} layers of width ${config.width}, ${mixture}`,
-    `data    ${formatNumber(dataBytes)} bytes, ${formatNumber(tokens.length)} tokens of ${grouped(config.vocab)} kinds`,
+    `data    ${grouped(tokens.length)} tokens of ${grouped(config.vocab)} kinds`,
     `run     steps ${startStep + 1} to ${steps} of ${grouped(batch * accumulation * config.context)} tokens; ${engine.name} engine, ${engine.isa}, ${engine.threads} thread${engine.threads === 1 ? "" : "s"}`,
   ].join("\n");
 }

@@ -12,8 +12,6 @@ import { Trainer } from "../../train/trainer.js";
 import type { Io } from "../io.js";
 
 const seed = 1;
-/** Held-out tokens on which the two models are compared. */
-const comparedTokens = 2 ** 17;
 
 export interface RaceOptions {
   engine: Engine;
@@ -21,6 +19,8 @@ export interface RaceOptions {
   tokens: Tokens;
   /** The held-out part of `tokens`, its end. */
   heldOut: Tokens;
+  /** Held-out tokens on which the two models are compared after the last step. */
+  comparedTokens: number;
   train: TrainInput;
   signal: AbortSignal;
 }
@@ -38,7 +38,7 @@ export interface Trained {
 }
 
 /** Steps that fit into `seconds`, found by timing a few of them with a model that is thrown away. */
-export function affordableSteps({ engine, tokens, train: input }: Omit<RaceOptions, "tokenizer" | "heldOut" | "signal">, config: ModelConfig, seconds: number): number {
+export function affordableSteps({ engine, tokens, train: input }: Pick<RaceOptions, "engine" | "tokens" | "train">, config: ModelConfig, seconds: number): number {
   using model = Model.create({ config, seed, engine });
   const options = trainOptions(input);
   using trainer = new Trainer(model, options);
@@ -53,7 +53,7 @@ export function affordableSteps({ engine, tokens, train: input }: Omit<RaceOptio
 }
 
 /** Trains one model; `out` keeps it. */
-export async function trainOne(io: Io, config: ModelConfig, { engine, tokenizer, tokens, heldOut, train: input, signal }: RaceOptions, out?: string): Promise<Trained> {
+export async function trainOne(io: Io, config: ModelConfig, { engine, tokenizer, tokens, heldOut, comparedTokens, train: input, signal }: RaceOptions, out?: string): Promise<Trained> {
   const model = Model.create({ config, tokenizer, seed, engine });
   const progress = new Progress({ totalSteps: input.steps, stream: io.stderr, env: io.env });
   const curve: Trained["curve"] = [];

@@ -1,0 +1,60 @@
+import { Command, Option } from "commander";
+import { existsSync, statSync } from "node:fs";
+import { loadEngine } from "../engine/load.js";
+import { check } from "../errors.js";
+import { openCheckpointTensors } from "../formats/checkpoint.js";
+import { openGguf } from "../formats/gguf/open.js";
+import { readModelFolder, writeModelFolder } from "../model/folder.js";
+import { ggufFileTypes, type GgufFileType, isGguf, readModelGguf, writeModelGguf } from "../model/gguf-file.js";
+import { countParameters, Parameters } from "../model/parameters.js";
+import { loadTokenizer } from "../tokenizer/load.js";
+import { formatBytes } from "../train/log/format.js";
+import { describeCommand } from "./flags.js";
+import { grouped, type Io, printJson } from "./io.js";
+
+interface ConvertFlags {
+  json?: boolean;
+  type: Lowercase<GgufFileType>;
+}
+
+export function convertCommand(io: Io): Command {
+  return describeCommand(new Command("convert"), "Writes a model in another format: a folder in Hugging Face's layout, or a GGUF file. F32 loses nothing.", [
+    "switchyard convert runs/first first.gguf",
+    "switchyard convert OLMoE-1B-7B olmoe-q8.gguf --type q8_0 # routers and norms stay f32",
+    "switchyard convert model-Q4_K_M.gguf model-f32 # whatever it was quantised to",
+  ])
+    .argument("<source>", "folder of a model, or a .gguf file (of a split one, the first)")
+    .argument("<target>", "what to write: a name with .gguf is a file, any other a folder")
+    .addOption(new Option("--type <name>", "type of the matrices in a GGUF file").choices(Object.keys(ggufFileTypes).map((name) => name.toLowerCase())).default("f32"))
+    .action((source: string, target: string, flags: ConvertFlags) => convertAction(io, source, target, flags));
+}
+
+async function convertAction(io: Io, source: string, target: string, { type, json }: ConvertFlags): Promise<void> {
+  check(isGguf(target) || type === "f32", "ERR_SWITCHYARD_USAGE", () => `convert: a folder is written in f32; name a .gguf file for ${type}`);
+  check(existsSync(source), "ERR_SWITCHYARD_CHECKPOINT", () => `convert: ${source} does not exist; name the folder of a model, or a .gguf file`);
+  check(!existsSync(target), "ERR_SWITCHYARD_USAGE", () => `convert: ${target} exists; name another target, or move it away`);
+  const start = performance.now();
+  const { config, family, fill } = isGguf(source) ? readModelGguf(source) : await readModelFolder(source);
+  const tokenizer = isGguf(source) ? undefined : loadTokenizer(source);
+  using parameters = new Parameters(loadEngine(), config);
+  fill(parameters);
+  if (isGguf(target)) await writeModelGguf(target, config, parameters, type.toUpperCase() as GgufFileType);
+  else await writeModelFolder(target, config, parameters, tokenizer);
+  // A GGUF file keeps its vocabulary in another form, which is neither read nor written here.
+  const withTokenizer = !isGguf(target) && tokenizer !== undefined;
+  const result = { source, target, modelType: family.modelType, type, parameters: countParameters(config).total, ...written(target), tokenizer: withTokenizer, seconds: (performance.now() - start) / 1000 };
+  if (json === true) printJson(io, result);
+  else io.stdout.write(`${target}: ${family.modelType}, ${grouped(result.parameters)} parameters in ${result.tensors} tensors, ${formatBytes(result.bytes)}, ${result.seconds.toFixed(1)} s\n`);
+  if (!withTokenizer) io.stderr.write(`switchyard: ${target} has no tokenizer: only weights and configuration were converted\n`);
+}
+
+/** Tensors and bytes of what now stands at `target`, by its headers. */
+function written(target: string): { tensors: number; bytes: number } {
+  if (isGguf(target)) {
+    const { tensors, fileBytes } = openGguf(target);
+    return { tensors: tensors.size, bytes: fileBytes };
+  }
+  const tensors = openCheckpointTensors(target);
+  const files = new Set([...tensors.values()].map(({ file }) => file));
+  return { tensors: tensors.size, bytes: [...files].reduce((sum, file) => sum + statSync(file).size, 0) };
+}
