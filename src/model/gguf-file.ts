@@ -16,6 +16,9 @@ import { readGgufConfig, writeGgufConfig } from "./families/gguf.js";
 import type { ModelFolder } from "./folder.js";
 import { type Parameters, parameterSpecs } from "./parameters.js";
 
+/** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too. */
+export const isGguf = (path: string): boolean => /\.gguf$/i.test(path);
+
 export interface ModelGguf extends ModelFolder {
   gguf: Gguf;
 }

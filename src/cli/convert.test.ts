@@ -1,0 +1,100 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { cli, cliJson, tiny } from "../../test/cli.js";
+import { readGgufHeader } from "../formats/gguf/reader.js";
+
+const folder = mkdtempSync(join(tmpdir(), "switchyard-convert-"));
+const model = join(folder, "model");
+const file = join(folder, "model.gguf");
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+beforeAll(async () => {
+  const text = join(folder, "text.txt");
+  writeFileSync(text, "the quick brown fox jumps over the lazy dog. ".repeat(60));
+  await cliJson("train", "--data", text, "--out", model, ...tiny, "--width", "32", "--steps", "2");
+  await cliJson("convert", model, file);
+});
+
+interface Inspected {
+  modelType: string;
+  parameters: { total: number; active: number };
+  layers: unknown;
+  config: object;
+  weights: { tensors: number; dtypes: string[]; bytes: number; files: number; verified: string };
+}
+
+describe("convert", () => {
+  it("to GGUF and back leaves the same file of weights, byte for byte", async () => {
+    const back = join(folder, "back");
+    const result = await cliJson<Record<string, unknown>>("convert", file, back);
+    expect(result).toMatchObject({ source: file, target: back, modelType: "mixtral", type: "f32", tokenizer: false, seconds: expect.any(Number) });
+    expect(readFileSync(join(back, "model.safetensors")).equals(readFileSync(join(model, "model.safetensors")))).toBe(true);
+    expect(readdirSync(back)).toContain("config.json");
+  });
+
+  it("says what it wrote, and that the tokenizer is not in it", async () => {
+    const target = join(folder, "half.gguf");
+    const { code, stdout, stderr } = await cli(["convert", model, target, "--type", "f16"]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/half\.gguf: mixtral, [\d,]+ parameters in \d+ tensors, .*, \d+\.\d s\n$/);
+    expect(stderr).toBe(`switchyard: ${target} has no tokenizer: only weights and configuration were converted\n`);
+  });
+
+  it("keeps the tokenizer from folder to folder", async () => {
+    const copy = join(folder, "copy");
+    expect(await cliJson("convert", model, copy)).toMatchObject({ tokenizer: true });
+    expect(readFileSync(join(copy, "tokenizer.json"))).toEqual(readFileSync(join(model, "tokenizer.json")));
+  });
+
+  it.each(["f16", "q8_0", "q4_0"])("to %s: matrices in that type, vectors and routers in F32", async (type) => {
+    const target = join(folder, `${type}.gguf`);
+    const result = await cliJson<{ tensors: number; bytes: number; parameters: number }>("convert", model, target, "--type", type);
+    const { tensors, metadata } = readGgufHeader(target);
+    expect(result).toMatchObject({ tensors: tensors.size, bytes: statSync(target).size });
+    for (const [name, tensor] of tensors) {
+      const exact = /norm|gate_inp/.test(name);
+      // The experts' hidden width of 16 is half a block.
+      const fits = tensor.shape.at(-1)! % 32 === 0;
+      expect([name, tensor.type]).toEqual([name, exact ? "F32" : fits ? type.toUpperCase() : "F16"]);
+    }
+    expect(metadata.integer("general.file_type")).toBe({ f16: 1, q8_0: 7, q4_0: 2 }[type]);
+    expect(result.bytes).toBeLessThan(statSync(file).size);
+    // Decoded again it is a model.
+    const inspected = await cliJson<Inspected>("inspect", target);
+    expect(inspected.parameters.total).toBe(result.parameters);
+    expect(await cliJson("convert", target, join(folder, `from-${type}`))).toMatchObject({ parameters: result.parameters });
+  });
+
+  it.each<[string, () => string[], number, RegExp]>([
+    ["a quantised folder", () => [model, join(folder, "x"), "--type", "q8_0"], 2, /a folder is written in f32; name a \.gguf file for q8_0/],
+    ["an unknown type", () => [model, join(folder, "x.gguf"), "--type", "q9"], 2, /Allowed choices are f32, f16, q4_0, q8_0/],
+    ["a missing source", () => [join(folder, "none.gguf"), join(folder, "x")], 1, /none\.gguf does not exist/],
+    ["a target that exists", () => [model, file], 2, /model\.gguf exists; name another target/],
+    ["a folder that exists", () => [file, model], 2, /model exists; name another target/],
+    ["a file that is no GGUF", () => [join(folder, "fake.gguf"), join(folder, "x")], 1, /fake\.gguf: magic: expected "GGUF"/],
+    ["a folder in a folder that does not exist", () => [model, join(folder, "no/x.gguf")], 1, /ENOENT, it does not exist/],
+  ])("refuses %s", async (_, args, code, message) => {
+    writeFileSync(join(folder, "fake.gguf"), "GGML and more");
+    expect(await cli(["convert", ...args()])).toMatchObject({ code, stderr: expect.stringMatching(message) });
+  });
+});
+
+describe("inspect on GGUF", () => {
+  it("says the same of a file as of the folder that it was made from", async () => {
+    const [a, b] = [await cliJson<Inspected>("inspect", model), await cliJson<Inspected>("inspect", file)];
+    expect([b.modelType, b.parameters, b.layers]).toEqual([a.modelType, a.parameters, a.layers]);
+    expect(b.config).toEqual(a.config);
+    expect(b.weights).toMatchObject({ dtypes: ["F32"], files: 1, bytes: statSync(file).size, verified: "names and shapes" });
+  });
+
+  it("tells people the types, and what is wrong with a damaged file", async () => {
+    const shown = await cli(["inspect", join(folder, "q8_0.gguf")]);
+    expect(shown).toMatchObject({ code: 0, stdout: expect.stringMatching(/architecture\s+MixtralForCausalLM[\s\S]*F16, F32, Q8_0/) });
+    mkdirSync(join(folder, "damaged"));
+    const damaged = join(folder, "damaged/model.gguf");
+    writeFileSync(damaged, readFileSync(file).subarray(0, -1000));
+    expect(await cli(["inspect", damaged])).toMatchObject({ code: 1, stderr: expect.stringMatching(/model\.gguf: tensor ".*": offset: expected its bytes to end within the file/) });
+  });
+});
