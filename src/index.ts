@@ -9,6 +9,7 @@ export { countParameters } from "./model/parameters.js";
 export { modelConfig, type ModelOptions, type MoeOptions, type Size, sizes } from "./model/presets.js";
 export { byteTokenizer } from "./tokenizer/bytes.js";
 export { characterTokenizer } from "./tokenizer/characters.js";
+export { readTiktoken, type TiktokenOptions } from "./tokenizer/tiktoken.js";
 export { type Tokenizer } from "./tokenizer/tokenizer.js";
 export { trainBytePairTokenizer } from "./tokenizer/train-byte-pair.js";
 export { evaluate, type Evaluation } from "./train/evaluate.js";

@@ -8,6 +8,7 @@ export class CharacterTokenizer implements Tokenizer {
   readonly eosId = undefined;
   readonly padId = undefined;
   readonly prefix = [];
+  readonly special: ReadonlyMap<string, number> = new Map();
   private readonly ids: ReadonlyMap<string, number>;
 
   constructor(private readonly characters: readonly string[]) {
@@ -50,7 +51,7 @@ export class CharacterTokenizer implements Tokenizer {
   }
 
   save(folder: string): void {
-    saveTokenizer(folder, this, undefined);
+    saveTokenizer(folder, this, {});
   }
 }
 

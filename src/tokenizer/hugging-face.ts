@@ -34,6 +34,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly eosId: number | undefined;
   readonly padId: number | undefined;
   readonly prefix: readonly number[];
+  readonly special: ReadonlyMap<string, number>;
   private readonly library: Library;
   private readonly specialIds: ReadonlySet<number>;
   private readonly unknownId: number | undefined;
@@ -58,8 +59,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const { vocab, unk_token: unknown } = model;
     const highest = (Array.isArray(vocab) ? [vocab.length - 1] : Object.values(vocab)).concat(added.map((token) => token.id));
     this.vocabSize = highest.reduce((max, n) => Math.max(max, n), -1) + 1;
-    const ids = new Map(special.map((token) => [token.content, token.id]));
-    const idOf = (token: string): number | undefined => ids.get(token) ?? this.library.token_to_id(token);
+    this.special = new Map(special.map((token) => [token.content, token.id]));
+    const idOf = (token: string): number | undefined => this.special.get(token) ?? this.library.token_to_id(token);
     const configured = (name: string): number | undefined => {
       const token = contentOf(config[`${name}_token`]);
       return token === undefined ? undefined : idOf(token);

@@ -31,7 +31,7 @@ const pieces = (tokenizer: Tokenizer, ids: ArrayLike<number>) => {
 };
 
 // Real text with code, other scripts, emoji of several code points and odd spaces.
-const source = readFileSync(new URL("./byte-pair.ts", import.meta.url), "utf8");
+const source = ["byte-pair", "train-byte-pair"].map((name) => readFileSync(new URL(`./${name}.ts`, import.meta.url), "utf8")).join("");
 const sample = `${source}\n\u00dcber stra\u00dfe na\u00efve \u4e2d\u6587\u5b57 \u0440\u0443\u0441\u0441\u043a\u0438\u0439 \ud83d\udc68\u200d\ud83d\udc69\u200d\ud83d\udc67 1234567  \t \u00a0x\u2028y\n\n\n  'll we're aaaaaaa ${"=".repeat(300)}`;
 const trained = trainBytePairTokenizer([sample], { vocab: 700 });
 const texts = fc.oneof(

@@ -12,6 +12,8 @@ export interface Tokenizer {
   readonly padId: number | undefined;
   /** Ids that the model expects before every text, as a beginning-of-sequence token. */
   readonly prefix: readonly number[];
+  /** Special tokens: text -> id. */
+  readonly special: ReadonlyMap<string, number>;
   /** The ids of `text` alone. Whatever it says, none of them is a special token. Throws ERR_SWITCHYARD_DATA. */
   encode(text: string): Int32Array;
   /** Text of the ids; special tokens and ids beyond the vocabulary give nothing, bytes that are no UTF-8 give U+FFFD. */
@@ -65,8 +67,8 @@ export function bpeModel(vocab: Record<string, number>, merges: readonly string[
   };
 }
 
-export function saveTokenizer(folder: string, json: unknown, endOfText: string | undefined): void {
-  const special = endOfText === undefined ? {} : { eos_token: endOfText };
+/** Writes both files; `special` are fields of tokenizer_config.json, as `eos_token`. */
+export function saveTokenizer(folder: string, json: unknown, special: Readonly<Record<string, string>>): void {
   const config = { tokenizer_class: "PreTrainedTokenizerFast", clean_up_tokenization_spaces: false, ...special };
   for (const [name, value] of Object.entries({ "tokenizer.json": json, "tokenizer_config.json": config })) {
     const path = join(folder, name);

@@ -1,6 +1,7 @@
 import { check } from "../errors.js";
-import { BytePairTokenizer, maxVocab, wordPattern } from "./byte-pair.js";
+import { BytePairTokenizer, wordPattern } from "./byte-pair.js";
 import { Heap } from "./heap.js";
+import { maxVocab, pairKey } from "./merge.js";
 
 export interface BytePairOptions {
   /** Tokens in all: 256 bytes, the merges and the end of text. Fewer if the text has no pair left that occurs twice. */
@@ -108,7 +109,7 @@ class PairTable {
     const { tokens, count } = word;
     for (let i = 0; i + 1 < tokens.length; i++) {
       const [a, b] = [tokens[i] as number, tokens[i + 1] as number];
-      const key = a * maxVocab + b;
+      const key = pairKey(a, b);
       let pair = this.pairs.get(key);
       if (pair === undefined) this.pairs.set(key, (pair = { a, b, count: 0, queued: 0, merged: false, words: new Set() }));
       pair.count += sign * count;

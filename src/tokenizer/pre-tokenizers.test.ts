@@ -1,0 +1,37 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { preTokenizer, preTokenizerNames, splitWords } from "./pre-tokenizers.js";
+
+const split = (name: string, text: string) => splitWords(text, preTokenizer(name, "test").patterns);
+const pieces = fc.array(fc.oneof(fc.constantFrom(" ", "  ", "\n", "\r\n", "\t", "'s", "'LL", "Hello", "iPhone", "12345", "1", "!?", "...", "/", "\u4f60\u597d", "\u304b", "\u00e9", "e\u0301", "\ud55c", "\u{1f600}", "\ufeff", "\u0085", "\u00b2"), fc.string({ unit: "grapheme", maxLength: 3 })), { maxLength: 15 });
+
+describe("pre-tokenizers", () => {
+  // Worked out by hand from the patterns in the models' tokenizer.json files.
+  it.each<[string, string, string[]]>([
+    ["gpt-2", "I'll pay $1234,  OK\n\nso", ["I", "'ll", " pay", " $", "1234", ",", " ", " OK", "\n", "\n", "so"]],
+    ["gpt-2", "I'LL", ["I", "'", "LL"]],
+    ["starcoder", "a 123", ["a", " ", "1", "2", "3"]],
+    ["falcon", "a<b 12345", ["a", "<", "b", " ", "123", "45"]],
+    ["llama-bpe", "I'LL pay 1234 !\n\nso", ["I", "'LL", " pay", " ", "123", "4", " !\n\n", "so"]],
+    ["qwen2", "12 a.b", ["1", "2", " a", ".b"]],
+    ["qwen35", "e\u0301a", ["e\u0301a"]],
+    ["qwen2", "e\u0301a", ["e", "\u0301a"]],
+    ["tekken", "HelloWorld iPhone's 12/\n", ["Hello", "World", " i", "Phone", "'s", " ", "1", "2", "/\n"]],
+    ["gpt-4o", "HelloWorld's 1234", ["Hello", "World's", " ", "123", "4"]],
+    ["deepseek-llm", "a b\nc 123 \u4f60\u597d,d ", ["a", " b", "\n", "c", " ", "123", " ", "\u4f60\u597d", ",", "d", " "]],
+    ["deepseek-coder", "x=12", ["x", "=", "1", "2"]],
+    ["deepseek-v3", "x.map(1234)\u4f60\u597da", ["x", ".map", "(", "123", "4", ")", "\u4f60\u597d", "a"]],
+  ])("%s cuts %j", (name, text, words) => {
+    expect(split(name, text)).toEqual(words);
+  });
+
+  it.each(preTokenizerNames)("%s loses nothing, and takes linear time on hostile texts", (name) => {
+    fc.assert(fc.property(pieces, (parts) => void expect(split(name, parts.join("")).join("")).toBe(parts.join(""))), { numRuns: 40 });
+    for (const unit of [" ", "\n", " \n", "A", "a", "aA", "1", "'", ".", "\u4f60", "\u0301", "A\u0301", "\u00b2"]) {
+      const text = `${unit.repeat(5e4)}x ${unit.repeat(5e4)}`;
+      const start = process.cpuUsage().user;
+      expect(split(name, text).join("")).toBe(text);
+      expect(process.cpuUsage().user - start, unit).toBeLessThan(2e6);
+    }
+  });
+});

@@ -1,0 +1,96 @@
+import { SwitchyardError } from "../errors.js";
+
+/**
+ * How named byte-level BPE tokenizers cut text into words that no token crosses. The patterns are those of the published
+ * tokenizer.json files; the names are those of `tokenizer.ggml.pre` in GGUF files.
+ */
+export interface PreTokenizer {
+  /** Applied one after the other, each to what those before left; what a pattern does not match is a word too. */
+  readonly patterns: readonly RegExp[];
+  /** The patterns as a tokenizer.json has them. */
+  readonly sources: readonly string[];
+  /** A word that is a token is taken whole, even if no merges lead to it. */
+  readonly ignoreMerges: boolean;
+  /** Whether texts begin with the beginning-of-sequence token where the file does not say. */
+  readonly addBos: boolean;
+}
+
+/** White space as Unicode defines it, and as the tokenizers' regular expressions do: JavaScript's \s is another set (U+FEFF, U+0085). */
+const pattern = (source: string): RegExp => new RegExp(source.replaceAll("\\s", "\\p{White_Space}").replaceAll("\\S", "\\P{White_Space}"), "gu");
+
+/** With characters for code points, which regular expressions of other languages write otherwise. */
+const withCharacters = (source: string): string => source.replaceAll(/\\u(?:\{([0-9a-f]+)\}|([0-9a-f]{4}))/g, (_, braced?: string, plain?: string) => String.fromCodePoint(Number.parseInt(braced ?? plain ?? "", 16)));
+
+const contraction = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
+const spaces = "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const punctuation = " ?[^\\s\\p{L}\\p{N}]+";
+const gpt2 = `'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+|${punctuation}|\\s+(?!\\S)|\\s+`;
+/** GPT-4's pattern and its descendants: digits in groups of up to `digits`. */
+const gpt4 = (digits: string): string => `${contraction}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}${digits}|${punctuation}[\\r\\n]*|${spaces}`;
+const upper = "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]";
+const lower = "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]";
+/** GPT-4o's: words also begin at capital letters. */
+const gpt4o = (suffix: string, digits: string): string =>
+  `[^\\r\\n\\p{L}\\p{N}]?${upper}*${lower}+${suffix}|[^\\r\\n\\p{L}\\p{N}]?${upper}+${lower}*${suffix}|\\p{N}${digits}|${punctuation}[\\r\\n/]*|${spaces}`;
+const asciiPunctuation = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]";
+const deepseekV3 = `${asciiPunctuation}[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|${spaces}`;
+const cjk = "[\\u4e00-\\u9fa5\\u0800-\\u4e00\\uac00-\\ud7ff]+";
+
+/** The letters of deepseek-llm's tokenizer.json, as code points: most of the letters that have case, but not all. */
+const deepseekLetters =
+  "41-5a 61-7a b5 c0-d6 d8-f6 f8-1ba 1bc-1bf 1c4-293 295-2af 370-373 376 377 37b-37d 37f 386 388-38a 38c 38e-3a1 3a3-3f5 3f7-481 48a-52f 531-556 10a0-10c5 13a0-13f5 13f8-13fd 1c90-1cba 1cbd-1cbf " +
+  "1d00-1d2b 1d6b-1d77 1d79-1d9a 1e00-1f15 1f18-1f1d 1f20-1f45 1f48-1f4d 1f50-1f57 1f59 1f5b 1f5d 1f5f-1f7d 1f80-1fb4 1fb6-1fbc 1fbe 1fc2-1fc4 1fc6-1fcc 1fd0-1fd3 1fd6-1fdb 1fe0-1fec 1ff2-1ff4 " +
+  "1ff6-1ffc 2102 2107 210a-2113 2115 2119-211d 2124 2126 2128 212a-212d 212f-2134 2139 213c-213f 2145-2149 214e 2183 2184 2c00-2c7b 2c7e-2ce4 2ceb-2cee 2cf2 2cf3 a640-a66d a680-a69b a722-a76f " +
+  "a771-a787 a78b-a78e ab70-abbf fb00-fb06 fb13-fb17 ff21-ff3a ff41-ff5a 10400-1044f 104b0-104d3 104d8-104fb 10c80-10cb2 10cc0-10cf2 118a0-118df 1e900-1e943";
+const deepseekLetterClass = deepseekLetters.replaceAll(/[0-9a-f]+/g, (hex) => `\\u{${hex}}`).replaceAll(" ", "");
+
+/** Names that cut alike -> how. deepseek-llm's "\s+$" has a lookbehind here: the same matches, but not in quadratic time. */
+const table: readonly [names: string, patterns: readonly string[], options?: { ignoreMerges?: boolean; addBos?: boolean }][] = [
+  ["gpt-2 phi-2 mpt olmo jais exaone4 modern-bert mellum gigachat a.x-4.0", [gpt2]],
+  ["starcoder refact command-r smollm codeshell exaone minerva-7b", ["\\p{N}", gpt2]],
+  ["falcon", ["[\\p{P}$+<=>^~|`]+", gpt2, "[0-9][0-9][0-9]"]],
+  ["llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2", [gpt4("{1,3}")], { ignoreMerges: true, addBos: true }],
+  ["dbrx smaug-bpe glm4 chatglm-bpe", [gpt4("{1,3}")]],
+  ["qwen2 stablelm2 deepseek-r1-qwen hunyuan solar-open grok-2", [gpt4("")]],
+  ["qwen35", [`${contraction}|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|${spaces}`]],
+  ["tekken", [gpt4o("", "")], { ignoreMerges: true, addBos: true }],
+  ["gpt-4o llama4", [gpt4o(`${contraction}?`, "{1,3}")]],
+  ["deepseek-llm", ["[\\r\\n]", `\\s?[${deepseekLetterClass}]+`, "\\s?[!-/:-~\\uff01-\\uff0f\\uff1a-\\uff5e\\u2018-\\u201f\\u3000-\\u3002]+", "(?<!\\s)\\s+$", cjk, "\\p{N}+"]],
+  ["deepseek-coder", ["[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", cjk, "\\p{N}"]],
+  ["deepseek-v3 hunyuan-dense", ["\\p{N}{1,3}", "[\\u4e00-\\u9fa5\\u3040-\\u309f\\u30a0-\\u30ff]+", deepseekV3]],
+];
+
+const byName = new Map(
+  table.flatMap(([names, sources, { ignoreMerges = false, addBos = false } = {}]) => {
+    const cutting: PreTokenizer = { patterns: sources.map(pattern), sources: sources.map(withCharacters), ignoreMerges, addBos };
+    return names.split(" ").map((name) => [name, cutting] as const);
+  }),
+);
+
+export const preTokenizerNames: readonly string[] = [...byName.keys()].sort();
+
+/** The pre-tokenizer of that name. Throws ERR_SWITCHYARD_UNSUPPORTED with the list of what is known: another one would give wrong tokens. */
+export function preTokenizer(name: string, source: string): PreTokenizer {
+  const found = byName.get(name);
+  if (found !== undefined) return found;
+  throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `${source}: unknown pre-tokenizer ${JSON.stringify(name)}; known are ${preTokenizerNames.join(", ")}`);
+}
+
+/** The words of a text, in order; joined they are the text. */
+export function splitWords(text: string, patterns: readonly RegExp[]): string[] {
+  return patterns.reduce((words, regex) => words.flatMap((word) => cut(word, regex)), text === "" ? [] : [text]);
+}
+
+/** No pattern matches the empty string. (matchAll would copy the pattern for every word.) */
+function cut(text: string, regex: RegExp): string[] {
+  const words: string[] = [];
+  let end = 0;
+  regex.lastIndex = 0;
+  for (let match = regex.exec(text); match !== null; match = regex.exec(text)) {
+    if (match.index > end) words.push(text.slice(end, match.index));
+    words.push(match[0]);
+    end = regex.lastIndex;
+  }
+  if (end < text.length) words.push(text.slice(end));
+  return words;
+}
