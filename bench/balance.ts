@@ -71,7 +71,7 @@ export async function run(args: string[]): Promise<BenchResult> {
 
   const floor = (choices: number) => maxViolationFloor(experts, choices * active).toFixed(2);
   const freeOfLoss = Object.entries(batchViolation).filter(([name]) => name.startsWith("loss-free"));
-  const ours = Math.min(...freeOfLoss.map(([, violation]) => violation));
+  const ours = freeOfLoss.length === 0 ? Number.NaN : Math.min(...freeOfLoss.map(([, violation]) => violation));
   const peer = batchViolation["aux 0.01"] ?? null;
   return {
     name: "balance",

@@ -1,12 +1,13 @@
-import { closeSync, existsSync, openSync, readSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { check } from "../errors.js";
+import { readChunks } from "./chunks.js";
 import { bf16ToF32, f16ToF32 } from "./convert.js";
-import { ioError, withIoErrors } from "./io.js";
+import { ioError } from "./io.js";
 import { conform, readJsonFile } from "./json.js";
-import { readSafetensorsHeader, type StoredTensor } from "./safetensors.js";
+import { readSafetensorsHeader, type SafetensorsDtype, type StoredTensor } from "./safetensors.js";
 import { bytesToWrite, compareNames, type TensorToWrite, writeSafetensors } from "./safetensors-writer.js";
 
 /** A tensor of a checkpoint folder; [begin, end) counts from the start of `file`. */
@@ -58,27 +59,21 @@ function* tensorsOf(file: string): Generator<[string, CheckpointTensor]> {
 /** Multiple of every element size. */
 const chunkBytes = 2 ** 22;
 
+const toF32: Partial<Record<SafetensorsDtype, (bytes: Uint8Array<ArrayBuffer>) => Float32Array>> = {
+  F64: ({ buffer }) => Float32Array.from(new Float64Array(buffer)),
+  F32: ({ buffer }) => new Float32Array(buffer),
+  F16: ({ buffer }) => f16ToF32(new Uint16Array(buffer)),
+  BF16: ({ buffer }) => bf16ToF32(new Uint16Array(buffer)),
+};
+
 /**
- * The elements of an F32, F16 or BF16 tensor as f32, in order, in pieces of at most 2 Mi elements: the way to load what cannot be
- * used where it is mapped, being narrower or not aligned. Throws ERR_SWITCHYARD_UNSUPPORTED for another type.
+ * The elements of a tensor of F64 (rounded), F32, F16 or BF16 as f32, in order, in pieces of at most 2 Mi elements: the way to load what
+ * cannot be used where it is mapped, being of another width or not aligned. Throws ERR_SWITCHYARD_UNSUPPORTED for another type.
  */
 export function* readAsF32({ file, dtype, begin, end }: CheckpointTensor): Generator<Float32Array> {
-  check(dtype === "F32" || dtype === "F16" || dtype === "BF16", "ERR_SWITCHYARD_UNSUPPORTED", () => `${file}: expected a tensor of F32, F16 or BF16, got ${dtype}`);
-  const fd = withIoErrors("read", file, () => openSync(file, "r"));
-  try {
-    for (let at = begin; at < end; at += chunkBytes) {
-      const bytes = new Uint8Array(Math.min(chunkBytes, end - at));
-      for (let done = 0; done < bytes.length; ) {
-        const n = withIoErrors("read", file, () => readSync(fd, bytes, done, bytes.length - done, at + done));
-        check(n > 0, "ERR_SWITCHYARD_FORMAT", () => `${file}: truncated while it was read`);
-        done += n;
-      }
-      if (dtype === "F32") yield new Float32Array(bytes.buffer);
-      else yield (dtype === "F16" ? f16ToF32 : bf16ToF32)(new Uint16Array(bytes.buffer));
-    }
-  } finally {
-    closeSync(fd);
-  }
+  const convert = toF32[dtype];
+  check(convert !== undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `${file}: expected a tensor of ${Object.keys(toF32).join(", ")}, got ${dtype}`);
+  for (const bytes of readChunks(file, begin, end, chunkBytes)) yield convert(bytes);
 }
 
 /**

@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { check } from "../errors.js";
-import { type CheckpointTensor, openCheckpointTensors, readAsF32, writeCheckpointTensors } from "../formats/checkpoint.js";
+import { openCheckpointTensors, writeCheckpointTensors } from "../formats/checkpoint.js";
 import { verifyFolder, writeFolderAtomically } from "../formats/folder.js";
 import { readJsonFile } from "../formats/json.js";
 import type { TensorToWrite } from "../formats/safetensors-writer.js";
@@ -13,7 +13,9 @@ import type { ModelConfig } from "./config.js";
 import type { Family } from "./families/family.js";
 import { readHfConfig, writeHfConfig } from "./families/hf-config.js";
 import { publishedPieces } from "./families/names.js";
+import { readQuantization } from "./families/quantization.js";
 import { type Parameters, parameterSpecs } from "./parameters.js";
+import { readWeight } from "./stored.js";
 
 /** Elements written at a time. */
 const chunkElements = 2 ** 20;
@@ -29,7 +31,9 @@ export interface ModelFolder {
 export async function readModelFolder(folder: string): Promise<ModelFolder> {
   await verifyFolder(folder);
   const configFile = join(folder, "config.json");
-  const { config, family } = readHfConfig(readJsonFile(configFile), configFile);
+  const json = readJsonFile(configFile);
+  const { config, family } = readHfConfig(json, configFile);
+  const quantization = readQuantization(json, configFile);
   const tensors = openCheckpointTensors(folder);
   const pieces = parameterSpecs(config).flatMap((spec) => publishedPieces(spec, config, family.names).map((piece) => ({ spec, piece })));
   for (const { piece } of pieces) {
@@ -43,19 +47,10 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   }
   const fill = (parameters: Parameters) => {
     for (const { spec, piece } of pieces) {
-      readTensor(parameters.engine, view(parameters.get(spec.name), piece.shape, piece.offset), tensors.get(piece.name) as CheckpointTensor);
+      readWeight(parameters.engine, view(parameters.get(spec.name), piece.shape, piece.offset), piece.name, tensors, quantization);
     }
   };
   return { config, family, fill };
-}
-
-/** Copies a stored tensor into `target`, which has its shape, piece by piece. */
-export function readTensor(engine: Engine, target: Tensor, stored: CheckpointTensor): void {
-  let first = 0;
-  for (const values of readAsF32(stored)) {
-    engine.write(view(target, [values.length], first), values);
-    first += values.length;
-  }
 }
 
 /** A tensor as a file keeps it: little-endian F32, read from the engine piece by piece. */

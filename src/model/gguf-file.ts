@@ -1,13 +1,12 @@
-import { closeSync, openSync, readSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import type { Engine } from "../engine/engine.js";
 import { check } from "../errors.js";
+import { readChunks } from "../formats/chunks.js";
 import type { GgufValue } from "../formats/gguf/metadata.js";
 import { type Gguf, openGguf } from "../formats/gguf/open.js";
 import type { GgufTensor } from "../formats/gguf/reader.js";
 import { type GgufType, ggufTypes } from "../formats/gguf/types.js";
 import { type GgufTensorToWrite, writeGguf } from "../formats/gguf/writer.js";
-import { withIoErrors } from "../formats/io.js";
 import { decodeBlocks, encodeBlocks, isDecodable } from "../quant/codecs.js";
 import { sizeOf, type Tensor, view } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
@@ -77,20 +76,7 @@ function readPiece(engine: Engine, parameter: Tensor, { run, at }: GgufPiece, st
 /** A stored tensor's elements as f32, in order, some megabytes at a time. */
 function* decodeTensor({ type, file, begin, end }: GgufTensor): Generator<Float32Array> {
   const step = Math.floor(chunkBytes / ggufTypes[type].bytes) * ggufTypes[type].bytes;
-  const fd = withIoErrors("read", file, () => openSync(file, "r"));
-  try {
-    for (let at = begin; at < end; at += step) {
-      const bytes = new Uint8Array(Math.min(step, end - at));
-      for (let done = 0; done < bytes.length; ) {
-        const n = withIoErrors("read", file, () => readSync(fd, bytes, done, bytes.length - done, at + done));
-        check(n > 0, "ERR_SWITCHYARD_FORMAT", () => `${file}: truncated while it was read`);
-        done += n;
-      }
-      yield decodeBlocks(type, bytes);
-    }
-  } finally {
-    closeSync(fd);
-  }
+  for (const bytes of readChunks(file, begin, end, step)) yield decodeBlocks(type, bytes);
 }
 
 /** The types that a model can be written in, with the number by which llama.cpp calls a file of mostly that. */
