@@ -22,7 +22,7 @@ export function evalCommand(io: Io): Command {
     "switchyard eval runs/first --data a.txt b.txt --json",
     "switchyard eval runs/first --data short.txt --context 32 # shorter windows for a short text",
   ])
-    .argument("<dir>", "folder of a model")
+    .argument("<model>", "folder of a model, or a .gguf file (of a split one, the first)")
     .option("--data <files...>", "text files, or folders of them")
     .option("--context <n>", "tokens per window (default: the model's context)", parseNumber)
     .option("--batch <n>", "windows at a time", parseNumber, 16)
@@ -40,7 +40,7 @@ async function evalAction(io: Io, dir: string, { data, json, context: given, bat
     "ERR_SWITCHYARD_USAGE",
     () => `eval: --context: expected an integer from 1 to the model's ${config.context}, got ${context}`,
   );
-  check(tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `eval: ${dir} has no tokenizer.json, so text cannot be read`);
+  check(tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `eval: ${dir} has no tokenizer, so text cannot be read`);
   const tokens = loadTokens(data, tokenizer);
   const started = performance.now();
   const evaluation = evaluate(model, evaluationWindows(tokens, { context, batch }));

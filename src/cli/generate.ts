@@ -22,7 +22,7 @@ export function generateCommand(io: Io): Command {
     'switchyard generate runs/first "Once" --routing --layer 2 # coloured by the expert of layer 2',
     "cat start.txt | switchyard generate runs/first - --json --routing > routes.json",
   ])
-    .argument("<dir>", "folder of a model")
+    .argument("<model>", "folder of a model, or a .gguf file (of a split one, the first)")
     .argument("<prompt>", 'text to continue; "-" reads it from standard input')
     .option("--max-tokens <n>", "tokens to generate at most", parseNumber, 200)
     .option("--temperature <n>", "0: always the most likely token; 1: as the model believes", parseNumber, 0.8)

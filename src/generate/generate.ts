@@ -74,7 +74,7 @@ export async function* generate(model: LanguageModel, prompt: Prompt | readonly 
 /** The ids of a prompt, checked. */
 export function promptIds({ config, tokenizer }: LanguageModel, prompt: Prompt): number[] {
   if (typeof prompt === "string") {
-    check(tokenizer !== undefined, "ERR_SWITCHYARD_USAGE", () => "generate: the model has no tokenizer; load it from a folder with a tokenizer.json, or give token ids");
+    check(tokenizer !== undefined, "ERR_SWITCHYARD_USAGE", () => "generate: the model has no tokenizer; give token ids, or load it from a folder with a tokenizer.json or a GGUF file with a vocabulary");
     prompt = Int32Array.from([...tokenizer.prefix, ...tokenizer.encode(prompt)]);
   }
   const unknown = prompt.find((id) => id < 0 || id >= config.vocab);

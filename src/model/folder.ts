@@ -12,7 +12,7 @@ import { modelCard } from "./card.js";
 import type { ModelConfig } from "./config.js";
 import type { Family } from "./families/family.js";
 import { readHfConfig, writeHfConfig } from "./families/hf-config.js";
-import { publishedPieces } from "./families/names.js";
+import { publishedPieces, sharedTableName } from "./families/names.js";
 import { readQuantization } from "./families/quantization.js";
 import { type Parameters, parameterSpecs } from "./parameters.js";
 import { readWeight } from "./stored.js";
@@ -35,7 +35,8 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const { config, family } = readHfConfig(json, configFile);
   const quantization = readQuantization(json, configFile);
   const tensors = openCheckpointTensors(folder);
-  const pieces = parameterSpecs(config).flatMap((spec) => publishedPieces(spec, config, family.names).map((piece) => ({ spec, piece })));
+  const nameOf = (name: string) => (config.tiedEmbeddings ? sharedTableName(name, tensors) : name);
+  const pieces = parameterSpecs(config).flatMap((spec) => publishedPieces(spec, config, family.names).map((piece) => ({ spec, piece: { ...piece, name: nameOf(piece.name) } })));
   for (const { piece } of pieces) {
     const stored = tensors.get(piece.name);
     check(stored !== undefined, "ERR_SWITCHYARD_FORMAT", () => `${folder}: tensor "${piece.name}" of a ${family.modelType} model is missing`);

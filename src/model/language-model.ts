@@ -6,8 +6,10 @@ import type { Router } from "../routing/types.js";
 import { checkSeed } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { ggufTokenizer } from "../tokenizer/gguf.js";
 import { loadTokenizer } from "../tokenizer/load.js";
-import { readModelFolder, writeModelFolder } from "./folder.js";
+import { type ModelFolder, readModelFolder, writeModelFolder } from "./folder.js";
+import { isGguf, readModelGguf } from "./gguf-file.js";
 import { checkModelConfig, type ModelConfig } from "./config.js";
 import { countParameters, Parameters } from "./parameters.js";
 import { type ModelOptions, modelConfig } from "./presets.js";
@@ -19,6 +21,12 @@ export interface LoadOptions {
 
 /** This class, or one that extends it. */
 type ModelClass<M> = new (engine: Engine, config: ModelConfig, tokenizer: Tokenizer | undefined) => M;
+
+async function readModel(path: string): Promise<ModelFolder & { tokenizer: Tokenizer | undefined }> {
+  if (!isGguf(path)) return { ...(await readModelFolder(path)), tokenizer: loadTokenizer(path) };
+  const model = readModelGguf(path);
+  return { ...model, tokenizer: ggufTokenizer(model.gguf.metadata) };
+}
 
 /** A decoder-only transformer in engine memory, with its tokenizer: what `train` trains and `generate` runs. */
 export class LanguageModel implements TransformerParts {
@@ -50,12 +58,12 @@ export class LanguageModel implements TransformerParts {
   }
 
   /**
-   * A model folder in the Hugging Face layout. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT or
-   * ERR_SWITCHYARD_UNSUPPORTED naming file and field.
+   * A model folder in the Hugging Face layout, or a GGUF file (of a split one, the first). Throws ERR_SWITCHYARD_CHECKPOINT,
+   * ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field.
    */
-  static async load<M extends LanguageModel>(this: ModelClass<M>, folder: string, options: LoadOptions = {}): Promise<M> {
-    const { config, fill } = await readModelFolder(folder);
-    const model = new this(options.engine ?? loadEngine(), config, await loadTokenizer(folder));
+  static async load<M extends LanguageModel>(this: ModelClass<M>, path: string, options: LoadOptions = {}): Promise<M> {
+    const { config, fill, tokenizer } = await readModel(path);
+    const model = new this(options.engine ?? loadEngine(), config, tokenizer);
     try {
       fill(model.parameters);
     } catch (error) {

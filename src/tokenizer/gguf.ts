@@ -30,13 +30,17 @@ const schema = z.object({
   add_space_prefix: z.boolean().optional(),
 });
 
+/** What files without a vocabulary call it. */
+const none: readonly unknown[] = ["none", "no_vocab"];
+
 /**
- * The tokenizer in the metadata of a GGUF file. Throws ERR_SWITCHYARD_FORMAT naming the key, and ERR_SWITCHYARD_UNSUPPORTED for a
- * kind of tokenizer or a pre-tokenizer that is not known: another one would give wrong tokens.
+ * The tokenizer in the metadata of a GGUF file, or undefined if it has none. Throws ERR_SWITCHYARD_FORMAT naming the key, and
+ * ERR_SWITCHYARD_UNSUPPORTED for a kind of tokenizer or a pre-tokenizer that is not known: another one would give wrong tokens.
  */
-export function ggufTokenizer({ entries, source }: VocabularyMetadata): Tokenizer {
+export function ggufTokenizer({ entries, source }: VocabularyMetadata): Tokenizer | undefined {
   const prefix = "tokenizer.ggml.";
   const given = Object.fromEntries([...entries].filter(([key]) => key.startsWith(prefix)).map(([key, { value }]) => [key.slice(prefix.length), value]));
+  if (Object.keys(given).length === 0 || none.includes(given["model"])) return undefined;
   const { data, error } = schema.safeParse(given);
   if (data === undefined) {
     const [issue] = error.issues;

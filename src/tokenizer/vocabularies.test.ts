@@ -4,7 +4,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { readGgufHeader } from "../formats/gguf/reader.js";
-import { ggufTokenizer } from "./gguf.js";
+import { ggufTokenizer as readVocabulary, type VocabularyMetadata } from "./gguf.js";
 import { loadTokenizer } from "./load.js";
 import { readTiktoken } from "./tiktoken.js";
 import type { Tokenizer } from "./tokenizer.js";
@@ -14,6 +14,11 @@ const shared = existsSync(data);
 const root = mkdtempSync(join(tmpdir(), "switchyard-vocabularies-"));
 afterAll(() => rmSync(root, { recursive: true }));
 
+const ggufTokenizer = (metadata: VocabularyMetadata) => {
+  const tokenizer = readVocabulary(metadata);
+  if (tokenizer === undefined) throw new Error("no vocabulary");
+  return tokenizer;
+};
 const metadata = (fields: Record<string, unknown>) => ({ source: "test.gguf", entries: new Map(Object.entries(fields).map(([key, value]) => [`tokenizer.ggml.${key}`, { value }])) });
 const fromGguf = (name: string) => ggufTokenizer(readGgufHeader(join(data, `gguf-vocab/ggml-vocab-${name}.gguf`)).metadata);
 const llama3 = () => {
@@ -145,6 +150,11 @@ describe("a GGUF vocabulary", () => {
     expect([...tokenizer.encode("abba<|user|>b")]).toEqual([2, 1, 0, 4, 1]);
     expect(tokenizer.decode([2, 3, 4, 99, -1])).toBe("ab<|user|>");
     expect(() => tokenizer.encode("abc")).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_DATA", message: expect.stringContaining("byte 99") }));
+  });
+
+  it("may be absent", () => {
+    expect(readVocabulary(metadata({}))).toBeUndefined();
+    expect(readVocabulary(metadata({ model: "no_vocab" }))).toBeUndefined();
   });
 
   it.each<[string, Record<string, unknown>, string, RegExp]>([

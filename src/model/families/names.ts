@@ -29,6 +29,9 @@ const fixed: Readonly<Record<string, string>> = {
   "ffn.norm": "post_attention_layernorm.weight",
 };
 
+/** A table that embedding and head share is stored once, by some publishers under the head's name. */
+export const sharedTableName = (name: string, tensors: ReadonlyMap<string, unknown>): string => (name === fixed["embedding"] && !tensors.has(name) && tensors.has("lm_head.weight") ? "lm_head.weight" : name);
+
 /** Published names of a parameter: one tensor, or gate and up, or those of every expert. */
 export function publishedPieces(spec: ParameterSpec, config: ModelConfig, names: FeedForwardNames): Piece[] {
   const [, layer, rest] = /^layers\.(\d+)\.(.+)$/.exec(spec.name) ?? [];
