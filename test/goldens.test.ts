@@ -10,8 +10,8 @@ import { readSafetensorsHeader } from "../src/formats/safetensors.js";
 import { readModelFolder } from "../src/model/folder.js";
 import { publishedPieces } from "../src/model/families/names.js";
 import { Parameters, parameterSpecs } from "../src/model/parameters.js";
+import { RopeTables } from "../src/model/rope.js";
 import { forward, logits, loss, type TransformerParts } from "../src/model/transformer.js";
-import { ropeTable } from "../src/ops/index.js";
 import { type Tensor, view } from "../src/tensor/tensor.js";
 import { AdamW } from "../src/train/optimizer.js";
 import { nativeVariants } from "./engines.js";
@@ -41,9 +41,7 @@ async function open(family: string, engine: Engine) {
   const parameters = new Parameters(engine, config);
   fill(parameters);
   const arena = new Arena(engine);
-  const table = new Arena(engine).alloc(engine.float, [config.context, config.headDim]);
-  engine.write(table, ropeTable(config.context, config.headDim, config.ropeTheta));
-  const parts: TransformerParts = { config, parameters, ropeTable: table };
+  const parts: TransformerParts = { config, parameters, ropes: new RopeTables(engine, config) };
   const golden = JSON.parse(readFileSync(join(folder, "golden.json"), "utf8")) as { input_ids: number[][]; greedy_prompt_ids: number[]; greedy_ids: number[] };
   return { folder, config, known, parameters, arena, parts, golden };
 }

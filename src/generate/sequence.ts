@@ -54,10 +54,10 @@ export class Sequence {
     const { cache, tokens } = context;
     let common = 0;
     while (common < prompt.length - 1 && tokens[common] === prompt[common]) common++;
-    tokens.length = Math.min(tokens.length, common);
     cache.truncate(common);
+    tokens.length = cache.length;
     check(prompt.length < cache.capacity, "ERR_SWITCHYARD_USAGE", () => `generate: the prompt has ${prompt.length} tokens and leaves no room in the context of ${cache.capacity}; shorten it`);
-    this.pending = prompt.slice(common);
+    this.pending = prompt.slice(cache.length);
     this.seen = new Set(prompt);
     this.maxTokens = Math.min(options.maxTokens, cache.capacity - prompt.length);
     this.random = new Random(options.seed);

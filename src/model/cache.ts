@@ -2,41 +2,51 @@ import { Arena } from "../engine/arena.js";
 import type { Engine } from "../engine/engine.js";
 import { check } from "../errors.js";
 import { dtypeBytes } from "../tensor/dtype.js";
-import { type Tensor, view } from "../tensor/tensor.js";
+import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
+import { mixerOf } from "./mixer.js";
 
-/** Keys and values of the tokens of one sequence seen so far. */
+/** What the layers keep of the tokens of one sequence seen so far: keys and values, or the states of other mixers. */
 export class KvCache {
-  /** Tokens held. */
-  length = 0;
+  private count = 0;
   private readonly arena: Arena;
-  /** Per layer [capacity, kvHeads * headDim]. */
-  private readonly layers: readonly { k: Tensor; v: Tensor }[];
+  private readonly rewinds: boolean;
+  /** Per layer the tensors that its mixer asked for. */
+  readonly layers: readonly (readonly Tensor[])[];
 
   constructor(
     private readonly engine: Engine,
     config: ModelConfig,
     readonly capacity: number,
   ) {
-    const shape = [capacity, config.kvHeads * config.headDim];
+    const layers = Array.from({ length: config.layers }, (_, l) => l);
+    const shapes = layers.map((l) => mixerOf(config, l).state(config, l, capacity));
     const slack = 64; // each tensor's alignment
-    this.arena = new Arena(engine, 2 * config.layers * (capacity * config.kvHeads * config.headDim * dtypeBytes[engine.float] + slack));
-    this.layers = Array.from({ length: config.layers }, () => ({ k: this.arena.alloc(engine.float, shape), v: this.arena.alloc(engine.float, shape) }));
+    this.arena = new Arena(engine, shapes.flat().reduce((sum, shape) => sum + sizeOf(shape) * dtypeBytes[engine.float] + slack, 0));
+    this.layers = shapes.map((list) => list.map((shape) => this.arena.alloc(engine.float, shape)));
+    this.rewinds = layers.every((l) => mixerOf(config, l).rewinds);
   }
 
-  /** Appends the keys and values [count, width] of new tokens and returns the layer's whole store. */
-  append(layer: number, k: Tensor, v: Tensor): { k: Tensor; v: Tensor } {
-    check(this.length + k.rows <= this.capacity, "ERR_SWITCHYARD_USAGE", () => `cache: ${this.length} + ${k.rows} tokens do not fit in ${this.capacity}; shorten the prompt or generate fewer tokens`);
-    const store = this.layers[layer] as { k: Tensor; v: Tensor };
-    const at = this.length * k.cols;
-    this.engine.copy(view(store.k, k.shape, at), k);
-    this.engine.copy(view(store.v, v.shape, at), v);
-    return store;
+  /** Tokens held. */
+  get length(): number {
+    return this.count;
   }
 
-  /** Forgets all but the first `length` tokens. */
+  /** Makes sure that `tokens` more have room. Throws ERR_SWITCHYARD_USAGE. */
+  reserve(tokens: number): void {
+    check(this.count + tokens <= this.capacity, "ERR_SWITCHYARD_USAGE", () => `cache: ${this.count} + ${tokens} tokens do not fit in ${this.capacity}; shorten the prompt or generate fewer tokens`);
+  }
+
+  /** The layers have kept `tokens` more. */
+  grow(tokens: number): void {
+    this.count += tokens;
+  }
+
+  /** Forgets all but the first `length` tokens; all of them where a layer's state cannot go back. `length` says what is left. */
   truncate(length: number): void {
-    this.length = Math.min(this.length, length);
+    if (length >= this.count) return;
+    this.count = this.rewinds ? length : 0;
+    if (!this.rewinds) for (const tensor of this.layers.flat()) this.engine.fill(tensor, 0);
   }
 
   [Symbol.dispose](): void {

@@ -2,6 +2,17 @@ import type { Activation } from "../engine/engine.js";
 import { check } from "../errors.js";
 import type { MoeConfig } from "../moe/layer.js";
 import { checkRouterConfig } from "../routing/route.js";
+import { checkRope, type RopeConfig } from "./rope.js";
+
+/** What mixes the tokens of a sequence in one layer; `mixers` (mixer.ts) has the implementation of each kind. Plain data. */
+export type MixerConfig = AttentionConfig;
+
+/** Softmax attention over the keys before a query. The sizes of its heads stand in the model's config: they are those of all layers. */
+export interface AttentionConfig {
+  kind: "attention";
+  /** Number of its rotary embedding in `ropes`; undefined: no positions (NoPE). */
+  rope?: number | undefined;
+}
 
 /** Everything that determines the function a decoder-only transformer computes. Plain data. */
 export interface ModelConfig {
@@ -17,7 +28,6 @@ export interface ModelConfig {
   headDim: number;
   /** Longest sequence, in tokens. */
   context: number;
-  ropeTheta: number;
   normEps: number;
   /** The output projection is the embedding table. */
   tiedEmbeddings: boolean;
@@ -25,6 +35,10 @@ export interface ModelConfig {
   outputBias: boolean;
   /** RMSNorm of queries and keys: per head, or over the whole row of heads. */
   qkNorm: "none" | "head" | "row";
+  /** The rotary embeddings that the layers use. */
+  ropes: readonly RopeConfig[];
+  /** One per layer. */
+  mixers: readonly MixerConfig[];
   activation: Activation;
   /** Hidden width of the dense feed-forward layers. */
   hidden: number;
@@ -40,9 +54,11 @@ export function checkModelConfig(config: ModelConfig): ModelConfig {
   const require = (condition: boolean, message: () => string) => check(condition, "ERR_SWITCHYARD_CONFIG", () => `model config: ${message()}`);
   for (const key of positive) require(Number.isSafeInteger(config[key]) && config[key] > 0, () => `${key} must be a positive integer, got ${config[key]}`);
   require(config.heads % config.kvHeads === 0, () => `heads (${config.heads}) must be a multiple of kvHeads (${config.kvHeads})`);
-  require(config.headDim % 2 === 0, () => `headDim must be even for rotary embeddings, got ${config.headDim}`);
-  require(config.ropeTheta > 0 && config.normEps >= 0, () => `ropeTheta must be positive and normEps not negative, got ${config.ropeTheta} and ${config.normEps}`);
-  const { moe, sparseLayers } = config;
+  require(config.normEps >= 0, () => `normEps must not be negative, got ${config.normEps}`);
+  const { moe, sparseLayers, mixers, ropes } = config;
+  for (const rope of ropes) checkRope(rope, config.headDim);
+  require(mixers.length === config.layers, () => `mixers: expected one for each of the ${config.layers} layers, got ${mixers.length}`);
+  for (const { rope } of mixers) require(rope === undefined || rope in ropes, () => `mixers: expected the number of one of ${ropes.length} ropes, got ${rope}`);
   require(sparseLayers.every((l, i) => Number.isInteger(l) && l >= 0 && l < config.layers && (i === 0 || l > (sparseLayers[i - 1] as number))), () => `sparseLayers must be rising layer numbers below ${config.layers}, got [${sparseLayers.join(", ")}]`);
   require((moe === undefined) === (sparseLayers.length === 0), () => "moe and sparseLayers must be given together");
   if (moe === undefined) return config;

@@ -1,10 +1,7 @@
-import { Arena } from "../engine/arena.js";
 import type { Engine } from "../engine/engine.js";
 import { loadEngine } from "../engine/load.js";
-import { ropeTable } from "../ops/index.js";
 import type { Router } from "../routing/types.js";
 import { checkSeed } from "../tensor/random.js";
-import type { Tensor } from "../tensor/tensor.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { ggufTokenizer } from "../tokenizer/gguf.js";
 import { loadTokenizer } from "../tokenizer/load.js";
@@ -13,6 +10,7 @@ import { isGguf, readModelGguf } from "./gguf-file.js";
 import { checkModelConfig, type ModelConfig } from "./config.js";
 import { countParameters, Parameters } from "./parameters.js";
 import { type ModelOptions, modelConfig } from "./presets.js";
+import { RopeTables } from "./rope.js";
 import type { TransformerParts } from "./transformer.js";
 
 export interface LoadOptions {
@@ -31,10 +29,9 @@ async function readModel(path: string): Promise<ModelFolder & { tokenizer: Token
 /** A decoder-only transformer in engine memory, with its tokenizer: what `train` trains and `generate` runs. */
 export class LanguageModel implements TransformerParts {
   readonly parameters: Parameters;
-  readonly ropeTable: Tensor;
+  readonly ropes: RopeTables;
   /** A user's own router, used by every sparse layer instead of the configured one. Not saved. */
   router: Router | undefined;
-  private readonly constants: Arena;
 
   /** Parameters are uninitialised: `create` and `load` fill them. */
   constructor(
@@ -44,9 +41,7 @@ export class LanguageModel implements TransformerParts {
   ) {
     checkModelConfig(config);
     this.parameters = new Parameters(engine, config);
-    this.constants = new Arena(engine);
-    this.ropeTable = this.constants.alloc(engine.float, [config.context, config.headDim]);
-    engine.write(this.ropeTable, ropeTable(config.context, config.headDim, config.ropeTheta));
+    this.ropes = new RopeTables(engine, config);
   }
 
   /** A new model with random weights; the same seed, engine and kernel variant give the same bits. */
@@ -84,6 +79,6 @@ export class LanguageModel implements TransformerParts {
 
   [Symbol.dispose](): void {
     this.parameters[Symbol.dispose]();
-    this.constants[Symbol.dispose]();
+    this.ropes[Symbol.dispose]();
   }
 }

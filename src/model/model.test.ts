@@ -28,7 +28,7 @@ describe("a published config.json", () => {
   });
 
   it("is read with rope_theta in the older and in the newer place", () => {
-    const theta = (extra: object) => readHfConfig(json({ ...mixtral, rope_theta: undefined, ...extra }), "c").config.ropeTheta;
+    const theta = (extra: object) => readHfConfig(json({ ...mixtral, rope_theta: undefined, ...extra }), "c").config.ropes[0]!.theta;
     expect([theta({ rope_theta: 5 }), theta({ rope_parameters: { rope_theta: 6, rope_type: "default" } }), theta({})]).toEqual([5, 6, 10_000]);
   });
 

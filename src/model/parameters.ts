@@ -3,6 +3,7 @@ import type { Engine } from "../engine/engine.js";
 import { check } from "../errors.js";
 import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
+import { mixerOf } from "./mixer.js";
 
 /** What a parameter belongs to: its learning rate, its gradient norm in the log, its place in the active count. */
 export type ParameterGroup = "dense" | "expert" | "router";
@@ -17,31 +18,26 @@ export interface ParameterSpec {
   trainable: boolean;
 }
 
+/** How a parameter starts; "residual": a projection back into the residual stream. */
+export type Init = "normal" | "residual" | "one" | "zero";
+
 /** Deviation of initial weights, as in GPT-2; projections back into the residual stream get it divided by sqrt(2 L). */
 const initStd = 0.02;
 
 /** Every parameter of a model, in the order of the forward pass. Names: "layers.3.experts.up", ... */
 export function parameterSpecs(config: ModelConfig): ParameterSpec[] {
-  const { width: D, heads, kvHeads, headDim, moe } = config;
+  const { width: D, moe } = config;
   const specs: ParameterSpec[] = [];
   const push = (name: string, shape: readonly number[], init: ParameterSpec["init"], group: ParameterGroup = "dense", trainable = true) =>
     specs.push({ name, shape, group, init, trainable });
-  const normal = { std: initStd };
-  const residual = { std: initStd / Math.sqrt(2 * config.layers) };
-  const one = { constant: 1 };
-  const zero = { constant: 0 };
+  const inits = { normal: { std: initStd }, residual: { std: initStd / Math.sqrt(2 * config.layers) }, one: { constant: 1 }, zero: { constant: 0 } };
+  const { normal, residual, one, zero } = inits;
 
   push("embedding", [config.vocab, D], normal);
   for (let l = 0; l < config.layers; l++) {
     const at = (name: string) => `layers.${l}.${name}`;
     push(at("attention.norm"), [D], one);
-    for (const [name, n] of [["q", heads], ["k", kvHeads], ["v", kvHeads]] as const) {
-      push(at(`attention.${name}`), [n * headDim, D], normal);
-      if (config.qkvBias) push(at(`attention.${name}Bias`), [n * headDim], zero);
-      if (config.qkNorm !== "none" && name !== "v") push(at(`attention.${name}Norm`), [config.qkNorm === "head" ? headDim : n * headDim], one);
-    }
-    push(at("attention.out"), [D, heads * headDim], residual);
-    if (config.outputBias) push(at("attention.outBias"), [D], zero);
+    for (const { name, shape, init } of mixerOf(config, l).parameters(config, l)) push(at(`attention.${name}`), shape, inits[init]);
     push(at("ffn.norm"), [D], one);
     if (moe === undefined || !config.sparseLayers.includes(l)) {
       push(at("ffn.up"), [2 * config.hidden, D], normal);

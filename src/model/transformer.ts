@@ -1,29 +1,22 @@
 import type { Tape } from "../autograd/tape.js";
-import type { AttentionDims } from "../engine/engine.js";
-import { check } from "../errors.js";
 import { feedForward } from "../moe/experts.js";
 import { moeLayer, type MoeParameters } from "../moe/layer.js";
-import { add, attention, crossEntropy, dropout, gatherRows, linear, mean, rmsNorm, rope, scale } from "../ops/index.js";
+import { add, crossEntropy, dropout, gatherRows, linear, mean, rmsNorm, scale } from "../ops/index.js";
 import type { Router, Routing } from "../routing/types.js";
-import { type Tensor, view } from "../tensor/tensor.js";
-import type { KvCache } from "./cache.js";
+import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
+import { mixerOf } from "./mixer.js";
 import type { Parameters } from "./parameters.js";
+import type { RopeTables } from "./rope.js";
+import { type CachedSequence, Sequences } from "./sequences.js";
 
 /** What `forward` needs of a model. */
 export interface TransformerParts {
   config: ModelConfig;
   parameters: Parameters;
-  /** Rotary cosines and sines [context, headDim]. */
-  ropeTable: Tensor;
+  ropes: RopeTables;
   /** A user's own router instead of the configured one. */
   router?: Router | undefined;
-}
-
-/** A sequence that goes on for `length` tokens after those in its cache, which grows by them. */
-export interface CachedSequence {
-  cache: KvCache;
-  length: number;
 }
 
 export interface ForwardInput {
@@ -42,79 +35,21 @@ export interface HiddenStates {
   routings: Routing[];
 }
 
-/** The one decoder-only transformer: pre-norm blocks of attention and a dense or sparse feed-forward part. */
+/** The one decoder-only transformer: pre-norm blocks of a sequence mixer and a dense or sparse feed-forward part. */
 export function forward(tape: Tape, parts: TransformerParts, { ids, batch, dropout: rate = 0 }: ForwardInput): HiddenStates {
   const { config, parameters } = parts;
-  const layout = { batch, positions: tape.constant([ids.size], positionsOf(ids.size, batch, config.context), "i32") };
+  const sequences = new Sequences(tape, parts.ropes, batch, ids.size, config.context);
+  if (typeof batch !== "number") for (const { cache, length } of batch) cache.reserve(length);
   const routings: Routing[] = [];
   let x = dropout(tape, gatherRows(tape, parameters.get("embedding"), ids), rate);
   for (let l = 0; l < config.layers; l++) {
     const normed = rmsNorm(tape, x, parameters.get(`layers.${l}.attention.norm`), config.normEps);
-    x = add(tape, x, dropout(tape, attentionBlock(tape, parts, l, normed, layout), rate));
+    x = add(tape, x, dropout(tape, mixerOf(config, l).forward(tape, parts, l, normed, sequences), rate));
     const inner = rmsNorm(tape, x, parameters.get(`layers.${l}.ffn.norm`), config.normEps);
     x = add(tape, x, dropout(tape, feedForwardBlock(tape, parts, l, inner, ids, routings), rate));
   }
-  if (typeof batch !== "number") for (const { cache, length } of batch) cache.length += length;
+  if (typeof batch !== "number") for (const { cache, length } of batch) cache.grow(length);
   return { hidden: rmsNorm(tape, x, parameters.get("norm"), config.normEps), routings };
-}
-
-/** Place of each of `tokens` in its sequence. */
-function positionsOf(tokens: number, batch: ForwardInput["batch"], context: number): Int32Array {
-  const length = typeof batch === "number" ? tokens / batch : 0;
-  const runs = typeof batch === "number" ? Array.from({ length: batch }, () => ({ start: 0, length })) : batch.map(({ cache, length: n }) => ({ start: cache.length, length: n }));
-  for (const run of runs) {
-    check(
-      Number.isInteger(run.length) && run.length > 0 && run.start + run.length <= context,
-      "ERR_SWITCHYARD_USAGE",
-      () => `forward: expected 1 to ${context - run.start} tokens per sequence (context ${context}, ${run.start} cached), got ${run.length}`,
-    );
-  }
-  return Int32Array.from(runs.flatMap(({ start, length: n }) => Array.from({ length: n }, (_, i) => start + i)));
-}
-
-interface SequenceLayout {
-  batch: ForwardInput["batch"];
-  /** i32 [T] */
-  positions: Tensor;
-}
-
-function attentionBlock(tape: Tape, { config, parameters, ropeTable }: TransformerParts, l: number, x: Tensor, { batch, positions }: SequenceLayout): Tensor {
-  const { heads, kvHeads, headDim } = config;
-  const at = (name: string) => `layers.${l}.attention.${name}`;
-  const project = (name: "q" | "k" | "v") => linear(tape, x, parameters.get(at(name)), parameters.find(at(`${name}Bias`)));
-  const rotated = (name: "q" | "k", n: number) => {
-    const norm = parameters.find(at(`${name}Norm`));
-    const y = project(name);
-    return rope(tape, norm === undefined ? y : rmsNorm(tape, y, norm, config.normEps), { heads: n, headDim, table: ropeTable, positions });
-  };
-  const q = rotated("q", heads);
-  const k = rotated("k", kvHeads);
-  const v = project("v");
-  const dims = { heads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim) };
-  const y = typeof batch === "number" ? fullAttention(tape, q, k, v, batch, dims) : cachedAttention(tape, q, k, v, batch, l, dims);
-  return linear(tape, y, parameters.get(at("out")), parameters.find(at("outBias")));
-}
-
-type HeadDims = Pick<AttentionDims, "heads" | "kvHeads" | "headDim" | "scale">;
-
-function fullAttention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, batch: number, dims: HeadDims): Tensor {
-  const length = q.rows / batch;
-  return attention(tape, q, k, v, { ...dims, batch, queries: length, keys: length, keyStride: length });
-}
-
-/** Sequence by sequence: each has its own number of keys. Not recorded for a backward pass. */
-function cachedAttention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, sequences: readonly CachedSequence[], l: number, dims: HeadDims): Tensor {
-  const out = tape.alloc(q.shape);
-  let row = 0;
-  for (const { cache, length } of sequences) {
-    const rows = (t: Tensor) => view(t, [length, t.cols], row * t.cols);
-    const store = cache.append(l, rows(k), rows(v));
-    const y = attention(tape, rows(q), store.k, store.v, { ...dims, batch: 1, queries: length, keys: cache.length + length, keyStride: cache.capacity });
-    tape.engine.copy(rows(out), y);
-    tape.arena.release(y);
-    row += length;
-  }
-  return out;
 }
 
 function feedForwardBlock(tape: Tape, { config, parameters, router }: TransformerParts, l: number, x: Tensor, ids: Tensor, routings: Routing[]): Tensor {

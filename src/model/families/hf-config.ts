@@ -75,12 +75,13 @@ export function readHfConfig(json: Json, file: string): KnownModel {
     kvHeads: hf.num_key_value_heads ?? hf.num_attention_heads,
     headDim: hf.head_dim ?? hf.hidden_size / hf.num_attention_heads,
     context: hf.max_position_embeddings,
-    ropeTheta: hf.rope_parameters?.rope_theta ?? hf.rope_theta ?? 10_000,
     normEps: hf.rms_norm_eps,
     tiedEmbeddings: hf.tie_word_embeddings,
     qkvBias: false,
     outputBias: false,
     qkNorm: "none",
+    ropes: [{ theta: hf.rope_parameters?.rope_theta ?? hf.rope_theta ?? 10_000 }],
+    mixers: Array.from({ length: hf.num_hidden_layers }, () => ({ kind: "attention", rope: 0 })),
     activation: "silu",
     hidden: hf.intermediate_size ?? hf.moe_intermediate_size ?? hf.hidden_size,
     sparseLayers: [],
@@ -91,6 +92,7 @@ export function readHfConfig(json: Json, file: string): KnownModel {
 }
 
 function commonFields(config: ModelConfig): Record<string, unknown> {
+  const theta = config.ropes[0]?.theta;
   return {
     vocab_size: config.vocab,
     hidden_size: config.width,
@@ -99,8 +101,8 @@ function commonFields(config: ModelConfig): Record<string, unknown> {
     num_key_value_heads: config.kvHeads,
     head_dim: config.headDim,
     max_position_embeddings: config.context,
-    rope_theta: config.ropeTheta,
-    rope_parameters: { rope_theta: config.ropeTheta, rope_type: "default" },
+    rope_theta: theta,
+    rope_parameters: { rope_theta: theta, rope_type: "default" },
     rms_norm_eps: config.normEps,
     hidden_act: config.activation,
     tie_word_embeddings: config.tiedEmbeddings,

@@ -1,0 +1,31 @@
+import type { Tape } from "../autograd/tape.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { attention } from "./attention.js";
+import type { MixerConfig, ModelConfig } from "./config.js";
+import type { Init } from "./parameters.js";
+import type { Sequences } from "./sequences.js";
+import type { TransformerParts } from "./transformer.js";
+
+/** A parameter of a layer's mixer; its name goes below "layers.N.attention.". */
+export interface MixerParameter {
+  name: string;
+  shape: readonly number[];
+  init: Init;
+}
+
+/** One kind of sequence mixer. */
+export interface Mixer {
+  /** The parameters of layer `l`, in the order of the forward pass. */
+  parameters(config: ModelConfig, l: number): MixerParameter[];
+  /** Shapes of the tensors that layer `l` keeps in the cache of one sequence of at most `capacity` tokens. They start as zeros. */
+  state(config: ModelConfig, l: number, capacity: number): readonly (readonly number[])[];
+  /** Whether the state after n tokens can be had from that after more of them: true for rows per token, false for a recurrent one. */
+  rewinds: boolean;
+  /** Rows [T, D] of normed inputs to rows [T, D] for the residual stream. With caches it reads and updates `sequences.batch[i].cache.layers[l]`. */
+  forward(tape: Tape, parts: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor;
+}
+
+export const mixers: Readonly<Record<MixerConfig["kind"], Mixer>> = { attention };
+
+/** The mixer of layer `l`. */
+export const mixerOf = (config: ModelConfig, l: number): Mixer => mixers[(config.mixers[l] as MixerConfig).kind];
