@@ -25,7 +25,7 @@ export function convertCommand(io: Io): Command {
   ])
     .argument("<source>", "folder of a model, or a .gguf file (of a split one, the first)")
     .argument("<target>", "what to write: a name with .gguf is a file, any other a folder")
-    .addOption(new Option("--type <name>", "type of the matrices in a GGUF file").choices(Object.keys(ggufFileTypes).map((name) => name.toLowerCase())).default("f32"))
+    .addOption(new Option("--type <name>", "type of the matrices in a GGUF file").choices(ggufFileTypes.map((name) => name.toLowerCase())).default("f32"))
     .action((source: string, target: string, flags: ConvertFlags) => convertAction(io, source, target, flags));
 }
 

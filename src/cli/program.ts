@@ -9,6 +9,7 @@ import { evalCommand } from "./eval.js";
 import { generateCommand } from "./generate.js";
 import { inspectCommand } from "./inspect.js";
 import { type Io, processIo } from "./io.js";
+import { makeModelCommand } from "./make-model.js";
 import { trainCommand } from "./train.js";
 import { packageVersion } from "./version.js";
 
@@ -40,7 +41,7 @@ function program(io: Io): Command {
     .helpCommand(false)
     .showSuggestionAfterError()
     .addHelpText("after", rootHelp);
-  const commands = [trainCommand, generateCommand, evalCommand, inspectCommand, convertCommand, doctorCommand, buildEngineCommand, demoCommand];
+  const commands = [trainCommand, generateCommand, evalCommand, inspectCommand, convertCommand, makeModelCommand, doctorCommand, buildEngineCommand, demoCommand];
   for (const create of commands) root.addCommand(create(io));
   for (const command of [root, ...root.commands]) {
     command.exitOverride().configureOutput({

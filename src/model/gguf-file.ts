@@ -5,7 +5,7 @@ import { readChunks } from "../formats/chunks.js";
 import type { GgufValue } from "../formats/gguf/metadata.js";
 import { type Gguf, openGguf } from "../formats/gguf/open.js";
 import type { GgufTensor } from "../formats/gguf/reader.js";
-import { type GgufType, ggufTypes } from "../formats/gguf/types.js";
+import { ggufBytes, ggufFileTypeIds, type GgufType, ggufTypes } from "../formats/gguf/types.js";
 import { type GgufTensorToWrite, writeGguf } from "../formats/gguf/writer.js";
 import { decodeBlocks, encodeBlocks, isDecodable } from "../quant/codecs.js";
 import { sizeOf, type Tensor, view } from "../tensor/tensor.js";
@@ -13,7 +13,7 @@ import type { ModelConfig } from "./config.js";
 import { type GgufPiece, ggufPieces } from "./families/gguf-names.js";
 import { readGgufConfig, writeGgufConfig } from "./families/gguf.js";
 import type { ModelFolder } from "./folder.js";
-import { type Parameters, parameterSpecs } from "./parameters.js";
+import { type Parameters, type ParameterSpec, parameterSpecs } from "./parameters.js";
 
 /** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too. */
 export const isGguf = (path: string): boolean => /\.gguf$/i.test(path);
@@ -79,10 +79,23 @@ function* decodeTensor({ type, file, begin, end }: GgufTensor): Generator<Float3
   for (const bytes of readChunks(file, begin, end, step)) yield decodeBlocks(type, bytes);
 }
 
-/** The types that a model can be written in, with the number by which llama.cpp calls a file of mostly that. */
-export const ggufFileTypes = { F32: 0, F16: 1, Q4_0: 2, Q8_0: 7 } as const satisfies Partial<Record<GgufType, number>>;
+/** The types that a model can be written in. */
+export const ggufFileTypes = ["F32", "F16", "Q4_0", "Q8_0"] as const satisfies readonly GgufType[];
 
-export type GgufFileType = keyof typeof ggufFileTypes;
+export type GgufFileType = (typeof ggufFileTypes)[number];
+
+/** The type of a tensor in a file of mostly `type`. */
+export function storedType(type: GgufType, { shape }: GgufPiece, { group }: ParameterSpec): GgufType {
+  if (shape.length === 1 || group === "router") return "F32";
+  return ggufBytes(type, shape) === undefined ? "F16" : type;
+}
+
+/** Metadata of a file of mostly `type`. */
+export function describeFile(type: GgufType): [string, GgufValue][] {
+  const isFloat = ggufTypes[type].elements === 1;
+  const entries: [string, number | undefined][] = [["general.file_type", ggufFileTypeIds[type]], ["general.quantization_version", isFloat ? undefined : 2]];
+  return entries.flatMap(([key, value]) => (value === undefined ? [] : [[key, { type: "u32", value }]]));
+}
 
 /**
  * Writes a model as GGUF, atomically. Vectors and routers stay F32, whatever the type: they are small, and a rounded router sends tokens
@@ -91,17 +104,13 @@ export type GgufFileType = keyof typeof ggufFileTypes;
  */
 export async function writeModelGguf(path: string, config: ModelConfig, parameters: Parameters, type: GgufFileType): Promise<void> {
   const { metadata, interleaved } = writeGgufConfig(config);
-  const describe: [string, GgufValue][] = [["general.file_type", { type: "u32", value: ggufFileTypes[type] }]];
-  if (type === "Q8_0" || type === "Q4_0") describe.push(["general.quantization_version", { type: "u32", value: 2 }]);
   const tensors = parameterSpecs(config).flatMap((spec) =>
-    ggufPieces(spec, config, interleaved).map((piece) => tensorToWrite(parameters.engine, parameters.get(spec.name), piece, spec.group === "router" ? "F32" : type)),
+    ggufPieces(spec, config, interleaved).map((piece) => tensorToWrite(parameters.engine, parameters.get(spec.name), piece, storedType(type, piece, spec))),
   );
-  await writeGguf(path, new Map([...metadata, ...describe]), tensors);
+  await writeGguf(path, new Map([...metadata, ...describeFile(type)]), tensors);
 }
 
-function tensorToWrite(engine: Engine, parameter: Tensor, { name, shape, run, at }: GgufPiece, wanted: GgufFileType): GgufTensorToWrite {
-  const fits = (shape.at(-1) as number) % ggufTypes[wanted].elements === 0;
-  const type = shape.length === 1 ? "F32" : fits ? wanted : "F16";
+function tensorToWrite(engine: Engine, parameter: Tensor, { name, shape, run, at }: GgufPiece, type: GgufType): GgufTensorToWrite {
   return {
     name,
     type,

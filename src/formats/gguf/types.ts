@@ -19,3 +19,15 @@ export const ggufTypes = Object.fromEntries(Object.entries(types).map(([name, [i
 
 /** The type with this id in a file, or undefined. */
 export const ggufTypeOf: ReadonlyMap<number, GgufType> = new Map(Object.entries(ggufTypes).map(([name, { id }]) => [id, name as GgufType]));
+
+/** Bytes of a tensor whose rows, of the last dimension, are whole blocks; undefined where they are not. */
+export function ggufBytes(type: GgufType, shape: readonly number[]): number | undefined {
+  const { elements, bytes } = ggufTypes[type];
+  const blocks = (shape.at(-1) ?? 1) / elements;
+  return Number.isInteger(blocks) ? shape.slice(0, -1).reduce((product, n) => product * n, blocks) * bytes : undefined;
+}
+
+/** `general.file_type`: how llama.cpp calls a file of mostly this type. */
+export const ggufFileTypeIds: Readonly<Partial<Record<GgufType, number>>> = {
+  F32: 0, F16: 1, Q4_0: 2, Q4_1: 3, Q8_0: 7, Q5_0: 8, Q5_1: 9, Q2_K: 10, Q4_K: 14, Q5_K: 16, Q6_K: 18, IQ4_NL: 25, IQ4_XS: 30, BF16: 32, TQ1_0: 36, TQ2_0: 37, MXFP4: 38,
+};

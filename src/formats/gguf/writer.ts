@@ -4,7 +4,7 @@ import { basename, dirname, join } from "node:path";
 import { check } from "../../errors.js";
 import { ioError } from "../io.js";
 import type { GgufValue } from "./metadata.js";
-import { type GgufType, ggufTypes } from "./types.js";
+import { ggufBytes, type GgufType, ggufTypes } from "./types.js";
 import { encodeString, encodeU32, encodeU64, encodeValue } from "./values.js";
 
 export interface GgufTensorToWrite {
@@ -53,7 +53,7 @@ function encodeHeader(metadata: ReadonlyMap<string, GgufValue>, tensors: readonl
     check(!names.has(name), "ERR_SWITCHYARD_FORMAT", () => `write GGUF: tensor "${name}" is given twice`);
     names.add(name);
     parts.push(...encodeString(name), encodeU32(shape.length), ...shape.toReversed().map(encodeU64), encodeU32(ggufTypes[type].id), encodeU64(offset));
-    const bytes = ggufBytes(tensor);
+    const bytes = bytesToWrite(tensor);
     offset += bytes + padding(bytes);
   }
   const length = parts.reduce((sum, part) => sum + part.length, 0);
@@ -66,15 +66,14 @@ function encodeHeader(metadata: ReadonlyMap<string, GgufValue>, tensors: readonl
   return header;
 }
 
-function ggufBytes({ name, type, shape }: GgufTensorToWrite): number {
-  const { elements, bytes } = ggufTypes[type];
-  const blocks = (shape.at(-1) ?? 1) / elements;
-  check(Number.isInteger(blocks), "ERR_SWITCHYARD_FORMAT", () => `write GGUF: tensor "${name}": rows of ${shape.at(-1)} elements are not whole blocks of ${elements}, as ${type} needs`);
-  return shape.slice(0, -1).reduce((product, n) => product * n, blocks) * bytes;
+function bytesToWrite({ name, type, shape }: GgufTensorToWrite): number {
+  const bytes = ggufBytes(type, shape);
+  check(bytes !== undefined, "ERR_SWITCHYARD_FORMAT", () => `write GGUF: tensor "${name}": rows of ${shape.at(-1)} elements are not whole blocks of ${ggufTypes[type].elements}, as ${type} needs`);
+  return bytes;
 }
 
 async function writeTensor(handle: FileHandle, tensor: GgufTensorToWrite): Promise<void> {
-  const expected = ggufBytes(tensor);
+  const expected = bytesToWrite(tensor);
   let written = 0;
   for await (const chunk of tensor.chunks()) {
     await writeAll(handle, chunk);
