@@ -11,6 +11,7 @@ import { inspectCommand } from "./inspect.js";
 import { type Io, processIo } from "./io.js";
 import { makeModelCommand } from "./make-model.js";
 import { trainCommand } from "./train.js";
+import { verifyCommand } from "./verify.js";
 import { packageVersion } from "./version.js";
 
 const exitCode = { failure: 1, usage: 2 } as const;
@@ -41,7 +42,7 @@ function program(io: Io): Command {
     .helpCommand(false)
     .showSuggestionAfterError()
     .addHelpText("after", rootHelp);
-  const commands = [trainCommand, generateCommand, evalCommand, inspectCommand, convertCommand, makeModelCommand, doctorCommand, buildEngineCommand, demoCommand];
+  const commands = [trainCommand, generateCommand, evalCommand, inspectCommand, verifyCommand, convertCommand, makeModelCommand, doctorCommand, buildEngineCommand, demoCommand];
   for (const create of commands) root.addCommand(create(io));
   for (const command of [root, ...root.commands]) {
     command.exitOverride().configureOutput({

@@ -1,0 +1,113 @@
+import { Command, InvalidArgumentError } from "commander";
+import { loadTokens } from "../data/index.js";
+import { loadEngine } from "../engine/load.js";
+import { check } from "../errors.js";
+import { openGguf } from "../formats/gguf/open.js";
+import { readGolden } from "../inspect/golden.js";
+import { randomIds, recordGolden } from "../inspect/record.js";
+import { type Verification, verify } from "../inspect/verify.js";
+import { readModelFolder } from "../model/folder.js";
+import { isGguf, readModelGguf } from "../model/gguf-file.js";
+import { LanguageModel } from "../model/language-model.js";
+import { ggufTokenizer } from "../tokenizer/gguf.js";
+import { loadTokenizer } from "../tokenizer/load.js";
+import { describeCommand, parseNumber } from "./flags.js";
+import { type Io, printJson } from "./io.js";
+import { table, terminal } from "./terminal.js";
+
+interface VerifyFlags {
+  json?: boolean;
+  golden?: string;
+  tolerance?: number;
+  record?: string;
+  ids?: number[][];
+  data?: string[];
+  tokens?: number;
+}
+
+export function verifyCommand(io: Io): Command {
+  return describeCommand(new Command("verify"), "Compares what a checkpoint computes here with what a reference implementation computed: logits, experts and weights of every layer, greedy continuation.", [
+    "switchyard verify Mixtral-8x7B --golden mixtral-golden",
+    "switchyard verify Mixtral-8x7B --golden mixtral_c5_ref.json --json # the tensors beside it in mixtral_c5_ref.safetensors",
+    "switchyard verify runs/first --record first-golden --data test.txt # writes one, e.g. to check another machine by",
+  ])
+    .argument("<checkpoint>", "folder of a model, or a .gguf file")
+    .option("--golden <dir>", "folder with golden.json and golden.safetensors, or the .json of such a pair")
+    .option("--tolerance <n>", `largest error, relative to the largest value (default: ${defaultTolerance})`, parseNumber)
+    .option("--record <dir>", "write a golden instead; of random tokens, or of:")
+    .option("--ids <list>", "token ids separated by commas, e.g. 1,100,200; given several times, sequences of one length", addIds)
+    .option("--data <files...>", "the first tokens of text files")
+    .option("--tokens <n>", "how many of them", parseNumber, 40)
+    .action((checkpoint: string, flags: VerifyFlags) => verifyAction(io, checkpoint, flags));
+}
+
+const defaultTolerance = 1e-5;
+
+async function verifyAction(io: Io, checkpoint: string, flags: VerifyFlags): Promise<void> {
+  const { json = false, golden: goldenPath, tolerance, record } = flags;
+  const usage = (condition: boolean, message: string) => check(condition, "ERR_SWITCHYARD_USAGE", () => `verify: ${message}`);
+  usage((goldenPath === undefined) !== (record === undefined), "name a golden to compare with (--golden), or a folder to write one to (--record)");
+  usage(record !== undefined || (flags.ids === undefined && flags.data === undefined), "--ids and --data are for --record; a golden has its own token ids");
+  usage(flags.ids === undefined || flags.data === undefined, "--ids or --data, not both");
+  usage(tolerance === undefined || (record === undefined && tolerance >= 0), `--tolerance: expected a number of at least 0 beside --golden, got ${tolerance}`);
+  const golden = goldenPath === undefined ? undefined : readGolden(goldenPath);
+  using model = await openModel(checkpoint);
+  if (record !== undefined) {
+    await recordGolden(model, record, idsToRecord(model, checkpoint, flags));
+    if (json) printJson(io, { recorded: record });
+    else io.stdout.write(`${record}: written; compare with it by: switchyard verify ${checkpoint} --golden ${record}\n`);
+    return;
+  }
+  if (golden === undefined) return;
+  const verification = await verify(model, golden, tolerance ?? defaultTolerance);
+  if (json) printJson(io, verification);
+  else io.stdout.write(describe(io, verification));
+  io.exitCode = verification.pass ? 0 : 1;
+}
+
+/** Without its tokenizer: a golden's greedy run does not end at the end of text. */
+async function openModel(checkpoint: string): Promise<LanguageModel> {
+  const { config, fill } = isGguf(checkpoint) ? readModelGguf(checkpoint) : await readModelFolder(checkpoint);
+  const model = new LanguageModel(loadEngine(), config, undefined);
+  try {
+    fill(model.parameters);
+  } catch (error) {
+    model[Symbol.dispose]();
+    throw error;
+  }
+  return model;
+}
+
+/** "1,100,200" -> [1, 100, 200] beside those before. */
+function addIds(text: string, before: number[][] = []): number[][] {
+  if (!/^\d+(,\d+)*$/.test(text)) throw new InvalidArgumentError('Expected token ids, as in "1,100,200".');
+  return [...before, text.split(",").map(Number)];
+}
+
+function idsToRecord(model: LanguageModel, checkpoint: string, { ids, data, tokens = 40 }: VerifyFlags): number[][] {
+  if (ids !== undefined) return ids;
+  if (data === undefined) return randomIds(model, 0);
+  check(Number.isInteger(tokens) && tokens >= 1 && tokens <= model.config.context, "ERR_SWITCHYARD_USAGE", () => `verify: --tokens: expected an integer from 1 to the model's context of ${model.config.context}, got ${tokens}`);
+  const tokenizer = isGguf(checkpoint) ? ggufTokenizer(openGguf(checkpoint).metadata) : loadTokenizer(checkpoint);
+  check(tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `verify: ${checkpoint} has no tokenizer.json, so text cannot be read; give token ids with --ids`);
+  return [[...tokenizer.prefix, ...loadTokens(data, tokenizer)].slice(0, tokens)];
+}
+
+function describe(io: Io, { pass, logits, routing, greedy, tolerance, blocks }: Verification): string {
+  const { paint } = terminal(io.stdout, io.env);
+  const number = (error: number | null | undefined) => (error === null || error === undefined ? "-" : paint(error.toExponential(1), error <= tolerance ? "green" : "red"));
+  const rows = [...new Set([...routing.layers, ...blocks].map(({ layer }) => layer))].map((layer) => {
+    const { agreement, weightError } = routing.layers.find((l) => l.layer === layer) ?? {};
+    const block = blocks.find((b) => b.layer === layer);
+    const same = agreement === undefined ? "-" : paint(`${(100 * agreement).toFixed(agreement === 1 ? 0 : 2)}%`, agreement === 1 ? "green" : "red");
+    return [String(layer), same, number(weightError), number(block?.routerError), number(block?.relativeError)];
+  });
+  const lines = [
+    `logits  ${number(logits.relativeError)}`,
+    `greedy  ${greedy.match === null ? "-" : greedy.match ? paint("the same", "green") : paint("another text", "red")}`,
+    ...(rows.length === 0 ? [] : ["", table(["layer", "same experts", "weights", "router alone", "block alone"], rows, paint)]),
+    "",
+    `${pass ? paint("pass", "green") : paint("MISS", "red")}: errors relative to the largest value, at most ${tolerance.toExponential()} allowed`,
+  ];
+  return `${lines.join("\n")}\n`;
+}
