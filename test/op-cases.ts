@@ -9,6 +9,7 @@ import type { Activation, BinaryFn, Engine, MatmulForm, Precision, UnaryFn } fro
 import { loadEngine } from "../src/engine/load.js";
 import { ReferenceEngine } from "../src/engine/reference.js";
 import { nativeVariants } from "./engines.js";
+import { mixerOpCases } from "./mixer-cases.js";
 
 export const nativeEngines: readonly Engine[] = nativeVariants.map((isa) => loadEngine({ engine: "native", isa, threads: 2 }));
 export const engines: readonly Engine[] = [new ReferenceEngine(), ...nativeEngines];
@@ -66,6 +67,7 @@ export const smallOpCases: readonly OpCase[] = [
   ...matrices.flatMap(([rows, cols]) => matrixCases(rows, cols)),
   ...[0, 1, 5, 300].flatMap((tokens) => routingCases(tokens)),
   ...[0, 1, 2, 3, 1000, 40_001].flatMap((size) => flatCases(size)),
+  ...mixerOpCases,
   { name: "sumSquares of several", run: (make) => [make.values("f", [1], [make.engine.sumSquares([make.floats([3]), make.floats([0]), make.floats([40_000])])])] },
 ];
 

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "../core/cpu.h"
+#include "mixers.h"
 #include "ops.h"
 
 namespace sw {
@@ -45,6 +46,10 @@ struct KernelTable {
   void (*norm_backward)(const Norm&);
   void (*rope)(const Rope&);
   void (*glu)(const Glu&);
+  void (*causal_conv)(const CausalConv&);
+  void (*linear_attention)(const LinearAttention&);
+  void (*selective_scan)(const SelectiveScan&);
+  void (*lightning_indexer)(const LightningIndexer&);
   void (*gather_rows)(float* out, const float* table, const int32_t* rows, int64_t m, int64_t cols);
   void (*scatter_add_rows)(float* dtable, const float* dout, const int32_t* rows, int64_t m, int64_t cols);
   void (*combine_rows)(float* out, const float* y, const int32_t* positions_TK, int64_t tokens, int64_t k, int64_t cols, bool accumulate);

@@ -23,6 +23,8 @@ namespace SW_ISA {
 #include "norm.inl"
 #include "rope.inl"
 #include "activation.inl"
+#include "mixers.inl"
+#include "indexer.inl"
 #include "rows.inl"
 #include "softmax.inl"
 #include "routing.inl"
@@ -41,6 +43,10 @@ const KernelTable SW_TABLE = {
     .norm_backward = SW_ISA::norm_backward,
     .rope = SW_ISA::rope,
     .glu = SW_ISA::glu,
+    .causal_conv = SW_ISA::causal_conv,
+    .linear_attention = SW_ISA::linear_attention,
+    .selective_scan = SW_ISA::selective_scan,
+    .lightning_indexer = SW_ISA::lightning_indexer,
     .gather_rows = SW_ISA::gather_rows,
     .scatter_add_rows = SW_ISA::scatter_add_rows,
     .combine_rows = SW_ISA::combine_rows,

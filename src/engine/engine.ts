@@ -1,5 +1,6 @@
 import type { DType, TypedArray } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
+import type { MixerOps } from "./mixer-ops.js";
 
 /**
  * The one seam between TypeScript and kernels. `reference.ts` is the executable specification,
@@ -16,7 +17,7 @@ import type { Tensor } from "../tensor/tensor.js";
  * - a result row never depends on the number of threads or on the other rows of the call: each output
  *   element is one chain of fused multiply-adds in rising order of the reduction index.
  */
-export interface Engine extends Memory, MatrixOps, TransformerOps, RoutingOps, ElementwiseOps, TrainingOps {
+export interface Engine extends Memory, MatrixOps, TransformerOps, MixerOps, RoutingOps, ElementwiseOps, TrainingOps {
   readonly name: "reference" | "native";
   /** Element type of weights and activations: f32, or f64 on a reference engine made for gradient checks. */
   readonly float: "f32" | "f64";

@@ -1,6 +1,7 @@
 import type { Tensor } from "../tensor/tensor.js";
 import type { Activation, AdamWOptions, BinaryFn, Engine, GluOptions, GroupLimit, RopeDims, UnaryFn } from "./engine.js";
-import { type Addon, address, NativeCore, type NativeOp } from "./native-core.js";
+import { address, type NativeOp } from "./native-core.js";
+import { type MixerAddon, NativeMixers } from "./native-mixers.js";
 import { broadcastSteps } from "./reference/elementwise.js";
 
 type SmallOp =
@@ -8,7 +9,7 @@ type SmallOp =
   | "crossEntropyBackward" | "topK" | "gatherColumns" | "scatterColumns" | "sortByExpert" | "unary" | "unaryBackward" | "binary" | "scale"
   | "sum" | "softmax" | "softmaxBackward" | "logSumExp" | "logSumExpBackward" | "dropout" | "uniform" | "normal" | "adamW";
 
-export type NativeAddon = Addon & Record<SmallOp, NativeOp> & { sumSquares: (...args: number[]) => number };
+export type NativeAddon = MixerAddon & Record<SmallOp, NativeOp> & { sumSquares: (...args: number[]) => number };
 
 // In the order of the enumerators of native/kernels/ops.h.
 const activations: readonly Activation[] = ["silu", "gelu", "gelu-tanh", "relu", "relu2"];
@@ -17,7 +18,7 @@ const binaryFns: readonly BinaryFn[] = ["add", "sub", "mul", "div"];
 const sumOver = ["rows", "columns", "all"] as const;
 
 /** The native engine: every op is one call into the addon. */
-export class NativeEngine extends NativeCore<NativeAddon> implements Engine {
+export class NativeEngine extends NativeMixers<NativeAddon> implements Engine {
   rmsNorm(out: Tensor, x: Tensor, weight: Tensor, eps: number): void {
     this.addon.norm(this.variant, address(out), address(x), address(weight), 0, x.rows, x.cols, 0, eps);
   }

@@ -3,6 +3,7 @@ import * as attention from "./reference/attention.js";
 import * as elementwise from "./reference/elementwise.js";
 import * as matrix from "./reference/matrix.js";
 import { ReferenceMemory } from "./reference/memory.js";
+import * as mixers from "./reference/mixers.js";
 import * as norm from "./reference/norm.js";
 import * as optimizer from "./reference/optimizer.js";
 import * as random from "./reference/random.js";
@@ -47,6 +48,11 @@ export class ReferenceEngine extends ReferenceMemory implements Engine {
   readonly scatterAddRows = transformer.scatterAddRows;
   readonly crossEntropy = transformer.crossEntropy;
   readonly crossEntropyBackward = transformer.crossEntropyBackward;
+
+  readonly causalConv = mixers.causalConv;
+  readonly linearAttention = mixers.linearAttention;
+  readonly selectiveScan = mixers.selectiveScan;
+  readonly lightningIndexer = mixers.lightningIndexer;
 
   readonly topK = routing.topK;
   readonly gatherColumns = routing.gatherColumns;

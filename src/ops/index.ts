@@ -5,6 +5,7 @@ export { add, binary, div, mean, mul, scale, sum, unary } from "./elementwise.js
 export { glu, type GluArguments } from "./glu.js";
 export { expertsIn, expertsOut, type RowGroups } from "./grouped-linear.js";
 export { linear } from "./linear.js";
+export { causalConv, lightningIndexer, linearAttention, type MixedSequences, selectiveScan } from "./mixers.js";
 export { layerNorm, rmsNorm } from "./norm.js";
 export { dropout, normal, uniform } from "./random.js";
 export { reshape } from "./reshape.js";

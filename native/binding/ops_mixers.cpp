@@ -1,0 +1,88 @@
+// Sequence mixers with a state, and the choice of keys for sparse attention.
+#include "binding.h"
+
+namespace sw {
+namespace {
+
+// causalConv(isa, out, state, x, weight, bias or 0, batch, length, channels, kernel)
+napi_value op_causal_conv(napi_env env, napi_callback_info info) {
+  Args args(env, info, "causalConv", 10);
+  const KernelTable& kernels = args.kernels();
+  CausalConv p = {};
+  p.batch = args.dim(6, "batch"), p.length = args.dim(7, "length"), p.channels = args.dim(8, "channels");
+  p.kernel = args.integer(9, "kernel", 1, INT32_MAX);
+  const int64_t size = product(p.batch, p.length, p.channels);
+  p.out = args.out<float>(1, "out", size);
+  p.state = args.out<float>(2, "state", product(p.batch, p.kernel - 1, p.channels));
+  p.x = args.in<float>(3, "x", size);
+  p.weight = args.in<float>(4, "weight", product(p.channels, p.kernel));
+  p.bias = args.in_or_null<float>(5, "bias", p.channels);
+  if (args.ok()) kernels.causal_conv(p);
+  return nullptr;
+}
+
+// linearAttention(isa, out, state, qkv, decay, beta or 0, batch, length, heads, keyHeads, keyDim, valueDim, scale, normalise, normEps,
+// decayPerToken)
+napi_value op_linear_attention(napi_env env, napi_callback_info info) {
+  Args args(env, info, "linearAttention", 16);
+  const KernelTable& kernels = args.kernels();
+  LinearAttention p = {};
+  p.batch = args.dim(6, "batch"), p.length = args.dim(7, "length"), p.heads = args.dim(8, "heads");
+  p.key_heads = args.integer(9, "keyHeads", 1, INT32_MAX), p.key_dim = args.dim(10, "keyDim"), p.value_dim = args.dim(11, "valueDim");
+  p.scale = (float)args.number(12), p.normalise = args.flag(13), p.norm_eps = (float)args.number(14), p.decay_per_token = args.flag(15);
+  if (p.key_heads > 0 && p.heads % p.key_heads != 0) args.fail("heads (%lld) must be a multiple of keyHeads (%lld)", (long long)p.heads, (long long)p.key_heads);
+  const int64_t tokens = product(p.batch, p.length), keys = product(tokens, p.key_heads, p.key_dim), values = product(tokens, p.heads, p.value_dim);
+  if (keys > INT64_MAX / 8 || values > INT64_MAX / 8) args.fail("the dimensions are too large");
+  p.out = args.out<float>(1, "out", values);
+  p.state = args.out<float>(2, "state", product(p.batch, p.heads, p.key_dim, p.value_dim));
+  p.qkv = args.in<float>(3, "qkv", args.ok() ? 2 * keys + values : 0);
+  p.decay = args.in<float>(4, "decay", p.decay_per_token ? product(tokens, p.heads) : p.heads);
+  p.beta = args.in_or_null<float>(5, "beta", product(tokens, p.heads));
+  if (args.ok()) kernels.linear_attention(p);
+  return nullptr;
+}
+
+// selectiveScan(isa, out, state, x, delta, a, b, c, d, batch, length, channels, states)
+napi_value op_selective_scan(napi_env env, napi_callback_info info) {
+  Args args(env, info, "selectiveScan", 13);
+  const KernelTable& kernels = args.kernels();
+  SelectiveScan p = {};
+  p.batch = args.dim(9, "batch"), p.length = args.dim(10, "length"), p.channels = args.dim(11, "channels"), p.states = args.dim(12, "states");
+  const int64_t size = product(p.batch, p.length, p.channels), mixed = product(p.batch, p.length, p.states);
+  p.out = args.out<float>(1, "out", size);
+  p.state = args.out<float>(2, "state", product(p.batch, p.states, p.channels));
+  p.x = args.in<float>(3, "x", size);
+  p.delta = args.in<float>(4, "delta", size);
+  p.a = args.in<float>(5, "a", product(p.channels, p.states));
+  p.b = args.in<float>(6, "b", mixed);
+  p.c = args.in<float>(7, "c", mixed);
+  p.d = args.in<float>(8, "d", p.channels);
+  if (args.ok()) kernels.selective_scan(p);
+  return nullptr;
+}
+
+// lightningIndexer(isa, bias, q, k, weights, batch, queries, keys, keyStride, heads, headDim, topK)
+napi_value op_lightning_indexer(napi_env env, napi_callback_info info) {
+  Args args(env, info, "lightningIndexer", 12);
+  const KernelTable& kernels = args.kernels();
+  LightningIndexer p = {};
+  p.batch = args.dim(5, "batch"), p.queries = args.dim(6, "queries");
+  p.keys = args.integer(7, "keys", p.queries, INT32_MAX), p.key_stride = args.integer(8, "keyStride", p.keys, INT32_MAX);
+  p.heads = args.dim(9, "heads"), p.head_dim = args.dim(10, "headDim"), p.top_k = args.integer(11, "topK", 1, INT32_MAX);
+  const int64_t rows = product(p.batch, p.queries);
+  p.bias = args.out<float>(1, "bias", product(rows, p.keys));
+  p.q = args.in<float>(2, "q", product(rows, p.heads, p.head_dim));
+  p.k = args.in<float>(3, "k", product(p.batch, p.key_stride, p.head_dim));
+  p.weights = args.in<float>(4, "weights", product(rows, p.heads));
+  if (args.ok()) kernels.lightning_indexer(p);
+  return nullptr;
+}
+
+const Op ops[] = {{"causalConv", op_causal_conv}, {"linearAttention", op_linear_attention}, {"selectiveScan", op_selective_scan},
+                  {"lightningIndexer", op_lightning_indexer}};
+
+}  // namespace
+
+void export_mixer_ops(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+
+}  // namespace sw
