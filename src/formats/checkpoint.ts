@@ -1,13 +1,13 @@
 import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { z } from "zod";
 import { check } from "../errors.js";
 import { readChunks } from "./chunks.js";
 import { bf16ToF32, f16ToF32 } from "./convert.js";
 import { ioError } from "./io.js";
-import { conform, readJsonFile } from "./json.js";
-import { readSafetensorsHeader, type SafetensorsDtype, type StoredTensor } from "./safetensors.js";
+import { conform, type Json, readJsonFile } from "./json.js";
+import { readSafetensorsHeader, type SafetensorsDtype, type SafetensorsHeader, type StoredTensor } from "./safetensors.js";
 import { bytesToWrite, compareNames, type TensorToWrite, writeSafetensors } from "./safetensors-writer.js";
 
 /** A tensor of a checkpoint folder; [begin, end) counts from the start of `file`. */
@@ -26,34 +26,31 @@ const index = z.object({ weight_map: z.record(z.string(), z.string()) });
  * read. Throws ERR_SWITCHYARD_CHECKPOINT if there is neither, ERR_SWITCHYARD_FORMAT if a file is malformed.
  */
 export function openCheckpointTensors(dir: string): Map<string, CheckpointTensor> {
-  if (existsSync(join(dir, single))) return new Map(tensorsOf(join(dir, single)));
+  const file = join(dir, single);
+  if (existsSync(file)) return new Map([...readSafetensorsHeader(file).tensors].map(([name, tensor]) => [name, { ...tensor, file }]));
   const indexPath = join(dir, indexName);
   check(existsSync(indexPath), "ERR_SWITCHYARD_CHECKPOINT", () => `${dir}: expected ${single} or ${indexName}, found neither; name the folder of a checkpoint`);
-  const { weight_map: weightMap } = conform(index, readJsonFile(indexPath, { maxBytes: 2 ** 27 }), indexPath);
+  const headerOf = (shard: string) => (existsSync(join(dir, shard)) ? readSafetensorsHeader(join(dir, shard)) : undefined);
+  return shardedTensors(readJsonFile(indexPath, { maxBytes: 2 ** 27 }), indexPath, headerOf);
+}
+
+/** Every tensor of the shards that the index at `indexPath` names. `headerOf` gives the header of a shard beside it, or undefined if there is none. Throws ERR_SWITCHYARD_FORMAT. */
+export function shardedTensors(json: Json, indexPath: string, headerOf: (shard: string) => SafetensorsHeader | undefined): Map<string, CheckpointTensor> {
+  const { weight_map: weightMap } = conform(index, json, indexPath);
   const shardOf = new Map(Object.entries(weightMap));
   const tensors = new Map<string, CheckpointTensor>();
   for (const shard of new Set(shardOf.values())) {
-    check(
-      /^[\w][\w.-]*\.safetensors$/.test(shard) && existsSync(join(dir, shard)),
-      "ERR_SWITCHYARD_FORMAT",
-      () => `${indexPath}: weight_map: expected the name of a .safetensors file beside the index, got ${JSON.stringify(shard)}`,
-    );
-    for (const [name, tensor] of tensorsOf(join(dir, shard))) {
-      check(
-        shardOf.get(name) === shard,
-        "ERR_SWITCHYARD_FORMAT",
-        () => `${join(dir, shard)}: tensor ${JSON.stringify(name)}: the index puts it in ${shardOf.get(name) ?? "no shard"}`,
-      );
-      tensors.set(name, tensor);
+    const header = /^[\w][\w.-]*\.safetensors$/.test(shard) ? headerOf(shard) : undefined;
+    check(header !== undefined, "ERR_SWITCHYARD_FORMAT", () => `${indexPath}: weight_map: expected the name of a .safetensors file beside the index, got ${JSON.stringify(shard.slice(0, 100))}`);
+    const file = join(dirname(indexPath), shard);
+    for (const [name, tensor] of header.tensors) {
+      check(shardOf.get(name) === shard, "ERR_SWITCHYARD_FORMAT", () => `${file}: tensor ${JSON.stringify(name)}: the index puts it in ${shardOf.get(name) ?? "no shard"}`);
+      tensors.set(name, { ...tensor, file });
     }
   }
   const missing = [...shardOf].find(([name]) => !tensors.has(name));
-  check(missing === undefined, "ERR_SWITCHYARD_FORMAT", () => `${indexPath}: weight_map: tensor ${JSON.stringify(missing?.[0])} is not in ${missing?.[1]}`);
+  check(missing === undefined, "ERR_SWITCHYARD_FORMAT", () => `${indexPath}: weight_map: tensor ${JSON.stringify(missing?.[0].slice(0, 100))} is not in ${missing?.[1]}`);
   return tensors;
-}
-
-function* tensorsOf(file: string): Generator<[string, CheckpointTensor]> {
-  for (const [name, tensor] of readSafetensorsHeader(file).tensors) yield [name, { ...tensor, file }];
 }
 
 /** Multiple of every element size. */

@@ -1,6 +1,6 @@
-import { closeSync, openSync, readSync } from "node:fs";
-import { check } from "../errors.js";
+import { closeSync, openSync } from "node:fs";
 import { withIoErrors } from "./io.js";
+import { readFully } from "./source.js";
 
 /** Bytes [begin, end) of a file, `step` at a time, each piece in a buffer of its own. Throws ERR_SWITCHYARD_IO, ERR_SWITCHYARD_FORMAT. */
 export function* readChunks(file: string, begin: number, end: number, step: number): Generator<Uint8Array<ArrayBuffer>> {
@@ -8,11 +8,7 @@ export function* readChunks(file: string, begin: number, end: number, step: numb
   try {
     for (let at = begin; at < end; at += step) {
       const bytes = new Uint8Array(Math.min(step, end - at));
-      for (let done = 0; done < bytes.length; ) {
-        const n = withIoErrors("read", file, () => readSync(fd, bytes, done, bytes.length - done, at + done));
-        check(n > 0, "ERR_SWITCHYARD_FORMAT", () => `${file}: truncated while it was read`);
-        done += n;
-      }
+      withIoErrors("read", file, () => readFully(fd, file, bytes, at));
       yield bytes;
     }
   } finally {

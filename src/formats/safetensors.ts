@@ -1,7 +1,6 @@
-import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { check, SwitchyardError } from "../errors.js";
-import { withIoErrors } from "./io.js";
 import { isJsonObject, type Json, type JsonObject, parseJson } from "./json.js";
+import { type Source, withFile } from "./source.js";
 
 /** Bits per element of every type of the format (safetensors 0.7). */
 const dtypeBits = {
@@ -48,39 +47,28 @@ export function storedBytes(dtype: SafetensorsDtype, shape: readonly number[]): 
  * ERR_SWITCHYARD_FORMAT naming file, tensor and field for anything the format does not allow, and ERR_SWITCHYARD_IO.
  */
 export function readSafetensorsHeader(path: string): SafetensorsHeader {
-  return withIoErrors("read", path, () => {
-    // Opening a pipe would wait for its writer.
-    check(statSync(path).isFile(), "ERR_SWITCHYARD_FORMAT", () => `${path}: expected a safetensors file, got something that is not a file`);
-    const fd = openSync(path, "r");
-    try {
-      const fileBytes = fstatSync(fd).size;
-      check(fileBytes >= 8, "ERR_SWITCHYARD_FORMAT", () => `${path}: header length: expected 8 bytes, got a file of ${fileBytes}`);
-      const prefix = readExactly(fd, path, 0, 8);
-      const headerBytes = Number(new DataView(prefix.buffer).getBigUint64(0, true));
-      check(
-        headerBytes >= 2 && headerBytes <= maxHeaderBytes && 8 + headerBytes <= fileBytes,
-        "ERR_SWITCHYARD_FORMAT",
-        () => `${path}: header length: expected 2 to ${Math.min(maxHeaderBytes, fileBytes - 8)}, got ${headerBytes}; the file is truncated or of another format`,
-      );
-      return parseSafetensorsHeader(readExactly(fd, path, 8, headerBytes), fileBytes, path);
-    } finally {
-      closeSync(fd);
-    }
-  });
+  return withFile(path, "safetensors", parseSafetensors);
 }
 
-function readExactly(fd: number, path: string, position: number, length: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(length);
-  for (let done = 0; done < length; ) {
-    const n = readSync(fd, bytes, done, length - done, position + done);
-    check(n > 0, "ERR_SWITCHYARD_FORMAT", () => `${path}: expected ${length} bytes at ${position}, the file ends after ${done} of them`);
-    done += n;
-  }
-  return bytes;
+/** The same of a source that is open. */
+export function parseSafetensors(source: Source): SafetensorsHeader {
+  const { name, bytes: fileBytes } = source;
+  check(fileBytes >= 8, "ERR_SWITCHYARD_FORMAT", () => `${name}: header length: expected 8 bytes, got a file of ${fileBytes}`);
+  const prefix = new Uint8Array(8);
+  source.read(prefix, 0);
+  const headerBytes = Number(new DataView(prefix.buffer).getBigUint64(0, true));
+  check(
+    headerBytes >= 2 && headerBytes <= maxHeaderBytes && 8 + headerBytes <= fileBytes,
+    "ERR_SWITCHYARD_FORMAT",
+    () => `${name}: header length: expected 2 to ${Math.min(maxHeaderBytes, fileBytes - 8)}, got ${headerBytes}; the file is truncated or of another format`,
+  );
+  const header = new Uint8Array(headerBytes);
+  source.read(header, 8);
+  return parseHeader(header, fileBytes, name);
 }
 
 /** Checks the JSON header of a file of `fileBytes` bytes; `source` is what errors call the file. */
-export function parseSafetensorsHeader(header: Uint8Array, fileBytes: number, source: string): SafetensorsHeader {
+function parseHeader(header: Uint8Array, fileBytes: number, source: string): SafetensorsHeader {
   check(header[0] === 0x7b, "ERR_SWITCHYARD_FORMAT", () => `${source}: header: expected it to start with "{"`);
   const root = parseJson(header, `${source}: header`, { maxBytes: maxHeaderBytes, maxDepth: 3, integersOnly: true }) as JsonObject;
   const dataStart = 8 + header.length;

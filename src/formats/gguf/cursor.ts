@@ -1,5 +1,5 @@
-import { readSync } from "node:fs";
 import { SwitchyardError } from "../../errors.js";
+import type { Source } from "../source.js";
 
 /** A larger header is no model: it is a mistake or an attack. The largest vocabularies published take some 15 MB. */
 const maxHeaderBytes = 25 * 2 ** 20;
@@ -15,11 +15,11 @@ export class Cursor {
   private bytes = new Uint8Array(0);
   private view = new DataView(this.bytes.buffer);
 
-  constructor(
-    private readonly fd: number,
-    private readonly source: string,
-    readonly fileBytes: number,
-  ) {}
+  constructor(private readonly source: Source) {}
+
+  get fileBytes(): number {
+    return this.source.bytes;
+  }
 
   get left(): number {
     return this.fileBytes - this.at;
@@ -56,7 +56,7 @@ export class Cursor {
   }
 
   fail(what: string): never {
-    throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${this.source}: ${this.field}: ${what}`, { details: { file: this.source, field: this.field } });
+    throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${this.source.name}: ${this.field}: ${what}`, { details: { file: this.source.name, field: this.field } });
   }
 
   /** Moves over `count` bytes, which are then in `bytes`, and returns where they start. */
@@ -73,11 +73,7 @@ export class Cursor {
   private load(end: number): void {
     const bytes = new Uint8Array(Math.min(this.fileBytes, maxHeaderBytes, Math.max(end, firstRead, 2 * this.bytes.length)));
     bytes.set(this.bytes);
-    for (let done = this.bytes.length; done < bytes.length; ) {
-      const n = readSync(this.fd, bytes, done, bytes.length - done, done);
-      if (n === 0) this.fail(`expected ${this.fileBytes} bytes, the file ends at ${done}`);
-      done += n;
-    }
+    this.source.read(bytes.subarray(this.bytes.length), this.bytes.length);
     this.bytes = bytes;
     this.view = new DataView(bytes.buffer);
   }

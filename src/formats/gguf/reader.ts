@@ -1,6 +1,4 @@
-import { closeSync, fstatSync, openSync, statSync } from "node:fs";
-import { check } from "../../errors.js";
-import { withIoErrors } from "../io.js";
+import { type Source, withFile } from "../source.js";
 import { Cursor } from "./cursor.js";
 import { GgufMetadata, type GgufValue } from "./metadata.js";
 import { type GgufType, ggufTypeOf, ggufTypes } from "./types.js";
@@ -38,19 +36,13 @@ const leastTensorBytes = 8 + 1 + 4 + 4 + 8;
  * ERR_SWITCHYARD_FORMAT naming file and field for anything the format does not allow, and ERR_SWITCHYARD_IO.
  */
 export function readGgufHeader(path: string): GgufHeader {
-  return withIoErrors("read", path, () => {
-    // Opening a pipe would wait for its writer.
-    check(statSync(path).isFile(), "ERR_SWITCHYARD_FORMAT", () => `${path}: expected a GGUF file, got something that is not a file`);
-    const fd = openSync(path, "r");
-    try {
-      return readHeader(new Cursor(fd, path, fstatSync(fd).size), path);
-    } finally {
-      closeSync(fd);
-    }
-  });
+  return withFile(path, "GGUF", parseGguf);
 }
 
-function readHeader(cursor: Cursor, file: string): GgufHeader {
+/** The same of a source that is open. */
+export function parseGguf(source: Source): GgufHeader {
+  const cursor = new Cursor(source);
+  const file = source.name;
   const magic = String.fromCharCode(...cursor.take(4));
   if (magic !== "GGUF") cursor.fail(`expected "GGUF", got ${JSON.stringify(magic)}: the file is of another format`);
   cursor.field = "version";
