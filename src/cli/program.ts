@@ -1,6 +1,7 @@
 import { Command, CommanderError } from "commander";
 import { SwitchyardError } from "../errors.js";
 import { ioError } from "../formats/io.js";
+import { benchCommand } from "./bench.js";
 import { buildEngineCommand } from "./build-engine.js";
 import { convertCommand } from "./convert.js";
 import { demoCommand } from "./demo.js";
@@ -42,7 +43,7 @@ function program(io: Io): Command {
     .helpCommand(false)
     .showSuggestionAfterError()
     .addHelpText("after", rootHelp);
-  const commands = [trainCommand, generateCommand, evalCommand, inspectCommand, verifyCommand, convertCommand, makeModelCommand, doctorCommand, buildEngineCommand, demoCommand];
+  const commands = [trainCommand, generateCommand, evalCommand, inspectCommand, verifyCommand, benchCommand, convertCommand, makeModelCommand, doctorCommand, buildEngineCommand, demoCommand];
   for (const create of commands) root.addCommand(create(io));
   for (const command of [root, ...root.commands]) {
     command.exitOverride().configureOutput({

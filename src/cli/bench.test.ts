@@ -1,0 +1,52 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { cli, cliJson } from "../../test/cli.js";
+import { Model } from "../generate/model.js";
+import { modelConfig } from "../model/presets.js";
+
+const folder = mkdtempSync(join(tmpdir(), "switchyard-bench-"));
+const model = join(folder, "model");
+beforeAll(async () => {
+  using made = Model.create({ config: modelConfig({ size: "xs", vocab: 300, context: 24, width: 16, layers: 2 }), seed: 1 });
+  await made.save(model);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+interface Bench {
+  parameters: { total: number; active: number };
+  results: { test: string; tokensPerSecond: number; slowest: number; fastest: number; repetitions: number }[];
+  machine: { threads: number; isa: string };
+}
+
+describe("bench", () => {
+  it("measures prompts and generation, named as llama-bench names them", async () => {
+    const { results, machine, parameters } = await cliJson<Bench>("bench", model, "--prompt", "7,16", "--generate", "3", "--repetitions", "2", "--depth", "5");
+    expect(results.map(({ test }) => test)).toEqual(["pp7", "pp16", "tg3"]);
+    for (const { tokensPerSecond, slowest, fastest, repetitions } of results) {
+      expect(slowest).toBeGreaterThan(0);
+      expect(tokensPerSecond).toBeGreaterThanOrEqual(slowest);
+      expect(tokensPerSecond).toBeLessThanOrEqual(fastest);
+      expect(repetitions).toBe(2);
+    }
+    expect(machine.threads).toBeGreaterThanOrEqual(1);
+    expect(parameters.active).toBeLessThan(parameters.total);
+  });
+
+  it("prints a table for people", async () => {
+    const { code, stdout } = await cli(["bench", model, "-p", "none", "-n", "2", "-r", "1"]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/tg2\s+[\d.]+/);
+    expect(stdout).not.toContain("pp");
+  });
+
+  it.each<[string, string[], RegExp]>([
+    ["more tokens than the context", ["-p", "25"], /pp25 after 0 tokens: expected 1 to 24 tokens/],
+    ["a list that is none", ["-p", "many"], /Expected numbers of tokens/],
+    ["no repetitions", ["-r", "0"], /--repetitions: expected an integer of at least 1, got 0/],
+    ["nothing to do", ["-p", "none", "-n", "none"], /nothing to measure/],
+  ])("refuses %s", async (_, args, message) => {
+    expect(await cli(["bench", model, ...args])).toMatchObject({ code: 2, stderr: expect.stringMatching(message) });
+  });
+});

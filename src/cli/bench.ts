@@ -1,0 +1,72 @@
+import { Command, InvalidArgumentError } from "commander";
+import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
+import { check } from "../errors.js";
+import { Model } from "../generate/model.js";
+import { measureSpeed, type SpeedTest } from "../inspect/speed.js";
+import { describeCommand, parseNumber } from "./flags.js";
+import { grouped, type Io, printJson } from "./io.js";
+import { table, terminal } from "./terminal.js";
+
+interface BenchFlags {
+  json?: boolean;
+  prompt: number[];
+  generate: number[];
+  repetitions: number;
+  depth: number;
+  threads?: number;
+}
+
+export function benchCommand(io: Io): Command {
+  return describeCommand(new Command("bench"), "How many tokens per second a model reads (pp) and writes (tg) on this machine, under llama-bench's names.", [
+    "switchyard bench olmoe-q4_k.gguf",
+    "switchyard bench runs/first --prompt 64 --generate 64 --repetitions 9 --json",
+    "switchyard bench olmoe-q4_k.gguf --prompt none --generate 32 --depth 4096 # after a long prompt",
+  ])
+    .argument("<model>", "folder of a model, or a .gguf file (of a split one, the first)")
+    .option("-p, --prompt <list>", 'lengths of prompts, or "none"', parseList, [64, 512])
+    .option("-n, --generate <list>", 'numbers of tokens to generate, or "none"', parseList, [64, 128])
+    .option("-r, --repetitions <n>", "times that each test runs; the median counts", parseNumber, 5)
+    .option("-d, --depth <n>", "tokens before each test", parseNumber, 0)
+    .option("-t, --threads <n>", "compute threads (default: one per core)", parseNumber)
+    .action((path: string, flags: BenchFlags) => benchAction(io, path, flags));
+}
+
+async function benchAction(io: Io, path: string, { prompt, generate, repetitions, depth, threads, json }: BenchFlags): Promise<void> {
+  for (const [flag, n, least] of [["--repetitions", repetitions, 1], ["--depth", depth, 0]] as const) {
+    check(Number.isInteger(n) && n >= least, "ERR_SWITCHYARD_USAGE", () => `bench: ${flag}: expected an integer of at least ${least}, got ${n}`);
+  }
+  check(prompt.length + generate.length > 0, "ERR_SWITCHYARD_USAGE", () => "bench: nothing to measure: give --prompt or --generate a number");
+  const start = performance.now();
+  using model = await Model.load(path);
+  const { engine, parameterCount } = model;
+  if (threads !== undefined) engine.threads = threads;
+  const loadSeconds = (performance.now() - start) / 1000;
+  const { name, isa } = engine;
+  const machine = {
+    cpu: cpus()[0]?.model.trim() ?? "unknown",
+    cores: availableParallelism(),
+    memory: totalmem(),
+    load: loadavg()[0],
+    engine: name,
+    isa,
+    threads: engine.threads,
+    node: process.version,
+  };
+  const results = measureSpeed(model, { prompts: prompt, generations: generate, repetitions, depth });
+  if (json === true) printJson(io, { model: path, parameters: parameterCount, loadSeconds, depth, results, machine });
+  else io.stdout.write(describe(io, `${grouped(parameterCount.active)} of ${grouped(parameterCount.total)} parameters per token; ${machine.cpu}, ${isa}, ${machine.threads} threads`, results));
+}
+
+function describe(io: Io, head: string, results: readonly SpeedTest[]): string {
+  const { paint } = terminal(io.stdout, io.env);
+  const rate = (n: number) => n.toFixed(n < 100 ? 1 : 0);
+  const rows = results.map(({ test, tokensPerSecond, slowest, fastest }) => [test, rate(tokensPerSecond), `${rate(slowest)} to ${rate(fastest)}`]);
+  return `${paint(head, "dim")}\n\n${table(["test", "tokens/s", "range"], rows, paint)}\n`;
+}
+
+/** "64,512" -> [64, 512]; "none" -> []. */
+function parseList(text: string): number[] {
+  const list = text === "none" ? [] : text.split(",").map(Number);
+  if (!list.every((n) => Number.isInteger(n) && n >= 1)) throw new InvalidArgumentError('Expected numbers of tokens as in "64,512", or "none".');
+  return list;
+}
