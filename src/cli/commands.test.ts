@@ -184,7 +184,7 @@ describe("doctor and help", () => {
 
   it("unknown commands and missing arguments are wrong usage", async () => {
     expect(await cli(["trian"])).toMatchObject({ code: 2, stderr: expect.stringMatching(/unknown command 'trian'.*train/s) });
-    expect(await cli(["generate"])).toMatchObject({ code: 2, stderr: expect.stringContaining("missing required argument 'dir'") });
+    expect(await cli(["generate"])).toMatchObject({ code: 2, stderr: expect.stringContaining("missing required argument 'model'") });
     expect(await cli([])).toMatchObject({ code: 2 });
     expect(await cli(["--version"])).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
   });

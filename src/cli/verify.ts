@@ -9,6 +9,7 @@ import { type Verification, verify } from "../inspect/verify.js";
 import { readModelFolder } from "../model/folder.js";
 import { isGguf, readModelGguf } from "../model/gguf-file.js";
 import { LanguageModel } from "../model/language-model.js";
+import { mixerOf } from "../model/mixer.js";
 import { ggufTokenizer } from "../tokenizer/gguf.js";
 import { loadTokenizer } from "../tokenizer/load.js";
 import { describeCommand, parseNumber } from "./flags.js";
@@ -33,7 +34,7 @@ export function verifyCommand(io: Io): Command {
   ])
     .argument("<checkpoint>", "folder of a model, or a .gguf file")
     .option("--golden <dir>", "folder with golden.json and golden.safetensors, or the .json of such a pair")
-    .option("--tolerance <n>", `largest error, relative to the largest value (default: ${defaultTolerance})`, parseNumber)
+    .option("--tolerance <n>", `largest error, relative to the largest value (default: ${tolerances.usual}, for recurrent families ${tolerances.recurrent})`, parseNumber)
     .option("--record <dir>", "write a golden instead; of random tokens, or of:")
     .option("--ids <list>", "token ids separated by commas, e.g. 1,100,200; given several times, sequences of one length", addIds)
     .option("--data <files...>", "the first tokens of text files")
@@ -41,7 +42,13 @@ export function verifyCommand(io: Io): Command {
     .action((checkpoint: string, flags: VerifyFlags) => verifyAction(io, checkpoint, flags));
 }
 
-const defaultTolerance = 1e-5;
+/** What f32 costs, with room; recurrent layers carry their errors from token to token. */
+const tolerances = { usual: 1e-5, recurrent: 5e-5 };
+
+function defaultTolerance({ config }: LanguageModel): number {
+  const recurrent = config.mixers.some((_, l) => !mixerOf(config, l).rewinds);
+  return recurrent ? tolerances.recurrent : tolerances.usual;
+}
 
 async function verifyAction(io: Io, checkpoint: string, flags: VerifyFlags): Promise<void> {
   const { json = false, golden: goldenPath, tolerance, record } = flags;
@@ -59,7 +66,7 @@ async function verifyAction(io: Io, checkpoint: string, flags: VerifyFlags): Pro
     return;
   }
   if (golden === undefined) return;
-  const verification = await verify(model, golden, tolerance ?? defaultTolerance);
+  const verification = await verify(model, golden, tolerance ?? defaultTolerance(model));
   if (json) printJson(io, verification);
   else io.stdout.write(describe(io, verification));
   io.exitCode = verification.pass ? 0 : 1;

@@ -1,19 +1,7 @@
+import { describeRouter } from "../routing/describe.js";
 import type { ModelConfig } from "./config.js";
 import type { Family } from "./families/family.js";
 import { countParameters } from "./parameters.js";
-
-/** The router in words. */
-export function describeRouter({ router, experts, active }: NonNullable<ModelConfig["moe"]>): string {
-  const weights = {
-    score: `${router.score} scores${router.normalize === undefined ? ", not renormalised" : ", renormalised over the chosen"}`,
-    softmax: "softmax over the chosen logits",
-    sigmoid: "sigmoid of the chosen logits",
-  }[router.weight];
-  const groups = router.groups === undefined ? "" : `, the best ${router.groups.keep} of ${router.groups.count} groups by ${router.groups.score}`;
-  const bias = router.selectionBias ? ", with a bias for the choice only" : "";
-  const scale = router.scale === 1 ? "" : `, times ${router.scale}`;
-  return `${router.selection}, ${active} of ${experts} experts${groups}${bias}; weights: ${weights}${scale}`;
-}
 
 /** README.md of a saved model. */
 export function modelCard(config: ModelConfig, { modelType, architecture }: Family): string {
@@ -25,7 +13,7 @@ export function modelCard(config: ModelConfig, { modelType, architecture }: Fami
     ["width", `${config.width}, ${config.heads} heads of ${config.headDim}`],
     ["context", `${config.context} tokens`],
     ["vocabulary", `${config.vocab}`],
-    ...(config.moe === undefined ? [] : [["router", describeRouter(config.moe)]]),
+    ...(config.moe === undefined ? [] : [["router", describeRouter(config.moe.router, config.moe)]]),
   ];
   return `---
 library_name: transformers

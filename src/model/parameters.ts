@@ -61,11 +61,15 @@ export function parameterSpecs(config: ModelConfig): ParameterSpec[] {
   return specs;
 }
 
-/** Parameters in all, and those that work on one token: all but the routed experts that it does not use. */
+/**
+ * Parameters in all, and those that work on one token: all but the routed experts that it does not use. As published figures have it,
+ * a selection bias, which no gradient trains, is not counted.
+ */
 export function countParameters(config: ModelConfig): { total: number; active: number } {
   let total = 0;
   let active = 0;
-  for (const { shape, group } of parameterSpecs(config)) {
+  for (const { shape, group, trainable } of parameterSpecs(config)) {
+    if (!trainable) continue;
     const n = sizeOf(shape);
     total += n;
     active += group === "expert" && config.moe !== undefined ? (n / config.moe.experts) * config.moe.active : n;

@@ -1,0 +1,30 @@
+import type { ModelConfig } from "../model/config.js";
+import { mixerOf } from "../model/mixer.js";
+import { countParameters } from "../model/parameters.js";
+import { dtypeBytes } from "../tensor/dtype.js";
+import { sizeOf } from "../tensor/tensor.js";
+
+/** Bytes that a model takes when it runs; activations, of a few hundred tokens at a time, come on top. */
+export interface MemoryEstimate {
+  /** Of every parameter, as the engine computes with it: f32. */
+  weights: number;
+  /** By which the cache of a sequence grows with each token: keys and values. */
+  cachePerToken: number;
+  /** Of the cache of one sequence of `cacheTokens` tokens, recurrent states included. */
+  cache: number;
+  cacheTokens: number;
+  /** weights + cache */
+  total: number;
+}
+
+/** Tokens for which the cache is estimated, if the context is longer. */
+const usualTokens = 4096;
+
+/** What a config says about memory. */
+export function estimateMemory(config: ModelConfig): MemoryEstimate {
+  const weights = countParameters(config).total * dtypeBytes.f32;
+  const cacheOf = (tokens: number) => Array.from({ length: config.layers }, (_, l) => mixerOf(config, l).state(config, l, tokens)).flat().reduce((sum, shape) => sum + sizeOf(shape) * dtypeBytes.f32, 0);
+  const cacheTokens = Math.min(config.context, usualTokens);
+  const cache = cacheOf(cacheTokens);
+  return { weights, cachePerToken: cacheOf(2) - cacheOf(1), cache, cacheTokens, total: weights + cache };
+}
