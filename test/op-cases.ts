@@ -5,7 +5,7 @@
 import { Random } from "../src/tensor/random.js";
 import { sizeOf, type Tensor } from "../src/tensor/tensor.js";
 import { Arena } from "../src/engine/arena.js";
-import type { Activation, BinaryFn, Engine, MatmulForm, Precision, UnaryFn } from "../src/engine/engine.js";
+import type { Activation, AttentionDims, BinaryFn, Engine, GluOptions, MatmulForm, Precision, UnaryFn } from "../src/engine/engine.js";
 import { loadEngine } from "../src/engine/load.js";
 import { ReferenceEngine } from "../src/engine/reference.js";
 import { nativeVariants } from "./engines.js";
@@ -54,7 +54,7 @@ export interface OpCase {
   run: (make: Maker) => Tensor[];
 }
 
-const activations: readonly Activation[] = ["silu", "gelu", "gelu-tanh", "relu", "relu2"];
+const activations: readonly Activation[] = ["silu", "gelu", "gelu-tanh", "quick-gelu", "relu", "relu2"];
 const unaryFns: readonly UnaryFn[] = ["neg", "exp", "log", "sqrt", "square", "sigmoid", "tanh", "softplus", "relu", "normal-cdf"];
 const binaryFns: readonly BinaryFn[] = ["add", "sub", "mul", "div"];
 const forms: readonly MatmulForm[] = ["nt", "nn", "tn"];
@@ -119,11 +119,23 @@ function matrixCases(rows: number, cols: number): OpCase[] {
     make.engine.rmsNormBackward(undefined, dweight, dout, x, weight, 1e-5, { dx: false, dweight: false });
     return [dx, dweight];
   });
-  add("layerNorm", (make) => {
-    const out = make.floats(shape);
-    make.engine.layerNorm(out, make.floats(shape, 1, 9), make.floats([cols]), make.floats([cols]), 1e-3);
-    return [out];
+  add("rmsNorm with an offset and without a weight", (make) => {
+    const [out, plain, dx, dweight, dplain] = [make.floats(shape), make.floats(shape), make.floats(shape), make.floats([cols]), make.floats(shape)];
+    const [x, weight, dout] = [make.floats(shape), make.floats([cols]), make.floats(shape)];
+    const flags = { dx: false, dweight: false };
+    make.engine.rmsNorm(out, x, weight, 1e-5, 1);
+    make.engine.rmsNorm(plain, x, undefined, 1e-5);
+    make.engine.rmsNormBackward(dx, dweight, dout, x, weight, 1e-5, flags, 1);
+    make.engine.rmsNormBackward(dplain, undefined, dout, x, undefined, 1e-5, flags);
+    return [out, plain, dx, dweight, dplain];
   });
+  for (const biased of [false, true]) {
+    add(`layerNorm bias=${biased}`, (make) => {
+      const out = make.floats(shape);
+      make.engine.layerNorm(out, make.floats(shape, 1, 9), make.floats([cols]), biased ? make.floats([cols]) : undefined, 1e-3);
+      return [out];
+    });
+  }
   for (const [name, x] of [["small", 4], ["large", 200]] as const) {
     add(`softmax ${name}`, (make) => {
       const out = make.floats(shape);
@@ -164,16 +176,23 @@ function matrixCases(rows: number, cols: number): OpCase[] {
   });
   for (const activation of activations) {
     for (const gated of [false, true]) {
-      for (const routed of [false, true]) add(`glu ${activation} gated=${gated} routed=${routed}`, (make) => glu(make, rows, cols, activation, gated, routed));
+      for (const routed of [false, true]) {
+        add(`glu ${activation} gated=${gated} routed=${routed}`, (make) => glu(make, rows, cols, routed, { activation, gated }));
+        const clamped = { activation, gated, limit: 2, upOffset: 1, rowScaleOn: "input" } as const;
+        add(`glu ${activation} gated=${gated} routed=${routed}, biased, clamped, scaled first`, (make) => {
+          return glu(make, rows, cols, routed, { ...clamped, bias: make.floats([routed ? 2 : 1, gated ? 2 * cols : cols]) });
+        });
+      }
     }
   }
   if (cols % 8 === 0) {
-    for (const inverse of [false, true]) {
-      add(`rope inverse=${inverse}`, (make) => {
+    const headDim = cols / 4;
+    for (const dims of [{}, { inverse: true }, { interleaved: true }, { first: headDim / 2, rotary: headDim / 2 - (headDim / 2) % 2 }, { rotary: 2, interleaved: true, inverse: true }]) {
+      add(`rope ${JSON.stringify(dims)}`, (make) => {
         const [x, out] = [make.floats(shape), make.floats(shape)];
-        const [table, positions] = [make.floats([9, cols / 4], -1, 1), make.ints([rows], 0, 9)];
-        make.engine.rope(out, x, table, positions, { heads: 4, headDim: cols / 4, inverse });
-        make.engine.rope(x, x, table, positions, { heads: 4, headDim: cols / 4, inverse });
+        const [table, positions] = [make.floats([9, dims.rotary ?? headDim], -1, 1), make.ints([rows], 0, 9)];
+        make.engine.rope(out, x, table, positions, { heads: 4, headDim, ...dims });
+        make.engine.rope(x, x, table, positions, { heads: 4, headDim, ...dims });
         return [out, x];
       });
     }
@@ -181,15 +200,14 @@ function matrixCases(rows: number, cols: number): OpCase[] {
   return cases;
 }
 
-function glu(make: Maker, rows: number, cols: number, activation: Activation, gated: boolean, routed: boolean): Tensor[] {
-  const width = gated ? 2 * cols : cols;
+function glu(make: Maker, rows: number, cols: number, routed: boolean, how: GluOptions): Tensor[] {
+  const width = how.gated ? 2 * cols : cols;
   const x = make.floats([rows, width], -6, 6);
   const out = make.floats([rows, cols]);
   const dx = make.floats([rows, width]);
   const drowScale = routed ? make.floats([rows]) : undefined;
   const options = {
-    activation,
-    gated,
+    ...how,
     rowScale: routed ? make.floats([rows], 0, 1) : undefined,
     offsets: routed ? make.values("i", [3], [0, Math.floor(rows / 3), Math.floor((rows * 3) / 4)]) : undefined,
   };
@@ -301,13 +319,21 @@ function flatCases(size: number): OpCase[] {
   return cases;
 }
 
-/** Ops that multiply matrices, attention included. */
+/** Ops that multiply matrices. */
 export const matrixOpCases: readonly OpCase[] = [
   ...([[0, 5, 3], [1, 1, 1], [1, 70, 33], [5, 3, 9], [37, 50, 65], [130, 64, 100]] as const).flatMap(([M, N, K]) => matmulCases(M, N, K)),
   ...([[1, 1, 1, 1], [3, 7, 9, 5], [8, 90, 33, 40]] as const).flatMap(([E, tokens, F, D]) => groupedCases(E, tokens, F, D)),
-  ...([[1, 1, 1, 1, 1, 8], [2, 9, 9, 4, 2, 16], [2, 3, 11, 4, 4, 12], [1, 70, 70, 6, 2, 32]] as const).map(
+];
+
+export const attentionOpCases: readonly OpCase[] = [
+  ...([[1, 2, 2, 1, 1, 8], [2, 9, 9, 4, 2, 16], [2, 3, 11, 4, 4, 12], [1, 70, 70, 6, 2, 32]] as const).map(
     ([batch, queries, keys, heads, kvHeads, headDim]) => attentionCase(batch, queries, keys, heads, kvHeads, headDim),
   ),
+  ...[{ valueDim: 5 }, { valueDim: 24 }, { causal: false }, { window: 2 }, { window: 20 }, { chunk: 32 }, { window: 20, chunk: 16 }].flatMap((how) =>
+    [[], ["sinks"], ["bias"], ["sinks", "bias"]].map((extras) => attentionCase(2, 70, 70, 6, 2, 16, how, extras)),
+  ),
+  attentionCase(2, 40, 7, 4, 2, 16, { causal: false, valueDim: 8 }, ["bias"]),
+  attentionCase(1, 3, 200, 16, 1, 576, { valueDim: 512, window: 90 }),
 ];
 
 function matmulCases(M: number, N: number, K: number): OpCase[] {
@@ -355,21 +381,25 @@ function groupedCases(E: number, tokens: number, F: number, D: number): OpCase[]
   );
 }
 
-function attentionCase(batch: number, queries: number, keys: number, heads: number, kvHeads: number, headDim: number): OpCase {
+function attentionCase(
+  batch: number, queries: number, keys: number, heads: number, kvHeads: number, headDim: number, how: Partial<AttentionDims> = {}, extras: readonly string[] = [],
+): OpCase {
   return {
-    name: `attention ${[batch, queries, keys, heads, kvHeads, headDim].join(" ")}`,
+    name: `attention ${[batch, queries, keys, heads, kvHeads, headDim].join(" ")} ${JSON.stringify(how)} ${extras.join(" ")}`,
     run: (make) => {
-      const keyStride = queries === keys ? keys : keys + 5;
-      const dims = { batch, queries, keys, keyStride, heads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim) };
-      const shapeQ = [batch * queries, heads * headDim];
-      const shapeK = [batch * keyStride, kvHeads * headDim];
-      const [out, lse] = [make.floats(shapeQ), make.floats([batch * queries, heads])];
-      const [q, k, v] = [make.floats(shapeQ), make.floats(shapeK), make.floats(shapeK)];
-      make.engine.attention(out, lse, q, k, v, dims);
-      if (queries !== keys) return [out, lse];
-      const [dq, dk, dv] = [make.floats(shapeQ), make.floats(shapeK), make.floats(shapeK)];
-      make.engine.attentionBackward(dq, dk, dv, make.floats(shapeQ), q, k, v, out, lse, dims);
-      return [out, lse, dq, dk, dv];
+      const spare = queries === keys || how.causal === false ? 0 : 5;
+      const dims = { batch, queries, keys, keyStride: keys + spare, heads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim), ...how };
+      const { valueDim = headDim } = how;
+      const [rows, cache] = [batch * queries, batch * dims.keyStride];
+      const [q, k, v] = [make.floats([rows, heads * headDim]), make.floats([cache, kvHeads * headDim]), make.floats([cache, kvHeads * valueDim])];
+      const [out, lse] = [make.floats([rows, heads * valueDim]), make.floats([rows, heads])];
+      const masked = make.values("f", [batch, 1, queries, keys], Array.from({ length: batch * queries * keys }, () => (make.random.below(3) === 0 ? -Infinity : make.random.below(4) / 2)));
+      const given = { sinks: extras.includes("sinks") ? make.floats([heads]) : undefined, bias: extras.includes("bias") ? masked : undefined };
+      make.engine.attention(out, lse, q, k, v, dims, given);
+      if (spare > 0) return [out, lse];
+      const [dq, dk, dv, dsinks] = [make.floats(q.shape), make.floats(k.shape), make.floats(v.shape), given.sinks && make.floats([heads])];
+      make.engine.attentionBackward(dq, dk, dv, dsinks, make.floats(out.shape), q, k, v, out, lse, dims, given);
+      return [out, lse, dq, dk, dv, ...(dsinks === undefined ? [] : [dsinks])];
     },
   };
 }

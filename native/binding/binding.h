@@ -62,7 +62,7 @@ class Args {
  private:
   void* address(int i, const char* name, int64_t bytes, int64_t alignment, bool writable);
 
-  static constexpr int kMax = 24;
+  static constexpr int kMax = 32;
   napi_env env_;
   const char* op_;
   double values_[kMax];

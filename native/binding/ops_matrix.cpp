@@ -57,47 +57,59 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
 }
 
 // The last eight arguments of both attention ops: batch, queries, keys, keyStride, heads, kvHeads, headDim, scale.
+// Of the arguments from `i`: batch, queries, keys, keyStride, heads, kvHeads, headDim, valueDim, scale, causal, window, chunk, then sinks or
+// 0, bias or 0, and the bias' sheets of sequences and of heads.
 Attention attention_dims(Args& args, int i) {
   Attention p = {};
+  p.causal = args.flag(i + 9);
   p.batch = args.dim(i, "batch"), p.queries = args.dim(i + 1, "queries");
-  p.keys = args.integer(i + 2, "keys", p.queries, INT32_MAX), p.key_stride = args.integer(i + 3, "keyStride", p.keys, INT32_MAX);
-  p.heads = args.dim(i + 4, "heads"), p.kv_heads = args.integer(i + 5, "kvHeads", 1, INT32_MAX), p.head_dim = args.dim(i + 6, "headDim");
-  p.scale = (float)args.number(i + 7);
+  p.keys = args.integer(i + 2, "keys", p.causal ? p.queries : 0, INT32_MAX), p.key_stride = args.integer(i + 3, "keyStride", p.keys, INT32_MAX);
+  p.heads = args.dim(i + 4, "heads"), p.kv_heads = args.integer(i + 5, "kvHeads", 1, INT32_MAX);
+  p.head_dim = args.dim(i + 6, "headDim"), p.value_dim = args.dim(i + 7, "valueDim");
+  p.scale = (float)args.number(i + 8), p.window = args.dim(i + 10, "window"), p.chunk = args.dim(i + 11, "chunk");
+  p.sinks_H = args.in_or_null<float>(i + 12, "sinks", p.heads);
+  const int64_t sequences = args.integer(i + 14, "biasSequences", 1, p.batch > 1 ? p.batch : 1), heads = args.integer(i + 15, "biasHeads", 1, p.heads > 1 ? p.heads : 1);
+  if (sequences > 1 && sequences != p.batch) args.fail("the bias must be for 1 sequence or for each, got %lld", (long long)sequences);
+  if (heads > 1 && heads != p.heads) args.fail("the bias must be for 1 head or for each, got %lld", (long long)heads);
+  p.bias = args.in_or_null<float>(i + 13, "bias", product(sequences, heads, p.queries, p.keys));
+  p.bias_head = heads > 1 ? p.queries * p.keys : 0, p.bias_batch = sequences > 1 ? heads * p.queries * p.keys : 0;
   if (p.kv_heads > 0 && p.heads % p.kv_heads != 0) args.fail("heads (%lld) must be a multiple of kvHeads (%lld)", (long long)p.heads, (long long)p.kv_heads);
   if (product(p.queries, p.heads) > INT32_MAX) args.fail("queries * heads must be below 2^31");
   return p;
 }
 
-// attention(isa, out, lse, q, k, v, dims...)
+// attention(isa, out, lse, q, k, v, ...)
 napi_value op_attention(napi_env env, napi_callback_info info) {
-  Args args(env, info, "attention", 14);
+  Args args(env, info, "attention", 22);
   const KernelTable& kernels = args.kernels();
   Attention p = attention_dims(args, 6);
-  const int64_t rows = product(p.batch, p.queries, p.heads), cache = product(p.batch, p.key_stride, p.kv_heads, p.head_dim);
-  p.out = args.out<float>(1, "out", product(rows, p.head_dim));
+  const int64_t rows = product(p.batch, p.queries, p.heads), cache = product(p.batch, p.key_stride, p.kv_heads);
+  p.out = args.out<float>(1, "out", product(rows, p.value_dim));
   p.lse = args.out<float>(2, "lse", rows);
   p.q = args.in<float>(3, "q", product(rows, p.head_dim));
-  p.k = args.in<float>(4, "k", cache);
-  p.v = args.in<float>(5, "v", cache);
+  p.k = args.in<float>(4, "k", product(cache, p.head_dim));
+  p.v = args.in<float>(5, "v", product(cache, p.value_dim));
   if (args.ok() && rows > 0) kernels.attention(p);
   return nullptr;
 }
 
-// attentionBackward(isa, dq, dk, dv, dout, q, k, v, out, lse, dims...)
+// attentionBackward(isa, dq, dk, dv, dsinks or 0, dout, q, k, v, out, lse, ...)
 napi_value op_attention_backward(napi_env env, napi_callback_info info) {
-  Args args(env, info, "attentionBackward", 18);
+  Args args(env, info, "attentionBackward", 27);
   const KernelTable& kernels = args.kernels();
-  Attention p = attention_dims(args, 10);
-  const int64_t rows = product(p.batch, p.queries, p.heads), cache = product(p.batch, p.key_stride, p.kv_heads, p.head_dim);
+  Attention p = attention_dims(args, 11);
+  const int64_t rows = product(p.batch, p.queries, p.heads), cache = product(p.batch, p.key_stride, p.kv_heads);
   p.dq = args.out<float>(1, "dq", product(rows, p.head_dim));
-  p.dk = args.out<float>(2, "dk", cache);
-  p.dv = args.out<float>(3, "dv", cache);
-  p.dout = args.in<float>(4, "dout", product(rows, p.head_dim));
-  p.q = args.in<float>(5, "q", product(rows, p.head_dim));
-  p.k = args.in<float>(6, "k", cache);
-  p.v = args.in<float>(7, "v", cache);
-  p.out = const_cast<float*>(args.in<float>(8, "out", product(rows, p.head_dim)));  // only read
-  p.lse = const_cast<float*>(args.in<float>(9, "lse", rows));                       // only read
+  p.dk = args.out<float>(2, "dk", product(cache, p.head_dim));
+  p.dv = args.out<float>(3, "dv", product(cache, p.value_dim));
+  p.dsinks_H = args.out_or_null<float>(4, "dsinks", p.heads);
+  p.dout = args.in<float>(5, "dout", product(rows, p.value_dim));
+  p.q = args.in<float>(6, "q", product(rows, p.head_dim));
+  p.k = args.in<float>(7, "k", product(cache, p.head_dim));
+  p.v = args.in<float>(8, "v", product(cache, p.value_dim));
+  p.out = const_cast<float*>(args.in<float>(9, "out", product(rows, p.value_dim)));  // only read
+  p.lse = const_cast<float*>(args.in<float>(10, "lse", rows));                       // only read
+  if (p.dsinks_H && !p.sinks_H) args.fail("dsinks needs sinks");
   if (p.key_stride != p.keys) args.fail("keyStride must equal keys (%lld), got %lld", (long long)p.keys, (long long)p.key_stride);
   if (args.ok() && rows > 0) kernels.attention_backward(p);
   return nullptr;

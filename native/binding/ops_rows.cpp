@@ -7,26 +7,27 @@ namespace {
 Norm norm_of(Args& args, int first) {
   Norm p = {};
   p.rows = args.dim(first, "rows"), p.cols = args.dim(first + 1, "cols");
-  p.centred = args.flag(first + 2), p.eps = (float)args.number(first + 3);
+  p.centred = args.flag(first + 2), p.eps = (float)args.number(first + 3), p.offset = (float)args.number(first + 4);
   return p;
 }
 
-// norm(isa, out, x, weight, bias or 0, rows, cols, centred, eps)
+// norm(isa, out, x, weight or 0, bias or 0, rows, cols, centred, eps, offset)
 napi_value op_norm(napi_env env, napi_callback_info info) {
-  Args args(env, info, "norm", 9);
+  Args args(env, info, "norm", 10);
   const KernelTable& kernels = args.kernels();
   Norm p = norm_of(args, 5);
   p.out = args.out<float>(1, "out", product(p.rows, p.cols));
   p.x = args.in<float>(2, "x", product(p.rows, p.cols));
-  p.weight = args.in<float>(3, "weight", p.cols);
+  p.weight = args.in_or_null<float>(3, "weight", p.cols);
   p.bias = args.in_or_null<float>(4, "bias", p.cols);
   if (args.ok()) kernels.norm(p);
   return nullptr;
 }
 
-// normBackward(isa, dx, dweight, dbias, dout, x, weight, rows, cols, centred, eps, accumulate dx, dweight, dbias): 0 for a gradient not wanted
+// normBackward(isa, dx, dweight, dbias, dout, x, weight or 0, rows, cols, centred, eps, offset, accumulate dx, dweight, dbias): 0 for a
+// gradient not wanted
 napi_value op_norm_backward(napi_env env, napi_callback_info info) {
-  Args args(env, info, "normBackward", 14);
+  Args args(env, info, "normBackward", 15);
   const KernelTable& kernels = args.kernels();
   Norm p = norm_of(args, 7);
   p.dx = args.out_or_null<float>(1, "dx", product(p.rows, p.cols));
@@ -34,46 +35,51 @@ napi_value op_norm_backward(napi_env env, napi_callback_info info) {
   p.dbias = args.out_or_null<float>(3, "dbias", p.cols);
   p.dout = args.in<float>(4, "dout", product(p.rows, p.cols));
   p.x = args.in<float>(5, "x", product(p.rows, p.cols));
-  p.weight = args.in<float>(6, "weight", p.cols);
-  p.accumulate_dx = args.flag(11), p.accumulate_dweight = args.flag(12), p.accumulate_dbias = args.flag(13);
+  p.weight = args.in_or_null<float>(6, "weight", p.cols);
+  p.accumulate_dx = args.flag(12), p.accumulate_dweight = args.flag(13), p.accumulate_dbias = args.flag(14);
   if (args.ok()) kernels.norm_backward(p);
   return nullptr;
 }
 
-// rope(isa, out, x, table, positions, tokens, tableRows, heads, headDim, inverse)
+// rope(isa, out, x, table, positions, tokens, tableRows, heads, headDim, first, rotary, interleaved, inverse)
 napi_value op_rope(napi_env env, napi_callback_info info) {
-  Args args(env, info, "rope", 10);
+  Args args(env, info, "rope", 13);
   const KernelTable& kernels = args.kernels();
   Rope p = {};
-  p.tokens = args.dim(5, "tokens"), p.heads = args.dim(7, "heads"), p.head_dim = args.dim(8, "headDim"), p.inverse = args.flag(9);
+  p.tokens = args.dim(5, "tokens"), p.heads = args.dim(7, "heads"), p.head_dim = args.dim(8, "headDim");
+  p.first = args.integer(9, "first", 0, p.head_dim), p.rotary = args.integer(10, "rotary", 0, p.head_dim - p.first);
+  p.interleaved = args.flag(11), p.inverse = args.flag(12);
   const int64_t table_rows = args.dim(6, "tableRows");
   p.out = args.out<float>(1, "out", product(p.tokens, p.heads, p.head_dim));
   p.x = args.in<float>(2, "x", product(p.tokens, p.heads, p.head_dim));
-  p.table = args.in<float>(3, "table", product(table_rows, p.head_dim));
+  p.table = args.in<float>(3, "table", product(table_rows, p.rotary));
   p.positions_T = args.in<int32_t>(4, "positions", p.tokens);
-  if (p.head_dim % 2 != 0) args.fail("headDim must be even, got %lld", (long long)p.head_dim);
+  if (p.rotary % 2 != 0) args.fail("rotary must be even, got %lld", (long long)p.rotary);
   args.check_range(p.positions_T, p.tokens, "positions", 0, table_rows - 1);
   if (args.ok()) kernels.rope(p);
   return nullptr;
 }
 
-// Of the arguments from `first`: x, rowScale, offsets, groups, rows, width, activation, gated. Only the first offsets[E] rows exist.
+// Of the arguments from `first`: x, rowScale, offsets, groups, rows, width, activation, gated, scaleInput, limit, upOffset, bias. Only the
+// first offsets[E] rows exist.
 Glu glu_of(Args& args, int first) {
   Glu p = {};
   const int64_t groups = args.dim(first + 3, "groups");
-  const int32_t* offsets_E = args.in_or_null<int32_t>(first + 2, "offsets", groups + 1);
+  p.offsets_E = args.in_or_null<int32_t>(first + 2, "offsets", groups + 1);
   p.rows = args.dim(first + 4, "rows"), p.width = args.dim(first + 5, "width");
-  args.check_offsets(offsets_E, groups, "offsets", p.rows);
-  if (args.ok() && offsets_E) p.rows = offsets_E[groups];
+  args.check_offsets(p.offsets_E, groups, "offsets", p.rows);
+  if (args.ok() && p.offsets_E) p.rows = p.offsets_E[groups];
   p.activation = (Activation)args.integer(first + 6, "activation", kSilu, kRelu2), p.gated = args.flag(first + 7);
   p.x = args.in<float>(first, "x", product(p.rows, p.width, p.gated ? 2 : 1));
   p.row_scale = args.in_or_null<float>(first + 1, "rowScale", p.rows);
+  p.scale_input = args.flag(first + 8), p.limit = (float)args.number(first + 9), p.up_offset = (float)args.number(first + 10);
+  p.bias = args.in_or_null<float>(first + 11, "bias", product(p.offsets_E ? groups : 1, p.width, p.gated ? 2 : 1));
   return p;
 }
 
-// glu(isa, out, x, rowScale, offsets, groups, rows, width, activation, gated)
+// glu(isa, out, x, ...)
 napi_value op_glu(napi_env env, napi_callback_info info) {
-  Args args(env, info, "glu", 10);
+  Args args(env, info, "glu", 14);
   const KernelTable& kernels = args.kernels();
   Glu p = glu_of(args, 2);
   p.out = args.out<float>(1, "out", product(p.rows, p.width));
@@ -81,9 +87,9 @@ napi_value op_glu(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// gluBackward(isa, dx, drowScale, dout, x, rowScale, offsets, groups, rows, width, activation, gated)
+// gluBackward(isa, dx, drowScale, dout, x, ...)
 napi_value op_glu_backward(napi_env env, napi_callback_info info) {
-  Args args(env, info, "gluBackward", 12);
+  Args args(env, info, "gluBackward", 16);
   const KernelTable& kernels = args.kernels();
   Glu p = glu_of(args, 4);
   p.dx = args.out<float>(1, "dx", product(p.rows, p.width, p.gated ? 2 : 1));

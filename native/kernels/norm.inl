@@ -15,6 +15,8 @@ SW_INLINE Moments moments(const Norm& p, const float* x) {
   return {mean, 1 / sqrtf(sum_lanes(squares) / n + p.eps)};
 }
 
+SW_INLINE vf weight_at(const Norm& p, int64_t i) { return p.weight ? load(p.weight + i, p.cols - i) + p.offset : splat(1); }
+
 static void norm(const Norm& p) {
   const int64_t n = p.cols;
   parallel_blocks(p.rows, rows_per_task(kGrain, n), [&](int64_t first, int64_t last) {
@@ -23,7 +25,7 @@ static void norm(const Norm& p) {
       float* out = p.out + row * n;
       const Moments m = moments(p, x);
       for (int64_t i = 0; i < n; i += kLanes) {
-        vf y = (load(x + i, n - i) - m.mean) * m.scale * load(p.weight + i, n - i);
+        vf y = (load(x + i, n - i) - m.mean) * m.scale * weight_at(p, i);
         if (p.bias) y += load(p.bias + i, n - i);
         store(out + i, y, n - i);
       }
@@ -48,7 +50,7 @@ static void norm_backward(const Norm& p) {
       const Moments m = moments(p, x);
       vf sum_g = {}, sum_gh = {};
       for (int64_t i = 0; i < n; i += kLanes) {
-        const vf d = load(dout + i, n - i), h = (load(x + i, n - i) - m.mean) * m.scale, g = d * load(p.weight + i, n - i);
+        const vf d = load(dout + i, n - i), h = (load(x + i, n - i) - m.mean) * m.scale, g = d * weight_at(p, i);
         sum_g += g;
         sum_gh += g * h;
         if (p.dweight) store(dweight + i, load(dweight + i, n - i) + d * h, n - i);
@@ -58,7 +60,7 @@ static void norm_backward(const Norm& p) {
       const float mean_g = p.centred ? sum_lanes(sum_g) / n : 0, mean_gh = sum_lanes(sum_gh) / n;
       float* dx = p.dx + row * n;
       for (int64_t i = 0; i < n; i += kLanes) {
-        const vf g = load(dout + i, n - i) * load(p.weight + i, n - i), h = (load(x + i, n - i) - m.mean) * m.scale;
+        const vf g = load(dout + i, n - i) * weight_at(p, i), h = (load(x + i, n - i) - m.mean) * m.scale;
         const vf value = (g - mean_g - h * mean_gh) * m.scale;
         store(dx + i, p.accumulate_dx ? load(dx + i, n - i) + value : value, n - i);
       }

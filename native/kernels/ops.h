@@ -5,7 +5,7 @@
 
 namespace sw {
 
-enum Activation { kSilu, kGelu, kGeluTanh, kRelu, kRelu2 };
+enum Activation { kSilu, kGelu, kGeluTanh, kQuickGelu, kRelu, kRelu2 };
 enum UnaryFn { kNeg, kExp, kLog, kSqrt, kSquare, kSigmoid, kTanh, kSoftplus, kPositive, kNormalCdf };
 enum BinaryFn { kAdd, kSub, kMul, kDiv };
 enum SumOver { kRows, kColumns, kAll };
@@ -14,8 +14,8 @@ enum SumOver { kRows, kColumns, kAll };
 struct Norm {
   bool centred;
   int64_t rows, cols;
-  float eps;
-  const float *x, *weight, *bias;
+  float eps, offset;  // added to the weight
+  const float *x, *weight, *bias;  // weight null: ones
   float* out;
   // Backward only; null for a gradient that is not wanted.
   const float* dout;
@@ -24,8 +24,8 @@ struct Norm {
 };
 
 struct Rope {
-  int64_t tokens, heads, head_dim;
-  bool inverse;
+  int64_t tokens, heads, head_dim, first, rotary;  // elements [first, first + rotary) of each head turn
+  bool interleaved, inverse;
   float* out;
   const float *x, *table;
   const int32_t* positions_T;
@@ -34,8 +34,11 @@ struct Rope {
 struct Glu {
   Activation activation;
   bool gated;
+  bool scale_input;  // row_scale multiplies x instead of the result
   int64_t rows, width;
-  const float *x, *row_scale;
+  float limit, up_offset;
+  const float *x, *row_scale, *bias;
+  const int32_t* offsets_E;  // rows of each group, which its row of the bias is for; null: one group
   float* out;
   // Backward only.
   const float* dout;

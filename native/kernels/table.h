@@ -28,13 +28,17 @@ struct Matmul {
 };
 
 struct Attention {
-  int64_t batch, queries, keys, key_stride, heads, kv_heads, head_dim;
+  int64_t batch, queries, keys, key_stride, heads, kv_heads, head_dim, value_dim;
   float scale;
+  bool causal;
+  int64_t window, chunk;  // 0: none
   const float *q, *k, *v;
+  const float *sinks_H, *bias;        // null: none
+  int64_t bias_batch, bias_head;  // floats from one sequence's or head's sheet of the bias to the next; 0: shared
   float *out, *lse;
   // Backward only.
   const float* dout;
-  float *dq, *dk, *dv;
+  float *dq, *dk, *dv, *dsinks_H;
 };
 
 struct KernelTable {

@@ -17,6 +17,7 @@ namespace SW_ISA {
 #include "pack.inl"
 #include "matmul.inl"
 #include "attention.inl"
+#include "attention_backward.inl"
 #include "peak.inl"
 #include "special.inl"
 #include "loops.inl"

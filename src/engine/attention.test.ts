@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { nativeVariants, nmse, sameBits, TestTensors } from "../../test/engines.js";
 import type { TypedArray } from "../tensor/dtype.js";
+import { Tensor } from "../tensor/tensor.js";
 import type { AttentionDims, Engine } from "./engine.js";
 import { loadEngine } from "./load.js";
 import { ReferenceEngine } from "./reference.js";
@@ -22,7 +23,7 @@ function run(engine: Engine, d: AttentionDims, seed: number): TypedArray[] {
   const lse = t.random([d.batch * d.queries, d.heads]);
   engine.attention(out, lse, q, k, v, d);
   if (d.keyStride !== d.keys) return [out, lse].map((x) => engine.read(x));
-  engine.attentionBackward(dq, dk, dv, dout, q, k, v, out, lse, d);
+  engine.attentionBackward(dq, dk, dv, undefined, dout, q, k, v, out, lse, d);
   return [out, lse, dq, dk, dv].map((x) => engine.read(x));
 }
 
@@ -59,31 +60,43 @@ describe.each(nativeVariants)("attention on %s", (isa) => {
     expect(engine.read(lse)[0]).toBeCloseTo(8e8 / Math.sqrt(8), -3);
   });
 
-  it("gives a token the same bits with and without cache, alone and in a batch, on one thread and two", () => {
+  it.each([{}, { window: 50 }, { chunk: 64 }, { window: 21, chunk: 100, valueDim: 24 }])("gives a token the same bits with and without cache, alone and in a batch, on one thread and two: %j", (how) => {
     using t = new TestTensors(engine, 4);
     const [batch, keys, headDim, room] = [3, 150, 40, 160];
-    const full = dims(batch, keys, keys, 2, 2, headDim);
-    const [q, k, v] = [t.random([batch * keys, 4 * headDim]), t.random([batch * keys, 2 * headDim]), t.random([batch * keys, 2 * headDim])];
-    const [out, lse] = [t.random(q.shape), t.random([batch * keys, 4])];
-    engine.attention(out, lse, q, k, v, full);
+    const full = { ...dims(batch, keys, keys, 2, 2, headDim), valueDim: headDim, ...how };
+    const width = { q: 4 * headDim, k: 2 * headDim, v: 2 * full.valueDim, out: 4 * full.valueDim };
+    const [q, k, v, sinks] = [t.random([batch * keys, width.q]), t.random([batch * keys, width.k]), t.random([batch * keys, width.v]), t.random([4])];
+    const [out, lse] = [t.random([batch * keys, width.out]), t.random([batch * keys, 4])];
+    engine.attention(out, lse, q, k, v, full, { sinks });
     const [expectedOut, expectedLse] = [engine.read(out), engine.read(lse)];
     engine.threads = 1;
-    engine.attention(out, lse, q, k, v, full);
+    engine.attention(out, lse, q, k, v, full, { sinks });
     engine.threads = 2;
     expect(sameBits(engine.read(out), expectedOut)).toBe(true);
     // Sequence 1 alone, its last token after a cache with room to spare, garbage in the room.
     const row = 2 * keys - 1;
-    const width = { q: 4 * headDim, kv: 2 * headDim };
-    const cached = (x: TypedArray) => {
-      const values = new Float32Array(room * width.kv).fill(Number.NaN);
-      values.set(x.subarray(keys * width.kv, 2 * keys * width.kv));
-      return t.of("f32", [room, width.kv], values);
+    const cached = (x: Tensor, columns: number) => {
+      const values = new Float32Array(room * columns).fill(Number.NaN);
+      values.set(engine.read(x).subarray(keys * columns, 2 * keys * columns));
+      return t.of("f32", [room, columns], values);
     };
     const one = t.of("f32", [1, width.q], engine.read(q).subarray(row * width.q, (row + 1) * width.q));
-    const [oneOut, oneLse] = [t.random([1, width.q]), t.random([1, 4])];
-    engine.attention(oneOut, oneLse, one, cached(engine.read(k)), cached(engine.read(v)), { ...full, batch: 1, queries: 1, keyStride: room });
-    expect(sameBits(engine.read(oneOut), expectedOut.slice(row * width.q, (row + 1) * width.q))).toBe(true);
+    const [oneOut, oneLse] = [t.random([1, width.out]), t.random([1, 4])];
+    engine.attention(oneOut, oneLse, one, cached(k, width.k), cached(v, width.v), { ...full, batch: 1, queries: 1, keyStride: room }, { sinks });
+    expect(sameBits(engine.read(oneOut), expectedOut.slice(row * width.out, (row + 1) * width.out))).toBe(true);
     expect(sameBits(engine.read(oneLse), expectedLse.slice(row * 4, row * 4 + 4))).toBe(true);
+  });
+
+  it("reads none of the keys that a window leaves behind", () => {
+    using t = new TestTensors(engine, 6);
+    const d = { ...dims(1, 1, 600, 1, 2, 16), window: 100 };
+    const behind = (x: TypedArray) => t.of("f32", [600, 16], x.map((value, i) => (i < 16 * 496 ? Number.NaN : value)));
+    const [q, k, v] = [t.random([1, 32]), t.random([600, 16]), t.random([600, 16])];
+    const [out, lse] = [t.random([1, 32]), t.random([1, 2])];
+    engine.attention(out, lse, q, k, v, d);
+    const expected = engine.read(out);
+    engine.attention(out, lse, q, behind(engine.read(k)), behind(engine.read(v)), d);
+    expect(sameBits(engine.read(out), expected)).toBe(true);
   });
 
   it("refuses dimensions that do not fit the memory", () => {
@@ -91,8 +104,12 @@ describe.each(nativeVariants)("attention on %s", (isa) => {
     const [x, lse] = [t.random([4, 8]), t.random([4, 1])];
     const d = dims(1, 4, 4, 1, 1, 8);
     engine.attention(x, lse, x, x, x, d);
-    for (const bad of [{ ...d, keys: 3 }, { ...d, keyStride: 3 }, { ...d, kvHeads: 0 }, { ...d, batch: 2 ** 20 }, { ...d, headDim: 0.5 }, { ...d, heads: 3, kvHeads: 2 }]) {
+    for (const bad of [{ ...d, keys: 3 }, { ...d, keyStride: 3 }, { ...d, kvHeads: 0 }, { ...d, batch: 2 ** 20 }, { ...d, headDim: 0.5 }, { ...d, heads: 3, kvHeads: 2 }, { ...d, valueDim: 9 }, { ...d, window: -1 }]) {
       expect(() => engine.attention(x, lse, x, x, x, bad), JSON.stringify(bad)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_ENGINE" }));
+    }
+    for (const shape of [[2, 1, 4, 4], [1, 2, 4, 4], [1, 1, 4, 1024]]) {
+      const bias = new Tensor("f32", shape, x.storage);
+      expect(() => engine.attention(x, lse, x, x, x, { ...d, keys: shape[3], keyStride: shape[3] }, { bias }), `bias ${bias}`).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_ENGINE" }));
     }
   });
 });

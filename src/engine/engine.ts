@@ -81,8 +81,9 @@ export interface MatrixOps {
 }
 
 /**
- * Rows of q are [batch * queries], of k and v [batch * keyStride], of which the first `keys` of each sequence count.
- * Query i of a sequence stands at position keys - queries + i and sees keys up to its own position.
+ * q [batch * queries, heads * headDim]; k [batch * keyStride, kvHeads * headDim]; v [batch * keyStride, kvHeads * valueDim], of which the
+ * first `keys` rows of each sequence count; out [batch * queries, heads * valueDim].
+ * Query i of a sequence stands at position keys - queries + i.
  */
 export interface AttentionDims {
   batch: number;
@@ -92,19 +93,39 @@ export interface AttentionDims {
   heads: number;
   kvHeads: number;
   headDim: number;
+  /** Head size of v and out; default headDim. */
+  valueDim?: number | undefined;
   /** Multiplies q.k, usually 1/sqrt(headDim). */
   scale: number;
+  /** Queries see no later keys (the default, queries <= keys); false: every key, as in encoders and cross-attention. */
+  causal?: boolean | undefined;
+  /** Causal queries see the last `window` keys only, their own included (Beltagy et al. 2020). */
+  window?: number | undefined;
+  /** Causal queries see keys of their own chunk only, positions [c * chunk, (c + 1) * chunk). */
+  chunk?: number | undefined;
+}
+
+export interface AttentionExtras {
+  /** [heads]: one more logit in each softmax's denominator (Xiao et al. 2023). */
+  sinks?: Tensor | undefined;
+  /** [1 or batch, 1 or heads, queries, keys], added to the scaled scores; -Infinity masks. A row all masked gives zeros. */
+  bias?: Tensor | undefined;
 }
 
 export interface RopeDims {
   heads: number;
   headDim: number;
+  /** The rotated slice of each head, elements [first, first + rotary), by default all; the others are copied. */
+  first?: number | undefined;
+  rotary?: number | undefined;
+  /** Pairs are elements (2i, 2i + 1) of the slice instead of (i, i + rotary/2). */
+  interleaved?: boolean | undefined;
   /** Rotates by the opposite angle: the gradient of `rope`. */
   inverse?: boolean;
 }
 
-/** gelu-tanh is the tanh approximation; relu2 is relu(x)^2 (So et al. 2021). */
-export type Activation = "silu" | "gelu" | "gelu-tanh" | "relu" | "relu2";
+/** gelu-tanh is the tanh approximation, quick-gelu x * sigmoid(1.702 x) (Hendrycks and Gimpel 2016); relu2 is relu(x)^2 (So et al. 2021). */
+export type Activation = "silu" | "gelu" | "gelu-tanh" | "quick-gelu" | "relu" | "relu2";
 
 export interface GluOptions {
   activation: Activation;
@@ -112,27 +133,41 @@ export interface GluOptions {
   gated: boolean;
   /** [N]: multiplies each row of the output: the router's weight of a routed row. */
   rowScale?: Tensor | undefined;
+  /** "input": rowScale multiplies each row of x instead, before the bias. */
+  rowScaleOn?: "output" | "input" | undefined;
+  /** Added to x: [E, columns of x] with offsets, row e to group e; [columns of x] without. */
+  bias?: Tensor | undefined;
+  /** After the bias, gate (or x) is clamped to at most this, up to at most this in magnitude. */
+  limit?: number | undefined;
+  /** Added to up, after the clamp. */
+  upOffset?: number | undefined;
   /** i32 [E+1]: only the first offsets[E] rows exist; the rest are neither read nor written. */
   offsets?: Tensor | undefined;
 }
 
 export interface TransformerOps {
-  /** out[M,D] = x / sqrt(mean(x^2) + eps) * weight[D] (Zhang and Sennrich 2019). */
-  rmsNorm(out: Tensor, x: Tensor, weight: Tensor, eps: number): void;
+  /** out[M,D] = x / sqrt(mean(x^2) + eps) * (weight[D] + offset), without weight times 1 (Zhang and Sennrich 2019). offset: default 0. */
+  rmsNorm(out: Tensor, x: Tensor, weight: Tensor | undefined, eps: number, offset?: number): void;
   /** dx and dweight accumulate when their flag is set; pass undefined for a gradient that is not wanted. */
-  rmsNormBackward(dx: Tensor | undefined, dweight: Tensor | undefined, dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean }): void;
-  /** out[M,D] = (x - mean) / sqrt(var + eps) * weight[D] + bias[D] (Ba et al. 2016). */
-  layerNorm(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: number): void;
+  rmsNormBackward(
+    dx: Tensor | undefined, dweight: Tensor | undefined,
+    dout: Tensor, x: Tensor, weight: Tensor | undefined, eps: number, accumulate: { dx: boolean; dweight: boolean }, offset?: number,
+  ): void;
+  /** out[M,D] = (x - mean) / sqrt(var + eps) * weight[D] (+ bias[D]) (Ba et al. 2016). */
+  layerNorm(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | undefined, eps: number): void;
   layerNormBackward(
     dx: Tensor | undefined, dweight: Tensor | undefined, dbias: Tensor | undefined,
     dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean; dbias: boolean },
   ): void;
-  /** Rotary embedding, first half against second half of each head. table [P, headDim] = cos | sin halves; positions i32 [T]. out may be x. */
+  /** Rotary embedding (Su et al. 2021). table [P, rotary] = cos | sin halves; positions i32 [T]. out may be x. */
   rope(out: Tensor, x: Tensor, table: Tensor, positions: Tensor, dims: RopeDims): void;
-  /** Causal grouped-query attention. lse [T,H]: log-sum-exp of each row of scores, kept for the backward pass. */
-  attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims): void;
-  /** Overwrites dq, dk, dv. keyStride equals keys here. */
-  attentionBackward(dq: Tensor, dk: Tensor, dv: Tensor, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, dims: AttentionDims): void;
+  /** Grouped-query attention. lse [T,H]: log-sum-exp of each row of scores and its sink, kept for the backward pass. */
+  attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims, extras?: AttentionExtras): void;
+  /** Overwrites dq, dk, dv, and dsinks [H] where wanted. keyStride equals keys here. */
+  attentionBackward(
+    dq: Tensor, dk: Tensor, dv: Tensor, dsinks: Tensor | undefined,
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, dims: AttentionDims, extras?: AttentionExtras,
+  ): void;
   /** Activation, gated (Shazeer 2020) or not. */
   glu(out: Tensor, x: Tensor, options: GluOptions): void;
   /** dx and drowScale [N] are overwritten; drowScale when rowScale is given. */

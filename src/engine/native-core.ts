@@ -2,7 +2,7 @@ import { constants } from "node:os";
 import { check, SwitchyardError } from "../errors.js";
 import { type DType, dtypeBytes, typedArray, type TypedArray } from "../tensor/dtype.js";
 import { sizeOf, Tensor } from "../tensor/tensor.js";
-import type { AttentionDims, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Precision, Region } from "./engine.js";
+import type { AttentionDims, AttentionExtras, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Precision, Region } from "./engine.js";
 
 /** An op of the addon: addresses, dimensions and flags, all numbers; throws ERR_SWITCHYARD_ENGINE when one does not hold. */
 export type NativeOp = (...args: number[]) => void;
@@ -181,18 +181,25 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     );
   }
 
-  attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims): void {
-    this.addon.attention(this.variant, address(out), address(lse), address(q), address(k), address(v), ...attentionNumbers(dims));
+  attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims, extras: AttentionExtras = {}): void {
+    this.addon.attention(this.variant, address(out), address(lse), address(q), address(k), address(v), ...attentionNumbers(dims, extras));
   }
 
   attentionBackward(
-    dq: Tensor, dk: Tensor, dv: Tensor, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, dims: AttentionDims,
+    dq: Tensor, dk: Tensor, dv: Tensor, dsinks: Tensor | undefined,
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, dims: AttentionDims, extras: AttentionExtras = {},
   ): void {
-    const inputs = [dout, q, k, v, out, lse].map(address);
-    this.addon.attentionBackward(this.variant, address(dq), address(dk), address(dv), ...inputs, ...attentionNumbers(dims));
+    const tensors = [dq, dk, dv, dsinks, dout, q, k, v, out, lse].map(address);
+    this.addon.attentionBackward(this.variant, ...tensors, ...attentionNumbers(dims, extras));
   }
 }
 
 const arrayTag: Record<DType, string> = { f32: "[object Float32Array]", f64: "[object Float64Array]", i32: "[object Int32Array]" };
 
-const attentionNumbers = (d: AttentionDims) => [d.batch, d.queries, d.keys, d.keyStride, d.heads, d.kvHeads, d.headDim, d.scale] as const;
+function attentionNumbers(d: AttentionDims, { sinks, bias }: AttentionExtras): number[] {
+  const { headDim, valueDim = headDim, causal = true, window = 0, chunk = 0 } = d;
+  return [
+    d.batch, d.queries, d.keys, d.keyStride, d.heads, d.kvHeads, headDim, valueDim, d.scale, Number(causal), window, chunk,
+    address(sinks), address(bias), bias?.shape[0] ?? 1, bias?.shape[1] ?? 1,
+  ];
+}

@@ -12,29 +12,29 @@ type SmallOp =
 export type NativeAddon = MixerAddon & Record<SmallOp, NativeOp> & { sumSquares: (...args: number[]) => number };
 
 // In the order of the enumerators of native/kernels/ops.h.
-const activations: readonly Activation[] = ["silu", "gelu", "gelu-tanh", "relu", "relu2"];
+const activations: readonly Activation[] = ["silu", "gelu", "gelu-tanh", "quick-gelu", "relu", "relu2"];
 const unaryFns: readonly UnaryFn[] = ["neg", "exp", "log", "sqrt", "square", "sigmoid", "tanh", "softplus", "relu", "normal-cdf"];
 const binaryFns: readonly BinaryFn[] = ["add", "sub", "mul", "div"];
 const sumOver = ["rows", "columns", "all"] as const;
 
 /** The native engine: every op is one call into the addon. */
 export class NativeEngine extends NativeMixers<NativeAddon> implements Engine {
-  rmsNorm(out: Tensor, x: Tensor, weight: Tensor, eps: number): void {
-    this.addon.norm(this.variant, address(out), address(x), address(weight), 0, x.rows, x.cols, 0, eps);
+  rmsNorm(out: Tensor, x: Tensor, weight: Tensor | undefined, eps: number, offset = 0): void {
+    this.addon.norm(this.variant, address(out), address(x), address(weight), 0, x.rows, x.cols, 0, eps, offset);
   }
 
   rmsNormBackward(
     dx: Tensor | undefined, dweight: Tensor | undefined,
-    dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean },
+    dout: Tensor, x: Tensor, weight: Tensor | undefined, eps: number, accumulate: { dx: boolean; dweight: boolean }, offset = 0,
   ): void {
     this.addon.normBackward(
-      this.variant, address(dx), address(dweight), 0, address(dout), address(x), address(weight), x.rows, x.cols, 0, eps,
+      this.variant, address(dx), address(dweight), 0, address(dout), address(x), address(weight), x.rows, x.cols, 0, eps, offset,
       Number(accumulate.dx), Number(accumulate.dweight), 0,
     );
   }
 
-  layerNorm(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: number): void {
-    this.addon.norm(this.variant, address(out), address(x), address(weight), address(bias), x.rows, x.cols, 1, eps);
+  layerNorm(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | undefined, eps: number): void {
+    this.addon.norm(this.variant, address(out), address(x), address(weight), address(bias), x.rows, x.cols, 1, eps, 0);
   }
 
   layerNormBackward(
@@ -42,15 +42,16 @@ export class NativeEngine extends NativeMixers<NativeAddon> implements Engine {
     dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean; dbias: boolean },
   ): void {
     this.addon.normBackward(
-      this.variant, address(dx), address(dweight), address(dbias), address(dout), address(x), address(weight), x.rows, x.cols, 1, eps,
+      this.variant, address(dx), address(dweight), address(dbias), address(dout), address(x), address(weight), x.rows, x.cols, 1, eps, 0,
       Number(accumulate.dx), Number(accumulate.dweight), Number(accumulate.dbias),
     );
   }
 
   rope(out: Tensor, x: Tensor, table: Tensor, positions: Tensor, dims: RopeDims): void {
-    const { heads, headDim, inverse } = dims;
+    const { heads, headDim, first = 0, rotary = headDim, interleaved = false, inverse = false } = dims;
     this.addon.rope(
-      this.variant, address(out), address(x), address(table), address(positions), positions.size, table.rows, heads, headDim, Number(inverse === true),
+      this.variant, address(out), address(x), address(table), address(positions), positions.size, table.rows,
+      heads, headDim, first, rotary, Number(interleaved), Number(inverse),
     );
   }
 
@@ -168,7 +169,8 @@ export class NativeEngine extends NativeMixers<NativeAddon> implements Engine {
 }
 
 function gluNumbers(out: Tensor, x: Tensor, options: GluOptions): number[] {
-  const { activation, gated, rowScale, offsets } = options;
+  const { activation, gated, rowScale, rowScaleOn, offsets, bias, limit = Infinity, upOffset = 0 } = options;
   const groups = offsets === undefined ? 0 : offsets.size - 1;
-  return [address(x), address(rowScale), address(offsets), groups, out.rows, out.cols, activations.indexOf(activation), Number(gated)];
+  const rows = [address(x), address(rowScale), address(offsets), groups, out.rows, out.cols];
+  return [...rows, activations.indexOf(activation), Number(gated), Number(rowScaleOn === "input"), limit, upOffset, address(bias)];
 }

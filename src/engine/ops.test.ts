@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { TypedArray } from "../tensor/dtype.js";
 import type { Engine } from "./engine.js";
 import { nmse, sameBits } from "../../test/engines.js";
-import { Maker, matrixOpCases, nativeEngines, type OpCase, smallOpCases } from "../../test/op-cases.js";
+import { attentionOpCases, Maker, matrixOpCases, nativeEngines, type OpCase, smallOpCases } from "../../test/op-cases.js";
 import { ReferenceEngine } from "./reference.js";
 
 const exact = new ReferenceEngine({ float: "f64" });
@@ -38,13 +38,13 @@ function expectedOf({ name, run }: OpCase): TypedArray[] {
 const byName = (cases: readonly OpCase[]) => cases.map((c) => [c.name, c] as const);
 
 describe("reference f32 equals reference f64", () => {
-  it.each(byName([...smallOpCases, ...matrixOpCases]))("%s", (_, opCase) => {
+  it.each(byName([...smallOpCases, ...attentionOpCases, ...matrixOpCases]))("%s", (_, opCase) => {
     expectClose(expectedOf(opCase), results(exact, opCase.run), 1e-12);
   });
 });
 
 describe.skipIf(nativeEngines.length === 0).each(nativeEngines.map((engine) => [engine.isa, engine] as const))("native %s equals the reference, on one thread and two", (_, engine) => {
-  it.each(byName(smallOpCases))("%s", (__, opCase) => {
+  it.each(byName([...smallOpCases, ...attentionOpCases]))("%s", (__, opCase) => {
     engine.threads = 2;
     const two = results(engine, opCase.run);
     expectClose(two, expectedOf(opCase), 1e-10);

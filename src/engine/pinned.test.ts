@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { engines, Maker } from "../../test/op-cases.js";
-import type { GroupLimit, UnaryFn } from "./engine.js";
+import type { AttentionDims, AttentionExtras, GroupLimit, UnaryFn } from "./engine.js";
 
 /** Results that were worked out by hand or follow from a definition, on every engine and kernel variant. */
 describe.each(engines.map((engine) => [`${engine.name} ${engine.isa}`, engine] as const))("%s", (_, engine) => {
@@ -39,6 +39,45 @@ describe.each(engines.map((engine) => [`${engine.name} ${engine.isa}`, engine] a
       engine.matmul("nt", out, f([4, 1], [1 + 1 / 256, 1 + 3 / 256, 1.01, -1.01]), f([1, 1], [1]), { precision: "bf16" });
       expect([...engine.read(out)]).toEqual([1, 1 + 4 / 256, 1.0078125, -1.0078125]);
     });
+  });
+
+  describe("attention", () => {
+    /** One head of one element, scores 0 everywhere: the mean of the values it sees. */
+    function mean(values: readonly number[], dims: Partial<AttentionDims>, extras: AttentionExtras = {}): number[] {
+      const n = values.length;
+      const [out, zero] = [f([n, 1], values), f([n, 1], zeros(n))];
+      engine.attention(out, f([n, 1], zeros(n)), zero, zero, f([n, 1], values), { batch: 1, queries: n, keys: n, keyStride: n, heads: 1, kvHeads: 1, headDim: 1, scale: 1, ...dims }, extras);
+      return Array.from(engine.read(out), (x) => Math.round(x * 1e5) / 1e5);
+    }
+
+    it("sees the past, its window, its chunk, or everything", () => {
+      const values = [6, 12, 24, 48, 96];
+      expect(mean(values, {})).toEqual([6, 9, 14, 22.5, 37.2]);
+      expect(mean(values, { window: 2 })).toEqual([6, 9, 18, 36, 72]);
+      expect(mean(values, { chunk: 3 })).toEqual([6, 9, 14, 48, 72]);
+      expect(mean(values, { causal: false })).toEqual([37.2, 37.2, 37.2, 37.2, 37.2]);
+    });
+
+    it("counts a sink of logit log(2) as two more keys of value 0, masks where the bias says so", () => {
+      expect(mean([3, 9], {}, { sinks: f([1], [Math.log(2)]) })).toEqual([1, 3]);
+      expect(mean([3, 9], { causal: false }, { bias: f([1, 1, 2, 2], [-Infinity, 0, Math.log(2), 0]) })).toEqual([9, 5]);
+      expect(mean([3, 9], {}, { bias: f([1, 1, 2, 2], [-Infinity, 0, 0, -Infinity]) })).toEqual([0, 3]);
+    });
+  });
+
+  it("glu clamps gate and up after the bias, before the offset", () => {
+    const out = f([1, 2], [0, 0]);
+    engine.glu(out, f([1, 4], [100, -1, 50, -50]), { activation: "relu", gated: true, limit: 7, upOffset: 1, bias: f([4], [0, 3, 0, 0]) });
+    expect([...engine.read(out)]).toEqual([7 * 8, 2 * -6]);
+  });
+
+  it("rope turns pairs of the slice by the angle and copies the rest", () => {
+    const x = f([1, 6], [1, 2, 3, 4, 5, 6]);
+    const table = f([1, 4], [0, 0, 1, 1]); // a quarter turn
+    engine.rope(x, x, table, i([1], [0]), { heads: 1, headDim: 6, first: 1, rotary: 4 });
+    expect([...engine.read(x)]).toEqual([1, -4, -5, 2, 3, 6]);
+    engine.rope(x, x, table, i([1], [0]), { heads: 1, headDim: 6, first: 1, rotary: 4, interleaved: true });
+    expect([...engine.read(x)]).toEqual([1, 5, -4, -3, 2, 6]);
   });
 
   describe("topK", () => {

@@ -1,12 +1,14 @@
 import type { Engine } from "./engine.js";
 import * as attention from "./reference/attention.js";
 import * as elementwise from "./reference/elementwise.js";
+import * as glu from "./reference/glu.js";
 import * as matrix from "./reference/matrix.js";
 import { ReferenceMemory } from "./reference/memory.js";
 import * as mixers from "./reference/mixers.js";
 import * as norm from "./reference/norm.js";
 import * as optimizer from "./reference/optimizer.js";
 import * as random from "./reference/random.js";
+import * as rope from "./reference/rope.js";
 import * as routing from "./reference/routing.js";
 import * as transformer from "./reference/transformer.js";
 
@@ -39,11 +41,11 @@ export class ReferenceEngine extends ReferenceMemory implements Engine {
   readonly rmsNormBackward = norm.rmsNormBackward;
   readonly layerNorm = norm.layerNorm;
   readonly layerNormBackward = norm.layerNormBackward;
-  readonly rope = attention.rope;
+  readonly rope = rope.rope;
   readonly attention = attention.attention;
   readonly attentionBackward = attention.attentionBackward;
-  readonly glu = transformer.glu;
-  readonly gluBackward = transformer.gluBackward;
+  readonly glu = glu.glu;
+  readonly gluBackward = glu.gluBackward;
   readonly gatherRows = transformer.gatherRows;
   readonly scatterAddRows = transformer.scatterAddRows;
   readonly crossEntropy = transformer.crossEntropy;

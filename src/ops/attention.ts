@@ -1,40 +1,79 @@
 import { gradOf, type Tape } from "../autograd/tape.js";
-import type { AttentionDims } from "../engine/engine.js";
+import type { AttentionDims, AttentionExtras } from "../engine/engine.js";
+import { visibleKeys } from "../engine/visible-keys.js";
 import { check } from "../errors.js";
 import { checkShape, type Tensor } from "../tensor/tensor.js";
 
 /**
- * Causal grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245).
- * q [batch * queries, heads * headDim]; k, v [batch * keyStride, kvHeads * headDim].
- * FLOPs of the two products, causal half only: 2 * batch * queries * keys * heads * headDim (when queries = keys), 2.5 times that backward.
+ * Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245), causal by default; shapes as in AttentionDims and AttentionExtras.
+ * Differentiable in q, k, v and the sinks; throws ERR_SWITCHYARD_USAGE when a bias requires a gradient.
+ * FLOPs of the two products: 2 * (headDim + valueDim) per head and pair of a query and a key that it sees.
  */
-export function attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims): Tensor {
+export function attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims, extras: AttentionExtras = {}): Tensor {
   const { engine } = tape;
-  const { batch, queries, keys, keyStride, heads, kvHeads, headDim } = dims;
+  const { batch, queries, keyStride, heads, kvHeads, headDim, valueDim = headDim } = dims;
+  checkDims(dims);
   checkShape("attention", "q", q, [batch * queries, heads * headDim]);
-  for (const [name, t] of [["k", k], ["v", v]] as const) checkShape("attention", name, t, [batch * keyStride, kvHeads * headDim]);
-  check(
-    heads % kvHeads === 0 && queries <= keys && keys <= keyStride,
-    "ERR_SWITCHYARD_SHAPE",
-    () => `attention: expected heads (${heads}) to be a multiple of key/value heads (${kvHeads}) and queries (${queries}) <= keys (${keys}) <= stride (${keyStride})`,
-  );
-  const out = tape.alloc(q.shape);
+  checkShape("attention", "k", k, [batch * keyStride, kvHeads * headDim]);
+  checkShape("attention", "v", v, [batch * keyStride, kvHeads * valueDim]);
+  checkExtras(tape, dims, extras);
+  const out = tape.alloc([batch * queries, heads * valueDim]);
   const lse = tape.alloc([batch * queries, heads]);
-  engine.attention(out, lse, q, k, v, dims);
-  const flops = 4 * batch * heads * headDim * queries * (keys - queries / 2);
-  tape.flops += flops;
+  engine.attention(out, lse, q, k, v, dims, extras);
+  const pairs = batch * heads * seenKeys(dims);
+  tape.flops += 2 * (headDim + valueDim) * pairs;
+  const { sinks } = extras;
   tape.record(
     [out],
-    [q, k, v],
+    [q, k, v, sinks],
     () => {
       const [dq, dk, dv] = [tape.borrow(q), tape.borrow(k), tape.borrow(v)];
-      engine.attentionBackward(dq, dk, dv, gradOf(out), q, k, v, out, lse, dims);
-      tape.flops += 2.5 * flops;
+      const dsinks = sinks === undefined ? undefined : tape.borrow(sinks);
+      engine.attentionBackward(dq, dk, dv, dsinks, gradOf(out), q, k, v, out, lse, dims, extras);
+      tape.flops += 2 * (3 * headDim + 2 * valueDim) * pairs;
       tape.give(q, dq);
       tape.give(k, dk);
       tape.give(v, dv);
+      if (sinks !== undefined && dsinks !== undefined) tape.give(sinks, dsinks);
     },
     [lse],
   );
   return out;
+}
+
+function checkDims({ queries, keys, keyStride, heads, kvHeads, causal = true, window, chunk }: AttentionDims): void {
+  check(
+    heads % kvHeads === 0 && (!causal || queries <= keys) && keys <= keyStride,
+    "ERR_SWITCHYARD_SHAPE",
+    () => `attention: expected heads (${heads}) to be a multiple of key/value heads (${kvHeads}) and queries (${queries}) <= keys (${keys}) <= stride (${keyStride})`,
+  );
+  for (const [name, size] of [["window", window], ["chunk", chunk]] as const) {
+    check(
+      size === undefined || (causal && Number.isInteger(size) && size > 0),
+      "ERR_SWITCHYARD_SHAPE",
+      () => `attention: expected ${name} to be a positive number of keys, in causal attention only, got ${size}${causal ? "" : " and causal: false"}`,
+    );
+  }
+}
+
+function checkExtras(tape: Tape, { batch, queries, keys, heads }: AttentionDims, { sinks, bias }: AttentionExtras): void {
+  if (sinks !== undefined) checkShape("attention", "sinks", sinks, [heads]);
+  if (bias === undefined) return;
+  const [b, h, ...sheet] = bias.shape;
+  check(
+    (b === 1 || b === batch) && (h === 1 || h === heads) && sheet.length === 2 && sheet[0] === queries && sheet[1] === keys,
+    "ERR_SWITCHYARD_SHAPE",
+    () => `attention: expected bias of shape [1 or ${batch}, 1 or ${heads}, ${queries}, ${keys}], got ${bias}`,
+  );
+  check(!(tape.recording && bias.requiresGrad), "ERR_SWITCHYARD_USAGE", () => "attention: a bias gets no gradient; record with a bias that requires none");
+}
+
+/** Keys seen, summed over the queries of one sequence. */
+function seenKeys(dims: AttentionDims): number {
+  let pairs = 0;
+  for (let i = 0; i < dims.queries; i++) {
+    const { first, end } = visibleKeys(dims, i);
+    pairs += end - first;
+  }
+  return pairs;
 }

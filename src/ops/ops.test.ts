@@ -34,12 +34,31 @@ const cases: Record<string, [GradcheckInput[], (tape: Tape, x: Tensor[]) => Tens
   expertsIn: [[input([4, 3]), input([3, 5, 3], 0, 2)], (t, [x, w]) => expertsIn(t, x!, w!, groups(t))],
   expertsOut: [[input([7, 5]), input([3, 3, 5], 0, 2)], (t, [h, w]) => expertsOut(t, h!, w!, groups(t))],
   attention: [[input([6, 8]), input([6, 4], 0, 2), input([6, 4], 0, 3)], (t, [q, k, v]) => attention(t, q!, k!, v!, attentionDims)],
+  "attention with a window and sinks": [
+    [input([6, 8]), input([6, 4], 0, 2), input([6, 6], 0, 3), input([4], 0, 4)],
+    (t, [q, k, v, sinks]) => attention(t, q!, k!, v!, { ...attentionDims, valueDim: 3, window: 2 }, { sinks }),
+  ],
+  "attention in chunks": [[input([6, 8]), input([6, 4], 0, 2), input([6, 4], 0, 3)], (t, [q, k, v]) => attention(t, q!, k!, v!, { ...attentionDims, chunk: 2 })],
+  "attention to every key, biased": [
+    [input([6, 8]), input([4, 4], 0, 2), input([4, 4], 0, 3)],
+    (t, [q, k, v]) => {
+      const bias = t.constant([1, 4, 3, 2], input([24], 0, 4).values.map((b, i) => (i % 5 === 0 ? -Infinity : b)));
+      return attention(t, q!, k!, v!, { ...attentionDims, keys: 2, keyStride: 2, causal: false }, { bias });
+    },
+  ],
+  "rmsNorm with an offset": [[input([3, 4]), input([4], 0, 2)], (t, [x, w]) => rmsNorm(t, x!, w!, 1e-5, { offset: 1 })],
+  "rmsNorm without a weight": [[input([3, 4])], (t, [x]) => rmsNorm(t, x!, undefined, 1e-5, { size: 2 })],
+  "layerNorm without a bias": [[input([3, 4]), input([4], 1, 2)], (t, [x, w]) => layerNorm(t, x!, w!, undefined, 1e-5)],
   rmsNorm: [[input([3, 4]), input([4], 1, 2)], (t, [x, w]) => rmsNorm(t, x!, w!, 1e-5)],
   "rmsNorm per head": [[input([3, 4]), input([2], 1, 2)], (t, [x, w]) => rmsNorm(t, x!, w!, 1e-5)],
   layerNorm: [[input([3, 4]), input([4], 1, 2), input([4], 0, 3)], (t, [x, w, b]) => layerNorm(t, x!, w!, b!, 1e-5)],
   rope: [
     [input([3, 8])],
     (t, [x]) => rope(t, x!, { heads: 2, headDim: 4, table: t.constant([9, 4], ropeTable(9, 4, 100)), positions: ints(t, [3], [0, 5, 8]) }),
+  ],
+  "rope of pairs in a slice": [
+    [input([3, 12])],
+    (t, [x]) => rope(t, x!, { heads: 2, headDim: 6, first: 1, rotary: 4, interleaved: true, table: t.constant([9, 4], ropeTable(9, 4, 100)), positions: ints(t, [3], [0, 5, 8]) }),
   ],
   gatherRows: [[input([4, 3])], (t, [x]) => gatherRows(t, x!, ints(t, [5], [2, 0, 2, -1, 3]))],
   gatherColumns: [[input([3, 4])], (t, [x]) => gatherColumns(t, x!, ints(t, [3, 2], [1, 3, 0, -1, 2, 1]))],
@@ -53,9 +72,18 @@ const cases: Record<string, [GradcheckInput[], (tape: Tape, x: Tensor[]) => Tens
   dropout: [[input([4, 5])], (t, [x]) => dropout(t, x!, 0.4)],
   "a tensor used three times": [[input([2, 3])], (t, [x]) => mul(t, add(t, x!, x!), x!)],
 };
-for (const activation of ["silu", "gelu", "gelu-tanh", "relu", "relu2"] as const) {
+for (const activation of ["silu", "gelu", "gelu-tanh", "quick-gelu", "relu", "relu2"] as const) {
   cases[`glu ${activation} gated`] = [[input([3, 8]), input([3], 0, 2)], (t, [x, s]) => glu(t, x!, { activation, gated: true, rowScale: s })];
   cases[`glu ${activation}`] = [[input([3, 4])], (t, [x]) => glu(t, x!, { activation, gated: false })];
+}
+for (const gated of [true, false]) {
+  cases[`glu biased, clamped, scaled first, gated=${gated}`] = [
+    [input([3, 8]), input([3], 0, 2)],
+    (t, [x, rowScale]) => {
+      const bias = t.constant([2, 8], input([16], 0, 3).values);
+      return glu(t, x!, { activation: "quick-gelu", gated, rowScale, rowScaleOn: "input", limit: 0.9, upOffset: 1, bias, offsets: ints(t, [3], [0, 2, 3]) });
+    },
+  ];
 }
 for (const fn of ["neg", "exp", "square", "sigmoid", "tanh", "softplus", "relu", "normal-cdf"] as const) cases[`unary ${fn}`] = [[input([2, 3])], (t, [x]) => unary(t, fn, x!)];
 for (const fn of ["log", "sqrt"] as const) cases[`unary ${fn}`] = [[input([2, 3], 2)], (t, [x]) => unary(t, fn, x!)];
@@ -114,6 +142,14 @@ describe("tape", () => {
   });
 });
 
+it("biases that require a gradient are refused while recording", () => {
+  const tape = new Tape(engine, new Arena(engine, 2 ** 20), { recording: true });
+  const bias = (...shape: number[]) => Object.assign(tape.alloc(shape), { requiresGrad: true });
+  const t = (...shape: number[]) => tape.alloc(shape);
+  expect(() => attention(tape, t(6, 8), t(6, 4), t(6, 4), attentionDims, { bias: bias(1, 1, 3, 3) })).toThrow(/attention: a bias gets no gradient/);
+  expect(() => glu(tape, t(2, 4), { activation: "silu", gated: true, bias: bias(4) })).toThrow(/glu: a bias gets no gradient/);
+});
+
 describe("shape errors name the operation, what was expected and what was given", () => {
   const tape = new Tape(engine, new Arena(engine, 2 ** 20));
   const t = (...shape: number[]) => tape.alloc(shape);
@@ -122,6 +158,13 @@ describe("shape errors name the operation, what was expected and what was given"
     ["linear", () => linear(tape, t(2, 3), t(4, 5)), /linear: f64\[2, 3\].*must be 5/],
     ["linear bias", () => linear(tape, t(2, 3), t(4, 3), t(5)), /linear: expected bias of shape \[4\]/],
     ["attention", () => attention(tape, t(6, 8), t(6, 4), t(6, 5), attentionDims), /attention: expected v/],
+    ["attention window", () => attention(tape, t(6, 8), t(6, 4), t(6, 4), { ...attentionDims, window: 0 }), /attention: expected window to be a positive number/],
+    ["attention chunk", () => attention(tape, t(6, 8), t(6, 4), t(6, 4), { ...attentionDims, causal: false, chunk: 2 }), /causal attention only, got 2 and causal: false/],
+    ["attention bias", () => attention(tape, t(6, 8), t(6, 4), t(6, 4), attentionDims, { bias: t(2, 2, 3, 3) }), /expected bias of shape \[1 or 2, 1 or 4, 3, 3\]/],
+    ["attention sinks", () => attention(tape, t(6, 8), t(6, 4), t(6, 4), attentionDims, { sinks: t(2) }), /expected sinks of shape \[4\]/],
+    ["rope", () => rope(tape, t(2, 8), { heads: 2, headDim: 4, first: 2, rotary: 4, table: t(9, 4), positions: i32(2) }), /rope: .*elements \[2, 6\)/],
+    ["rmsNorm", () => rmsNorm(tape, t(2, 8), t(4), 1e-5, { size: 2 }), /rmsNorm: .*groups of 2/],
+    ["glu bias", () => glu(tape, t(2, 4), { activation: "silu", gated: true, bias: t(2, 4) }), /glu: expected a bias of 1 x 4 elements/],
     ["glu", () => glu(tape, t(2, 3), { activation: "silu", gated: true }), /glu: .*even/],
     ["binary", () => binary(tape, "add", t(2, 3), t(5)), /cannot be spread/],
     ["topK", () => topK(tape, t(2, 3), 4), /topK: expected k between 1 and the number of experts, 3, got 4/],

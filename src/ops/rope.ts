@@ -1,29 +1,31 @@
 import { gradOf, type Tape } from "../autograd/tape.js";
+import type { RopeDims } from "../engine/engine.js";
 import { check } from "../errors.js";
 import type { Tensor } from "../tensor/tensor.js";
 
-export interface RopeArguments {
-  heads: number;
-  headDim: number;
-  /** [positions, headDim]: cosines of the headDim/2 angles, then their sines. */
+export interface RopeArguments extends Omit<RopeDims, "inverse"> {
+  /** [positions, rotary]: cosines of the rotary/2 angles, then their sines. */
   table: Tensor;
   /** i32, one per row of x. */
   positions: Tensor;
 }
 
-/** Rotary position embedding (Su et al. 2021, arXiv 2104.09864), rotating element i of a head with element i + headDim/2. */
-export function rope(tape: Tape, x: Tensor, { heads, headDim, table, positions }: RopeArguments): Tensor {
+/** Rotary position embedding (Su et al. 2021, arXiv 2104.09864) of the slice of each head that RopeDims names. */
+export function rope(tape: Tape, x: Tensor, { table, positions, ...dims }: RopeArguments): Tensor {
   const { engine } = tape;
+  const { heads, headDim, first = 0, rotary = headDim } = dims;
   check(
-    x.cols === heads * headDim && positions.size === x.rows && table.cols === headDim && headDim % 2 === 0,
+    x.cols === heads * headDim && positions.size === x.rows && table.cols === rotary && rotary % 2 === 0 && first >= 0 && first + rotary <= headDim,
     "ERR_SWITCHYARD_SHAPE",
-    () => `rope: expected ${x} to hold ${heads} heads of ${headDim} (even), ${x.rows} positions and a table [positions, ${headDim}], got ${positions} and ${table}`,
+    () =>
+      `rope: expected ${x} to hold ${heads} heads of ${headDim}, elements [${first}, ${first + rotary}) (an even number) within them, ` +
+      `${x.rows} positions and a table [positions, ${rotary}], got ${positions} and ${table}`,
   );
   const y = tape.alloc(x.shape);
-  engine.rope(y, x, table, positions, { heads, headDim });
+  engine.rope(y, x, table, positions, dims);
   tape.record([y], [x], () => {
     const dx = tape.borrow(x);
-    engine.rope(dx, gradOf(y), table, positions, { heads, headDim, inverse: true });
+    engine.rope(dx, gradOf(y), table, positions, { ...dims, inverse: true });
     tape.give(x, dx);
   });
   return y;

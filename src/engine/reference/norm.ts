@@ -1,10 +1,10 @@
 import type { Tensor } from "../../tensor/tensor.js";
-import { floats } from "./arrays.js";
+import { type Floats, floats } from "./arrays.js";
 
-export function rmsNorm(out: Tensor, x: Tensor, weight: Tensor, eps: number): void {
+export function rmsNorm(out: Tensor, x: Tensor, weight: Tensor | undefined, eps: number, offset = 0): void {
   const O = floats(out);
   const X = floats(x);
-  const W = floats(weight);
+  const W = factors(x.cols, weight, offset);
   const D = x.cols;
   for (let at = 0; at < X.length; at += D) {
     const scale = 1 / Math.sqrt(meanSquare(X, at, D, 0) + eps);
@@ -14,21 +14,26 @@ export function rmsNorm(out: Tensor, x: Tensor, weight: Tensor, eps: number): vo
 
 export function rmsNormBackward(
   dx: Tensor | undefined, dweight: Tensor | undefined,
-  dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean },
+  dout: Tensor, x: Tensor, weight: Tensor | undefined, eps: number, accumulate: { dx: boolean; dweight: boolean }, offset = 0,
 ): void {
-  normBackward(false, dx, dweight, undefined, dout, x, weight, eps, { ...accumulate, dbias: false });
+  normBackward(false, dx, dweight, undefined, dout, x, factors(x.cols, weight, offset), eps, { ...accumulate, dbias: false });
 }
 
-export function layerNorm(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: number): void {
+/** weight + offset, or ones. */
+function factors(D: number, weight: Tensor | undefined, offset: number): Float64Array {
+  return weight === undefined ? new Float64Array(D).fill(1) : Float64Array.from(floats(weight), (w) => w + offset);
+}
+
+export function layerNorm(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | undefined, eps: number): void {
   const O = floats(out);
   const X = floats(x);
   const W = floats(weight);
-  const B = floats(bias);
+  const B = bias && floats(bias);
   const D = x.cols;
   for (let at = 0; at < X.length; at += D) {
     const mean = meanOf(X, at, D);
     const scale = 1 / Math.sqrt(meanSquare(X, at, D, mean) + eps);
-    for (let d = 0; d < D; d++) O[at + d] = (X[at + d] - mean) * scale * W[d] + B[d];
+    for (let d = 0; d < D; d++) O[at + d] = (X[at + d] - mean) * scale * W[d] + (B === undefined ? 0 : B[d]);
   }
 }
 
@@ -36,20 +41,19 @@ export function layerNormBackward(
   dx: Tensor | undefined, dweight: Tensor | undefined, dbias: Tensor | undefined,
   dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean; dbias: boolean },
 ): void {
-  normBackward(true, dx, dweight, dbias, dout, x, weight, eps, accumulate);
+  normBackward(true, dx, dweight, dbias, dout, x, floats(weight), eps, accumulate);
 }
 
 /**
- * With h = (x - mean) * scale and g = dout * weight: dx = scale * (g - mean(g) - h * mean(g * h)), where
+ * With h = (x - mean) * scale and g = dout * W: dx = scale * (g - mean(g) - h * mean(g * h)), where
  * the RMS norm has neither mean; dweight = sum of dout * h over rows, dbias = sum of dout.
  */
 function normBackward(
   centred: boolean, dx: Tensor | undefined, dweight: Tensor | undefined, dbias: Tensor | undefined,
-  dout: Tensor, x: Tensor, weight: Tensor, eps: number, accumulate: { dx: boolean; dweight: boolean; dbias: boolean },
+  dout: Tensor, x: Tensor, W: Floats, eps: number, accumulate: { dx: boolean; dweight: boolean; dbias: boolean },
 ): void {
   const X = floats(x);
   const G = floats(dout);
-  const W = floats(weight);
   const D = x.cols;
   const DX = dx && floats(dx);
   const dweight_D = new Float64Array(D);

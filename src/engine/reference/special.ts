@@ -3,6 +3,7 @@ import type { Activation, UnaryFn } from "../engine.js";
 const sqrtHalf = Math.SQRT1_2;
 const sqrt2OverPi = Math.sqrt(2 / Math.PI);
 const tanhCubic = 0.044715;
+const quickGelu = 1.702;
 
 export function sigmoid(x: number): number {
   return x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x));
@@ -58,6 +59,10 @@ export const activations: Readonly<Record<Activation, Differentiable>> = {
   "gelu-tanh": {
     value: (x) => 0.5 * x * (1 + tanhGelu(x)),
     slope: (x) => 0.5 * (1 + tanhGelu(x)) + 0.5 * x * (1 - tanhGelu(x) ** 2) * sqrt2OverPi * (1 + 3 * tanhCubic * x * x),
+  },
+  "quick-gelu": {
+    value: (x) => x * sigmoid(quickGelu * x),
+    slope: (x) => sigmoid(quickGelu * x) * (1 + quickGelu * x * sigmoid(-quickGelu * x)),
   },
   relu: {
     value: (x) => Math.max(x, 0),

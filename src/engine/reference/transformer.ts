@@ -1,51 +1,5 @@
 import type { Tensor } from "../../tensor/tensor.js";
-import type { GluOptions } from "../engine.js";
-import { floats, groupOffsets, indices } from "./arrays.js";
-import { activations } from "./special.js";
-
-function gluRows(op: string, rows: number, { offsets }: GluOptions): number {
-  return offsets === undefined ? rows : (groupOffsets(op, offsets, rows).at(-1) ?? 0);
-}
-
-export function glu(out: Tensor, x: Tensor, options: GluOptions): void {
-  const O = floats(out);
-  const X = floats(x);
-  const scale_N = options.rowScale && floats(options.rowScale);
-  const { value } = activations[options.activation];
-  const F = out.cols;
-  const rows = gluRows("glu", out.rows, options);
-  for (let n = 0; n < rows; n++) {
-    const scale = scale_N === undefined ? 1 : scale_N[n];
-    const at = n * x.cols;
-    for (let f = 0; f < F; f++) O[n * F + f] = value(X[at + f]) * (options.gated ? X[at + F + f] : 1) * scale;
-  }
-}
-
-export function gluBackward(dx: Tensor, drowScale: Tensor | undefined, dout: Tensor, x: Tensor, options: GluOptions): void {
-  const DX = floats(dx);
-  const G = floats(dout);
-  const X = floats(x);
-  const scale_N = options.rowScale && floats(options.rowScale);
-  const dscale_N = drowScale && floats(drowScale);
-  const { value, slope } = activations[options.activation];
-  const F = dout.cols;
-  const rows = gluRows("gluBackward", dout.rows, options);
-  for (let n = 0; n < rows; n++) {
-    const scale = scale_N === undefined ? 1 : scale_N[n];
-    const at = n * x.cols;
-    let dscale = 0;
-    for (let f = 0; f < F; f++) {
-      const gate = X[at + f];
-      const up = options.gated ? X[at + F + f] : 1;
-      const act = value(gate);
-      const g = G[n * F + f];
-      dscale += g * act * up;
-      DX[at + f] = g * scale * up * slope(gate);
-      if (options.gated) DX[at + F + f] = g * scale * act;
-    }
-    if (dscale_N !== undefined) dscale_N[n] = dscale;
-  }
-}
+import { floats, indices } from "./arrays.js";
 
 export function gatherRows(out: Tensor, table: Tensor, rows: Tensor): void {
   const O = floats(out);
