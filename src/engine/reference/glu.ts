@@ -26,11 +26,11 @@ function eachRow(op: string, x: Tensor, F: number, options: GluOptions, visit: (
   const X = floats(x);
   const scale_N = rowScale && floats(rowScale);
   const B = bias && floats(bias);
-  const offsets_E = offsets && groupOffsets(op, offsets, x.rows);
-  const rows = offsets_E?.at(-1) ?? x.rows;
+  const offsets_E = offsets === undefined ? [0, x.rows] : Array.from(groupOffsets(op, offsets, x.rows));
+  const rows = offsets_E.at(-1) ?? 0;
   let group = 0;
   for (let n = 0; n < rows; n++) {
-    while (offsets_E !== undefined && n >= offsets_E[group + 1]) group++;
+    while (n >= (offsets_E[group + 1] ?? rows)) group++;
     const scale = scale_N === undefined ? 1 : scale_N[n];
     const [scaleIn, scaleOut] = rowScaleOn === "input" ? [scale, 1] : [1, scale];
     const input = (column: number) => X[n * x.cols + column] * scaleIn + (B === undefined ? 0 : B[group * x.cols + column]);
