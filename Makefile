@@ -22,6 +22,11 @@ flags += -DSWITCHYARD_EMULATE_AVX512
 avx512 := $(avx2)
 bf16 := $(avx2)
 endif
+# make native SANITIZE=1 BUILD=build/sanitized: address and undefined-behaviour sanitizers, whose libraries node must load first: docs/lab-notebook.md
+# has the command.
+ifdef SANITIZE
+flags += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+endif
 $(objects)/kernels/isa_x86_64.o: isa := -march=x86-64
 $(objects)/kernels/isa_avx2.o: isa := $(avx2)
 $(objects)/kernels/isa_avx512.o: isa := $(avx512)
