@@ -1,0 +1,18 @@
+/** transformers on checkpoints that Switchyard wrote, in the Python environment of the PyTorch peer. */
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { torchPython } from "../torch/torch.js";
+
+const script = fileURLToPath(new URL("../../../../../bench/peers/transformers/logits.py", import.meta.url)); // of build/bench/bench/peers/transformers
+
+/** Relative errors of the logits (max |difference| / max |value|) and tensors that the class lacks or does not know; or what went wrong. */
+export type TransformersResult = { class: string; float64: number; float32: number; missing: string[]; unexpected: string[] } | { error: string };
+
+/** Runs each checkpoint on the inputs of its golden and compares with the golden's logits. Throws when Python cannot be run. */
+export function transformersLogits(pairs: readonly { checkpoint: string; golden: string }[]): TransformersResult[] {
+  const input = JSON.stringify(pairs.map(({ checkpoint, golden }) => [checkpoint, golden]));
+  const { stdout, stderr, error } = spawnSync(torchPython(), [script], { input, encoding: "utf8", maxBuffer: 2 ** 26 });
+  const lines = (stdout ?? "").split("\n").filter((line) => line.startsWith("{"));
+  if (lines.length !== pairs.length) throw new Error(`transformers: ${error?.message ?? stderr.trim().split("\n").slice(-3).join(" | ")}`);
+  return lines.map((line) => JSON.parse(line) as TransformersResult);
+}
