@@ -1,12 +1,14 @@
 export { errorCodes, type ErrorCode, SwitchyardError } from "./errors.js";
 export { type Engine } from "./engine/engine.js";
 export { type EngineOptions, loadEngine } from "./engine/load.js";
+export { chatPrompt } from "./generate/chat.js";
 export { type Chunk, generate, type GenerateOptions, type LayerRoute, type Prompt, type TokenRoute } from "./generate/generate.js";
 export { Model } from "./generate/model.js";
 export { Session } from "./generate/session.js";
 export { type ModelConfig } from "./model/config.js";
 export { countParameters } from "./model/parameters.js";
 export { modelConfig, type ModelOptions, type MoeOptions, type Size, sizes } from "./model/presets.js";
+export { type ChatMessage, type ChatOptions } from "./tokenizer/chat.js";
 export { byteTokenizer } from "./tokenizer/bytes.js";
 export { characterTokenizer } from "./tokenizer/characters.js";
 export { readTiktoken, type TiktokenOptions } from "./tokenizer/tiktoken.js";

@@ -12,7 +12,7 @@ export interface Context {
   tokens: number[];
 }
 
-/** "stop": the end-of-text token or a stop sequence; "length": `maxTokens` or the model's context. */
+/** "stop": a token that ends texts or turns, or a stop sequence; "length": `maxTokens` or the model's context. */
 export type Finish = "stop" | "length";
 
 export interface Answered {
@@ -42,7 +42,7 @@ export class Sequence {
   private readonly random: Random;
   private readonly stops: StopMatcher;
   private readonly stream: DecodeStream | undefined;
-  private readonly eosId: number | undefined;
+  private readonly endIds: ReadonlySet<number | undefined>;
 
   /** Keeps of `context` what it has in common with the prompt. */
   constructor(
@@ -62,7 +62,7 @@ export class Sequence {
     this.maxTokens = Math.min(options.maxTokens, cache.capacity - prompt.length);
     this.random = new Random(options.seed);
     this.stops = new StopMatcher(options.stop);
-    this.eosId = tokenizer?.eosId;
+    this.endIds = new Set([tokenizer?.eosId, ...(tokenizer?.endIds ?? [])]);
     this.stream = tokenizer?.decodeStream();
     for (const id of prompt.slice(-decodedContext)) this.stream?.push(id);
   }
@@ -79,7 +79,7 @@ export class Sequence {
     this.seen.add(token);
     this.answered.set(token, (this.answered.get(token) ?? 0) + 1);
     this.count++;
-    const ended = token === this.eosId;
+    const ended = this.endIds.has(token);
     let text = ended ? "" : this.stops.push(this.stream?.push(token) ?? "");
     const finish = ended || this.stops.stopped ? "stop" : this.count === this.maxTokens ? "length" : undefined;
     if (finish === undefined) return { token, text };

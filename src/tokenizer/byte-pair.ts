@@ -1,6 +1,6 @@
 import { check } from "../errors.js";
 import { IdList, maxVocab, mergePairs, type Merges, pairKey, remembering } from "./merge.js";
-import { bpeModel, byteStream, type DecodeStream, saveTokenizer, type Tokenizer, tokenizerJson } from "./tokenizer.js";
+import { bpeModel, byteStream, type ChatTemplates, type DecodeStream, saveTokenizer, type Tokenizer, tokenizerJson } from "./tokenizer.js";
 
 /** Words as GPT-2 cuts them (Radford et al. 2019); no token crosses their borders. */
 export const wordPattern = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
@@ -23,6 +23,7 @@ export class BytePairTokenizer implements Tokenizer {
   readonly padId = undefined;
   readonly prefix = [];
   readonly special: ReadonlyMap<string, number>;
+  chatTemplates: ChatTemplates | undefined;
   /** As in tokenizer.json: the bytes of a token as `byteCharacters`. */
   private readonly names: string[] = [...byteCharacters];
   private readonly bytes: Uint8Array[] = byteCharacters.map((_, b) => Uint8Array.of(b));
@@ -86,7 +87,7 @@ export class BytePairTokenizer implements Tokenizer {
   }
 
   save(folder: string): void {
-    saveTokenizer(folder, this, this.endOfText === undefined ? {} : { eos_token: this.endOfText });
+    saveTokenizer(folder, this, this.endOfText === undefined ? {} : { eos_token: this.endOfText }, this.chatTemplates);
   }
 
   /** The tokenizer that wrote a tokenizer.json of these merges, or undefined if none of ours can have. */

@@ -3,7 +3,8 @@ import { SwitchyardError } from "../errors.js";
 import { ByteLevelTokenizer } from "./byte-level.js";
 import { preTokenizer } from "./pre-tokenizers.js";
 import { SentencePieceTokenizer } from "./sentence-piece.js";
-import type { Tokenizer } from "./tokenizer.js";
+import type { ChatTemplates, Tokenizer } from "./tokenizer.js";
+import type { VocabularyTokenizer } from "./vocabulary.js";
 
 /** Key-values of a GGUF file, as `GgufMetadata` has them. */
 export interface VocabularyMetadata {
@@ -25,11 +26,14 @@ const schema = z.object({
   bos_token_id: id.optional(),
   eos_token_id: id.optional(),
   padding_token_id: id.optional(),
+  eot_token_id: id.optional(),
+  eom_token_id: id.optional(),
   unknown_token_id: id.optional(),
   add_bos_token: z.boolean().optional(),
   add_space_prefix: z.boolean().optional(),
 });
 
+const prefix = "tokenizer.ggml.";
 /** What files without a vocabulary call it. */
 const none: readonly unknown[] = ["none", "no_vocab"];
 
@@ -38,9 +42,24 @@ const none: readonly unknown[] = ["none", "no_vocab"];
  * ERR_SWITCHYARD_UNSUPPORTED for a kind of tokenizer or a pre-tokenizer that is not known: another one would give wrong tokens.
  */
 export function ggufTokenizer({ entries, source }: VocabularyMetadata): Tokenizer | undefined {
-  const prefix = "tokenizer.ggml.";
-  const given = Object.fromEntries([...entries].filter(([key]) => key.startsWith(prefix)).map(([key, { value }]) => [key.slice(prefix.length), value]));
+  const given: Record<string, unknown> = Object.fromEntries([...entries].filter(([key]) => key.startsWith(prefix)).map(([key, { value }]) => [key.slice(prefix.length), value]));
   if (Object.keys(given).length === 0 || none.includes(given["model"])) return undefined;
+  const tokenizer = vocabularyTokenizer(given, source);
+  tokenizer.chatTemplates = chatTemplates(entries);
+  return tokenizer;
+}
+
+/** By `tokenizer.chat_template`, and `tokenizer.chat_template.NAME` for others than the default. */
+function chatTemplates(entries: VocabularyMetadata["entries"]): ChatTemplates {
+  return Object.fromEntries(
+    [...entries].flatMap(([key, { value }]) => {
+      const [, name = "default"] = /^tokenizer\.chat_template(?:\.(.+))?$/.exec(key) ?? [undefined, ""];
+      return name === "" || typeof value !== "string" ? [] : [[name, value]];
+    }),
+  );
+}
+
+function vocabularyTokenizer(given: Record<string, unknown>, source: string): VocabularyTokenizer {
   const { data, error } = schema.safeParse(given);
   if (data === undefined) {
     const [issue] = error.issues;
@@ -48,7 +67,8 @@ export function ggufTokenizer({ entries, source }: VocabularyMetadata): Tokenize
   }
   const missing = (key: string) => new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${source}: metadata "${prefix}${key}": the key is missing; a ${data.model} tokenizer needs it`);
   const { model, pre, tokens, token_type: types, scores, merges, bos_token_id: bosId, eos_token_id: eosId, padding_token_id: padId, add_bos_token: addBos } = data;
-  const common = (bos: number | undefined, bosDefault: boolean) => ({ tokens, types, bosId: bos, eosId, padId, prefix: bos !== undefined && (addBos ?? bosDefault) ? [bos] : [], source });
+  const endIds = [data.eot_token_id, data.eom_token_id].filter((token) => token !== undefined);
+  const common = (bos: number | undefined, bosDefault: boolean) => ({ tokens, types, bosId: bos, eosId, padId, endIds, prefix: bos !== undefined && (addBos ?? bosDefault) ? [bos] : [], source });
   if (model === "gpt2") {
     if (pre === undefined) throw missing("pre");
     if (merges === undefined) throw missing("merges");

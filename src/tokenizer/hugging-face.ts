@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { copyFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import vm from "node:vm";
@@ -6,7 +7,7 @@ import { z } from "zod";
 import { check, SwitchyardError } from "../errors.js";
 import { withIoErrors } from "../formats/io.js";
 import { conform, isJsonObject, type Json, type JsonObject } from "../formats/json.js";
-import type { DecodeStream, Tokenizer } from "./tokenizer.js";
+import { type ChatTemplates, type DecodeStream, looksSpecial, type Tokenizer } from "./tokenizer.js";
 
 /** What is used of the library; its own types do not resolve under NodeNext. */
 interface Library {
@@ -21,11 +22,14 @@ const Library = LibraryTokenizer as new (json: object, config: object) => Librar
 const id = z.number().int().min(0).max(2 ** 24);
 const schema = z.object({
   model: z.object({ vocab: z.union([z.record(z.string(), id), z.array(z.tuple([z.string(), z.number()]))]), unk_token: z.string().nullish() }),
-  added_tokens: z.array(z.looseObject({ id, content: z.string().min(1), special: z.boolean().default(false) })).default([]),
+  added_tokens: z.array(z.looseObject({ id, content: z.string().min(1), special: z.boolean().default(false), lstrip: z.boolean().default(false), rstrip: z.boolean().default(false) })).default([]),
 });
 
 /** Files that make up a tokenizer; copied as they are when it is saved. */
 const files = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
+
+/** Stands before a text that does not begin one, for tokenizers that begin texts in another way. No text contains it. */
+const before = `\uffff${randomUUID()}`;
 
 /** A published tokenizer.json, run by @huggingface/tokenizers. */
 export class HuggingFaceTokenizer implements Tokenizer {
@@ -35,6 +39,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly padId: number | undefined;
   readonly prefix: readonly number[];
   readonly special: ReadonlyMap<string, number>;
+  readonly strips: ReadonlyMap<string, { left: boolean; right: boolean }>;
+  endIds: readonly number[] | undefined;
+  chatTemplates: ChatTemplates | undefined;
   private readonly library: Library;
   private readonly specialIds: ReadonlySet<number>;
   private readonly unknownId: number | undefined;
@@ -47,19 +54,21 @@ export class HuggingFaceTokenizer implements Tokenizer {
   ) {
     const file = join(folder, "tokenizer.json");
     const { model, added_tokens: added } = conform(schema, json, file);
-    const special = added.filter((token) => token.special);
+    const isSpecial = (token: (typeof added)[number]) => token.special || looksSpecial(token.content);
+    const special = added.filter(isSpecial);
     this.specialIds = new Set(special.map((token) => token.id));
+    const { vocab, unk_token: unknown } = model;
+    const highest = (Array.isArray(vocab) ? [vocab.length - 1] : Object.values(vocab)).concat(added.map((token) => token.id));
+    this.vocabSize = highest.reduce((max, n) => Math.max(max, n), -1) + 1;
     // The library finds every added token in a text. It does not get the special ones, so no user's text becomes one.
-    const plain = { decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null, ...json, added_tokens: added.filter((token) => !token.special) };
+    const plain = { decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null, ...json, added_tokens: [...added.filter((token) => !isSpecial(token)), { id: this.vocabSize, content: before, normalized: false }] };
     try {
       this.library = limited("read", 10_000, () => new Library(plain, config));
     } catch (cause) {
       throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${file}: ${(cause as Error).message}`, { cause });
     }
-    const { vocab, unk_token: unknown } = model;
-    const highest = (Array.isArray(vocab) ? [vocab.length - 1] : Object.values(vocab)).concat(added.map((token) => token.id));
-    this.vocabSize = highest.reduce((max, n) => Math.max(max, n), -1) + 1;
     this.special = new Map(special.map((token) => [token.content, token.id]));
+    this.strips = new Map(special.filter(({ lstrip, rstrip }) => lstrip || rstrip).map(({ content, lstrip, rstrip }) => [content, { left: lstrip, right: rstrip }]));
     const idOf = (token: string): number | undefined => this.special.get(token) ?? this.library.token_to_id(token);
     const configured = (name: string): number | undefined => {
       const token = contentOf(config[`${name}_token`]);
@@ -81,9 +90,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   /** Throws ERR_SWITCHYARD_DATA should the text say a special token, ERR_SWITCHYARD_UNSUPPORTED if the tokenizer takes too long. */
-  encode(text: string): Int32Array {
+  encode(text: string, { continued = false } = {}): Int32Array {
     // 1 s for a message, 20 us per character for a book: several times what the library needs.
-    const { ids } = limited("encode", 1000 + text.length / 50, () => this.library.encode(text, { add_special_tokens: false }));
+    const { ids: all } = limited("encode", 1000 + text.length / 50, () => this.library.encode(continued ? before + text : text, { add_special_tokens: false }));
+    const ids = continued ? all.slice(1) : all;
     // The vocabulary of some models holds the special tokens too, as ordinary strings.
     const special = ids.find((n) => this.specialIds.has(n) && n !== this.unknownId);
     check(special === undefined, "ERR_SWITCHYARD_DATA", () => `encode: the text contains ${JSON.stringify(this.library.id_to_token(special ?? 0))}, a special token of this model; remove it`);
@@ -91,7 +101,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   decode(ids: ArrayLike<number>): string {
-    const known = Array.from(ids).filter((n) => !this.specialIds.has(n) && this.library.id_to_token(n) !== undefined);
+    const known = Array.from(ids).filter((n) => n < this.vocabSize && !this.specialIds.has(n) && this.library.id_to_token(n) !== undefined);
     if (known.length === 0) return "";
     return limited("decode", 1000 + known.length, () => this.library.decode(known, { skip_special_tokens: false, clean_up_tokenization_spaces: false }));
   }

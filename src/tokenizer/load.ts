@@ -1,15 +1,19 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { SwitchyardError } from "../errors.js";
-import { isJsonObject, type Json, type JsonObject, readJsonFile } from "../formats/json.js";
+import { z } from "zod";
+import { check, SwitchyardError } from "../errors.js";
+import { withIoErrors } from "../formats/io.js";
+import { conform, isJsonObject, type Json, type JsonObject, readJsonFile } from "../formats/json.js";
 import { BytePairTokenizer } from "./byte-pair.js";
 import { CharacterTokenizer } from "./characters.js";
 import { HuggingFaceTokenizer } from "./hugging-face.js";
-import type { Tokenizer } from "./tokenizer.js";
+import type { ChatTemplates, Tokenizer } from "./tokenizer.js";
 
 /** Larger than the largest published tokenizer.json (34 MB). */
 const maxBytes = 2 ** 26;
+/** Larger than the largest published template (17 kB). */
+const maxTemplateBytes = 2 ** 20;
 
 /**
  * The tokenizer of a model folder, or undefined if it has no `tokenizer.json`. Files that Switchyard wrote are run by its own
@@ -20,7 +24,36 @@ export function loadTokenizer(folder: string): Tokenizer | undefined {
   if (!existsSync(file)) return undefined;
   const json = readObject(file);
   const configFile = join(folder, "tokenizer_config.json");
-  return ownTokenizer(json) ?? new HuggingFaceTokenizer(folder, json, existsSync(configFile) ? readObject(configFile) : {});
+  const config = existsSync(configFile) ? readObject(configFile) : {};
+  const tokenizer: Tokenizer = ownTokenizer(json) ?? new HuggingFaceTokenizer(folder, json, config);
+  tokenizer.chatTemplates = readChatTemplates(folder, config["chat_template"], configFile);
+  tokenizer.endIds = readEndIds(join(folder, "generation_config.json"));
+  return tokenizer;
+}
+
+const named = z.array(z.object({ name: z.string(), template: z.string() }));
+
+/** A template, or a list of named ones, in tokenizer_config.json; chat_template.jinja goes before its default. */
+function readChatTemplates(folder: string, configured: Json | undefined, configFile: string): ChatTemplates {
+  const path = join(folder, "chat_template.jinja");
+  const list = typeof configured === "string" ? [{ name: "default", template: configured }] : conform(named, configured ?? [], `${configFile}: chat_template`);
+  const own = existsSync(path) ? [{ name: "default", template: readTemplate(path) }] : [];
+  return Object.fromEntries([...list, ...own].map(({ name, template }) => [name, template]));
+}
+
+function readTemplate(path: string): string {
+  return withIoErrors("read", path, () => {
+    check(statSync(path).size <= maxTemplateBytes, "ERR_SWITCHYARD_FORMAT", () => `${path}: expected at most ${maxTemplateBytes} bytes`);
+    return readFileSync(path, "utf8");
+  });
+}
+
+const ids = z.object({ eos_token_id: z.union([z.number(), z.array(z.number())]).nullish() });
+
+/** What else than the end of a text ends an answer. */
+function readEndIds(file: string): number[] {
+  const { eos_token_id: end } = existsSync(file) ? conform(ids, readObject(file), file) : {};
+  return [end ?? []].flat();
 }
 
 function readObject(file: string): JsonObject {

@@ -2,6 +2,9 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { withIoErrors } from "../formats/io.js";
 
+/** Name -> Jinja source. */
+export type ChatTemplates = Readonly<Record<string, string>>;
+
 /** Text to token ids and back. */
 export interface Tokenizer {
   /** V: one more than the highest id. */
@@ -14,8 +17,17 @@ export interface Tokenizer {
   readonly prefix: readonly number[];
   /** Special tokens: text -> id. */
   readonly special: ReadonlyMap<string, number>;
-  /** The ids of `text` alone. Whatever it says, none of them is a special token. Throws ERR_SWITCHYARD_DATA. */
-  encode(text: string): Int32Array;
+  /** Special tokens that take the white space beside them away from a text. */
+  readonly strips?: ReadonlyMap<string, { left: boolean; right: boolean }>;
+  /** Ids that end an answer beside `eosId`: the end of a turn. */
+  endIds?: readonly number[] | undefined;
+  /** Jinja templates that make a prompt of a chat; the usual one is "default". */
+  chatTemplates?: ChatTemplates | undefined;
+  /**
+   * The ids of `text` alone. Whatever it says, none of them is a special token. `continued`: it comes after a special token, where
+   * some tokenizers do not put the space that begins a text. Throws ERR_SWITCHYARD_DATA.
+   */
+  encode(text: string, options?: { continued?: boolean }): Int32Array;
   /** Text of the ids; special tokens and ids beyond the vocabulary give nothing, bytes that are no UTF-8 give U+FFFD. */
   decode(ids: ArrayLike<number>): string;
   decodeStream(): DecodeStream;
@@ -36,6 +48,9 @@ export function byteStream(bytesOf: (id: number) => Uint8Array | undefined): Dec
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   return { push: (id) => decoder.decode(bytesOf(id) ?? new Uint8Array(), { stream: true }), end: () => decoder.decode() };
 }
+
+/** Some files call the marks of turns ordinary tokens (DeepSeek-V3: "<|User|>", with U+FF5C); whoever could write them could speak for another. */
+export const looksSpecial = (token: string): boolean => /^<[|\uff5c].*[|\uff5c]>$/su.test(token);
 
 /** The fields that every tokenizer.json of ours shares; `addedTokens` are special. */
 export function tokenizerJson(addedTokens: readonly { id: number; content: string }[], rest: Record<string, unknown>): Record<string, unknown> {
@@ -67,11 +82,15 @@ export function bpeModel(vocab: Record<string, number>, merges: readonly string[
   };
 }
 
-/** Writes both files; `special` are fields of tokenizer_config.json, as `eos_token`. */
-export function saveTokenizer(folder: string, json: unknown, special: Readonly<Record<string, string>>): void {
-  const config = { tokenizer_class: "PreTrainedTokenizerFast", clean_up_tokenization_spaces: false, ...special };
-  for (const [name, value] of Object.entries({ "tokenizer.json": json, "tokenizer_config.json": config })) {
+/** Writes the files; `special` are fields of tokenizer_config.json, as `eos_token`. Several chat templates stand there too, one alone in its own file. */
+export function saveTokenizer(folder: string, json: unknown, special: Readonly<Record<string, string>>, chatTemplates: ChatTemplates = {}): void {
+  const { default: usual, ...others } = chatTemplates;
+  const alone = usual !== undefined && Object.keys(others).length === 0;
+  const list = Object.entries(chatTemplates).map(([name, template]) => ({ name, template }));
+  const config = { tokenizer_class: "PreTrainedTokenizerFast", clean_up_tokenization_spaces: false, ...special, ...(alone || list.length === 0 ? {} : { chat_template: list }) };
+  const files = { "tokenizer.json": `${JSON.stringify(json, null, 2)}\n`, "tokenizer_config.json": `${JSON.stringify(config, null, 2)}\n`, ...(alone ? { "chat_template.jinja": usual } : {}) };
+  for (const [name, text] of Object.entries(files)) {
     const path = join(folder, name);
-    withIoErrors("write", path, () => writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`));
+    withIoErrors("write", path, () => writeFileSync(path, text));
   }
 }

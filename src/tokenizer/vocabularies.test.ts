@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -32,6 +32,13 @@ const llama3 = () => {
 const qwen2 = () =>
   readTiktoken(join(data, "tokenizers/qwen/qwen.tiktoken"), { pre: "qwen2", special: { "<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645 }, eos: "<|endoftext|>" });
 
+/** OLMoE's tokenizer.json: the vocabulary of GPT-NeoX, which MPT has too. */
+const mpt = () => {
+  const folder = mkdtempSync(join(root, "mpt-"));
+  copyFileSync(join(data, "tokenizers/olmoe/allenai_gpt-neox-olmo-dolma-v1_5.json"), join(folder, "tokenizer.json"));
+  return loadTokenizer(folder)!;
+};
+
 /** Texts and ids of llama.cpp's own test, made by Hugging Face's tokenizers. */
 function vectors(name: string): { text: string; ids: number[] }[] {
   const read = (end: string) => readFileSync(join(data, `gguf-vocab/ggml-vocab-${name}.gguf.${end}`), "utf8");
@@ -49,6 +56,7 @@ describe.skipIf(!shared)("published vectors (skipped without ../shared)", () => 
     ["deepseek-coder", () => fromGguf("deepseek-coder")],
     ["llama-spm", () => fromGguf("llama-spm")],
     ["phi-3", () => fromGguf("phi-3")],
+    ["mpt", mpt],
   ])("%s: all 47 of the text's ids, and back", (name, make) => {
     const tokenizer = make();
     const all = vectors(name);
@@ -141,15 +149,21 @@ describe("SentencePiece", () => {
 });
 
 describe("a GGUF vocabulary", () => {
-  const tokens = ["a", "b", "ab", "<|end|>", "<|user|>"];
+  const tokens = ["a", "b", "ab", "<|end|>", "<tool>"];
   const good = { model: "gpt2", pre: "gpt-2", tokens, merges: ["a b"], token_type: [1, 1, 1, 3, 4], eos_token_id: 3 };
 
   it("has its special tokens, its user-defined ones and its prefix", () => {
     const tokenizer = ggufTokenizer(metadata({ ...good, bos_token_id: 3, add_bos_token: true }));
     expect(tokenizer).toMatchObject({ vocabSize: 5, eosId: 3, bosId: 3, prefix: [3], special: new Map([["<|end|>", 3]]) });
-    expect([...tokenizer.encode("abba<|user|>b")]).toEqual([2, 1, 0, 4, 1]);
-    expect(tokenizer.decode([2, 3, 4, 99, -1])).toBe("ab<|user|>");
+    expect([...tokenizer.encode("abba<tool>b")]).toEqual([2, 1, 0, 4, 1]);
+    expect(tokenizer.decode([2, 3, 4, 99, -1])).toBe("ab<tool>");
     expect(() => tokenizer.encode("abc")).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_DATA", message: expect.stringContaining("byte 99") }));
+  });
+
+  it("counts as special what looks like the mark of a turn, and ends answers with the end of a turn", () => {
+    const tokenizer = ggufTokenizer(metadata({ ...good, tokens: ["a", "b", "ab", "<|end|>", "<|user|>"], eot_token_id: 4 }));
+    expect(tokenizer.special).toEqual(new Map([["<|end|>", 3], ["<|user|>", 4]]));
+    expect(tokenizer.endIds).toEqual([4]);
   });
 
   it("may be absent", () => {
@@ -170,6 +184,7 @@ describe("a GGUF vocabulary", () => {
     ["too few types", { token_type: [1] }, "FORMAT", /as many as the 5 tokens, got 1/],
     ["an unknown type", { token_type: [1, 1, 1, 3, 7] }, "FORMAT", /type of token 4: expected 0 to 6, got 7/],
     ["an end of text beyond the vocabulary", { eos_token_id: 5 }, "FORMAT", /eos token id: expected one below 5/],
+    ["an end of turn beyond the vocabulary", { eot_token_id: 9 }, "FORMAT", /end of turn token id: expected one below 5, got 9/],
     ["an end of text that is no number", { eos_token_id: "x" }, "FORMAT", /eos_token_id/],
     ["SentencePiece without scores", { model: "llama" }, "FORMAT", /ggml\.scores"/],
     ["SentencePiece with too few scores", { model: "llama", scores: [1] }, "FORMAT", /scores: expected as many as the 5/],

@@ -1,6 +1,6 @@
 import { check } from "../errors.js";
 import { maxVocab } from "./merge.js";
-import { byteStream, type DecodeStream, saveTokenizer, type Tokenizer, tokenizerJson } from "./tokenizer.js";
+import { byteStream, type ChatTemplates, type DecodeStream, looksSpecial, saveTokenizer, type Tokenizer, tokenizerJson } from "./tokenizer.js";
 
 /** What a token of a GGUF vocabulary is; the place in the list is its number in the file. */
 const kinds = ["undefined", "normal", "unknown", "control", "user-defined", "unused", "byte"] as const;
@@ -14,6 +14,8 @@ export interface VocabularyOptions {
   bosId?: number | undefined;
   eosId?: number | undefined;
   padId?: number | undefined;
+  /** Ids that end an answer beside `eosId`. */
+  endIds?: readonly number[] | undefined;
   /** The ids before every text. */
   prefix: readonly number[];
   /** What errors call the file. */
@@ -28,6 +30,8 @@ export abstract class VocabularyTokenizer implements Tokenizer {
   readonly padId: number | undefined;
   readonly prefix: readonly number[];
   readonly special: ReadonlyMap<string, number>;
+  readonly endIds: readonly number[];
+  chatTemplates: ChatTemplates | undefined;
   /** Ids of the tokens that text is made of. */
   protected readonly ids: ReadonlyMap<string, number>;
   /** Tokens that are found in a text before anything else. */
@@ -37,15 +41,16 @@ export abstract class VocabularyTokenizer implements Tokenizer {
 
   /** Throws ERR_SWITCHYARD_FORMAT. */
   constructor(protected readonly vocabulary: VocabularyOptions) {
-    const { tokens, types, source, bosId, eosId, padId, prefix } = vocabulary;
+    const { tokens, types, source, bosId, eosId, padId, endIds = [], prefix } = vocabulary;
     const require = (condition: boolean, message: () => string) => check(condition, "ERR_SWITCHYARD_FORMAT", () => `${source}: ${message()}`);
     require(tokens.length > 0 && tokens.length <= maxVocab, () => `tokens: expected 1 to ${maxVocab}, got ${tokens.length}`);
     require(types === undefined || types.length === tokens.length, () => `token types: expected as many as the ${tokens.length} tokens, got ${types?.length}`);
-    for (const [name, id] of Object.entries({ bos: bosId, eos: eosId, padding: padId })) require(id === undefined || id < tokens.length, () => `${name} token id: expected one below ${tokens.length}, got ${id}`);
+    for (const [name, id] of Object.entries({ bos: bosId, eos: eosId, padding: padId, "end of turn": endIds.find((end) => end >= tokens.length) })) require(id === undefined || id < tokens.length, () => `${name} token id: expected one below ${tokens.length}, got ${id}`);
     this.vocabSize = tokens.length;
     this.bosId = bosId;
     this.eosId = eosId;
     this.padId = padId;
+    this.endIds = endIds;
     this.prefix = prefix;
     const [special, ids, userDefined] = [new Map<string, number>(), new Map<string, number>(), new Map<string, number>()];
     for (const [id, token] of tokens.entries()) {
@@ -53,7 +58,7 @@ export abstract class VocabularyTokenizer implements Tokenizer {
       require(kind !== undefined, () => `type of token ${id}: expected 0 to ${kinds.length - 1}, got ${types?.[id]}`);
       if (token === "" || kind === "unused" || kind === "undefined") continue;
       // Some files call the end of text a user-defined token; whoever could write it could end the model's turn.
-      const isSpecial = kind === "control" || kind === "unknown" || (kind === "user-defined" && (id === bosId || id === eosId));
+      const isSpecial = kind === "control" || kind === "unknown" || (kind === "user-defined" && (id === bosId || id === eosId || looksSpecial(token)));
       const map = isSpecial ? special : kind === "user-defined" ? userDefined : ids;
       if (!map.has(token)) map.set(token, id);
     }
@@ -104,7 +109,7 @@ export abstract class VocabularyTokenizer implements Tokenizer {
       },
     };
     const named = Object.entries({ bos_token: bosId, eos_token: eosId, pad_token: padId }).flatMap(([name, id]) => (id === undefined ? [] : [[name, this.token(id)]]));
-    saveTokenizer(folder, json, Object.fromEntries(named) as Record<string, string>);
+    saveTokenizer(folder, json, Object.fromEntries(named) as Record<string, string>, this.chatTemplates);
   }
 
   protected kind(id: number): TokenKind | undefined {
