@@ -1,5 +1,5 @@
 import { check } from "../errors.js";
-import { guarded, type Guarded, StandIns } from "./stand-ins.js";
+import { type Guard, guardOf, StandIns } from "./stand-ins.js";
 import { runTemplate } from "./template-worker.js";
 import { IdList } from "./merge.js";
 import type { Tokenizer } from "./tokenizer.js";
@@ -35,7 +35,7 @@ export interface ChatOptions {
 
 /** What depends on tokenizer and template alone. */
 interface Prepared {
-  guard: Guarded;
+  guard: Guard;
   special: RegExp | undefined;
 }
 const prepared = new WeakMap<Tokenizer, Map<string, Prepared>>();
@@ -47,7 +47,7 @@ async function prepare(tokenizer: Tokenizer, template: string): Promise<Prepared
   if (found !== undefined) return found;
   const special = [...tokenizer.special.keys()].filter((token) => token.trim() !== "");
   const { words } = await runTemplate({ template });
-  const made = { guard: guarded(special, words), special: anyOf(special) };
+  const made = { guard: guardOf(special, words), special: anyOf(special) };
   known.set(template, made);
   return made;
 }

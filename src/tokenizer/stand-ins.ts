@@ -11,7 +11,7 @@ const escape = /\\u([ef][0-9a-f]{3})/gi;
 const fromHex = (hex: string): string => String.fromCharCode(Number.parseInt(hex, 16));
 
 /** What of a text needs a stand-in, by the special tokens of a model and a template's code. */
-export interface Guarded {
+export interface Guard {
   special: readonly string[];
   /** Marks that occur in special tokens; of one without any, its first letter. */
   marks: RegExp | undefined;
@@ -21,7 +21,7 @@ export interface Guarded {
   sought: RegExp | undefined;
 }
 
-export function guarded(special: readonly string[], words: readonly string[]): Guarded {
+export function guardOf(special: readonly string[], words: readonly string[]): Guard {
   const literals = words.map((word) => word.trim()).filter((word) => word.match(mark) !== null && special.every((token) => !canOverlap(token, word)));
   const marks = new Set(special.flatMap((token) => token.match(mark) ?? [...token.trim()].slice(0, 1)));
   return { special, marks: anyOf(marks), words: new Set(words), sought: anyOf(new Set(literals)) };
@@ -51,7 +51,7 @@ export class StandIns {
 
   /** `texts`: everything that will be rendered. */
   constructor(
-    private readonly guarded: Guarded,
+    private readonly guard: Guard,
     texts: string,
   ) {
     const escaped = Array.from(texts.matchAll(escape), ([, hex = ""]) => fromHex(hex));
@@ -71,7 +71,7 @@ export class StandIns {
   }
 
   private hideText(text: string): string {
-    const { special, marks, words, sought } = this.guarded;
+    const { special, marks, words, sought } = this.guard;
     const trimmed = text.trim();
     const isPart = trimmed !== "" && !words.has(text) && special.some((token) => token.includes(trimmed));
     const hide = (part: string) => (marks === undefined ? part : part.replaceAll(isPart ? /\S/gu : marks, (character) => this.standIn(character)));
