@@ -55,10 +55,13 @@ describe("checkpoint tensors", () => {
     const x = values(3_000_000, -5);
     const path = join(dir, "model.safetensors");
     await writeSafetensors(path, [
-      { name: "a", dtype: "U8", shape: [1], chunks: () => [new Uint8Array(1)] },
+      { name: "a", dtype: "U8", shape: [1], chunks: () => [Uint8Array.of(200)] },
       { name: "b", dtype: "BF16", shape: [x.length], chunks: () => [bytesOf(f32ToBf16(x))] },
       { name: "c", dtype: "F16", shape: [2], chunks: () => [bytesOf(Uint16Array.of(0x3c00, 0xc000))] },
       f32("d", values(3, 7)),
+      { name: "e", dtype: "I8", shape: [2], chunks: () => [Uint8Array.of(128, 127)] },
+      { name: "f", dtype: "F64", shape: [1], chunks: () => [new Uint8Array(Float64Array.of(0.1).buffer)] },
+      { name: "g", dtype: "I32", shape: [1], chunks: () => [new Uint8Array(4)] },
     ]);
     expect((readSafetensorsHeader(path).tensors.get("d")?.begin ?? 0) % 4).toBe(1);
     const found = openCheckpointTensors(dir);
@@ -68,7 +71,10 @@ describe("checkpoint tensors", () => {
     for (const i of [0, 1, 2 ** 21 - 1, 2 ** 21, 2_999_999]) expect(Math.abs(at(i) / x[i]! - 1)).toBeLessThanOrEqual(2 ** -8);
     expect(join32(readAsF32(found.get("c")!))).toEqual([1, -2]);
     expect(join32(readAsF32(found.get("d")!))).toEqual([7, 7.125, 7.25]);
-    expect(() => [...readAsF32(found.get("a")!)]).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_UNSUPPORTED" }));
+    expect(join32(readAsF32(found.get("a")!))).toEqual([200]);
+    expect(join32(readAsF32(found.get("e")!))).toEqual([-128, 127]);
+    expect(join32(readAsF32(found.get("f")!))).toEqual([Math.fround(0.1)]);
+    expect(() => [...readAsF32(found.get("g")!)]).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_UNSUPPORTED" }));
   });
 
   it.each<[string, (map: Record<string, string>) => unknown, string]>([

@@ -61,10 +61,12 @@ const toF32: Partial<Record<SafetensorsDtype, (bytes: Uint8Array<ArrayBuffer>) =
   F32: ({ buffer }) => new Float32Array(buffer),
   F16: ({ buffer }) => f16ToF32(new Uint16Array(buffer)),
   BF16: ({ buffer }) => bf16ToF32(new Uint16Array(buffer)),
+  I8: ({ buffer }) => Float32Array.from(new Int8Array(buffer)),
+  U8: (bytes) => Float32Array.from(bytes),
 };
 
 /**
- * The elements of a tensor of F64 (rounded), F32, F16 or BF16 as f32, in order, in pieces of at most 2 Mi elements: the way to load what
+ * The elements of a tensor of F64 (rounded), F32, F16, BF16, I8 or U8 as f32, in order, in pieces of at most 4 Mi elements: the way to load what
  * cannot be used where it is mapped, being of another width or not aligned. Throws ERR_SWITCHYARD_UNSUPPORTED for another type.
  */
 export function* readAsF32({ file, dtype, begin, end }: CheckpointTensor): Generator<Float32Array> {

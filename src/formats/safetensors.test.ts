@@ -202,36 +202,3 @@ describe("malformed safetensors", () => {
     expect(() => readSafetensorsHeader(join(dir, "none"))).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_IO" }));
   });
 });
-
-describe("hostile headers of 1 MB", () => {
-  const fill = (unit: (i: number) => string) => {
-    const units: string[] = [];
-    for (let length = 0; length < 1e6; ) length += units.push(unit(units.length)) && (units.at(-1)?.length ?? 0) + 1;
-    return units.join(",");
-  };
-  const empty = (i: number) => `"${i}":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`;
-  it.each<[string, Uint8Array]>([
-    ["open brackets", file(`{"a":${"[".repeat(1e6)}`)],
-    ["open objects", file('{"a":'.repeat(2e5))],
-    ["empty objects as tensors", file(`{${fill((i) => `"${i}":{}`)}}`)],
-    ["tiny tensors", file(`{${fill(empty)}}`, 1)],
-    ["one long shape", file(`{"a":{"dtype":"F32","shape":[${fill(() => "0")}],"data_offsets":[0,0]}}`)],
-    ["one long name", file(`{"${"n".repeat(1e6)}":1}`)],
-    ["escapes", file(`{"${"\\u0061".repeat(160_000)}":1}`)],
-    ["digits", file(`{"a":${"9".repeat(1e6)}}`)],
-    ["spaces", file(`{${" ".repeat(1e6)}`)],
-    ["line feeds before the fault", file(`{${"\n".repeat(1e6)}`)],
-    ["metadata", file(`{"__metadata__":{${fill((i) => `"${i}":""`)}},"a":1}`)],
-    ["colliding integer keys", file(`{${fill((i) => `"${i * 65536}":{}`)}}`)],
-    ["one backslash after another", file(`{"${"\\".repeat(1e6)}`)],
-  ])("%s: refused within 250 ms", (_, bytes) => {
-    // Time of the processor, the least of three: other programs on the machine do not count.
-    const times = [0, 1, 2].map(() => {
-      const start = process.cpuUsage();
-      expect(refusal(bytes)).toBeDefined();
-      const { user, system } = process.cpuUsage(start);
-      return (user + system) / 1000;
-    });
-    expect(Math.min(...times)).toBeLessThan(250);
-  });
-});

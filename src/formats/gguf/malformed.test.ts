@@ -190,16 +190,4 @@ describe("malformed GGUF", () => {
     );
     expect(refused).toBeGreaterThan(100);
   });
-
-  it("a megabyte of the costliest content is decided in time", () => {
-    const megabyte = 2 ** 20;
-    const many = (n: number, make: (i: number) => Bytes): Bytes => [concat(Array.from({ length: n }, (_, i) => make(i)).flat())];
-    const strings = withKey(9, u32(8), u64(120_000), ...many(120_000, () => [u64(0)]));
-    const arrays = withKey(9, u32(9), u64(80_000), ...many(80_000, () => [u32(8), u64(0)]));
-    const manyKeys = file({ keys: Array.from({ length: 50_000 }, (_, i) => pair(`k${i}`, 0, u8(1))), tensors: [], data: 0 });
-    const manyTensors = file({ tensors: Array.from({ length: 25_000 }, (_, i) => info(`t${i}`, [1], 0, i * 32)), data: 0 });
-    for (const bytes of [strings, arrays, manyKeys, manyTensors]) expect(bytes.length).toBeLessThan(1.2 * megabyte);
-    expect([strings, arrays, manyKeys].map(refusal)).toEqual([undefined, undefined, undefined]);
-    expect(refusal(manyTensors)).toMatch(/^tensor "t0": offset: expected its bytes to end within the file/);
-  });
 });
