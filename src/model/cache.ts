@@ -9,6 +9,8 @@ import { mixerOf } from "./mixer.js";
 /** What the layers keep of the tokens of one sequence seen so far: keys and values, or the states of other mixers. */
 export class KvCache {
   private count = 0;
+  /** A forward pass has begun and not ended: states that cannot go back may be ahead of `count`. */
+  private unfinished = false;
   private readonly arena: Arena;
   private readonly rewinds: boolean;
   /** Per layer the tensors that its mixer asked for. */
@@ -35,17 +37,20 @@ export class KvCache {
   /** Makes sure that `tokens` more have room. Throws ERR_SWITCHYARD_USAGE. */
   reserve(tokens: number): void {
     check(this.count + tokens <= this.capacity, "ERR_SWITCHYARD_USAGE", () => `cache: ${this.count} + ${tokens} tokens do not fit in ${this.capacity}; shorten the prompt or generate fewer tokens`);
+    this.unfinished = true;
   }
 
   /** The layers have kept `tokens` more. */
   grow(tokens: number): void {
     this.count += tokens;
+    this.unfinished = false;
   }
 
-  /** Forgets all but the first `length` tokens; all of them where a layer's state cannot go back. `length` says what is left. */
+  /** Forgets all but the first `length` tokens; all of them where a layer's state would have to go back. `length` says what is left. */
   truncate(length: number): void {
-    if (length >= this.count) return;
-    this.count = this.rewinds ? length : 0;
+    if (length >= this.count && !this.unfinished) return;
+    this.count = this.rewinds ? Math.min(length, this.count) : 0;
+    this.unfinished = false;
     if (!this.rewinds) for (const tensor of this.layers.flat()) this.engine.fill(tensor, 0);
   }
 

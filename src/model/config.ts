@@ -2,10 +2,14 @@ import type { Activation } from "../engine/engine.js";
 import { check } from "../errors.js";
 import type { MoeConfig } from "../moe/layer.js";
 import { checkRouterConfig } from "../routing/route.js";
+import type { DeltaNetConfig } from "./delta-net.js";
+import type { LightningConfig } from "./lightning-attention.js";
+import type { MambaConfig } from "./mamba.js";
 import { checkRope, type RopeConfig } from "./rope.js";
+import type { ShortConvConfig } from "./short-conv.js";
 
 /** What mixes the tokens of a sequence in one layer; `mixers` (mixer.ts) has the implementation of each kind. Plain data. */
-export type MixerConfig = AttentionConfig;
+export type MixerConfig = AttentionConfig | DeltaNetConfig | LightningConfig | MambaConfig | ShortConvConfig;
 
 /** Softmax attention over the keys before a query. The sizes of its heads stand in the model's config: they are those of all layers. */
 export interface AttentionConfig {
@@ -58,7 +62,10 @@ export function checkModelConfig(config: ModelConfig): ModelConfig {
   const { moe, sparseLayers, mixers, ropes } = config;
   for (const rope of ropes) checkRope(rope, config.headDim);
   require(mixers.length === config.layers, () => `mixers: expected one for each of the ${config.layers} layers, got ${mixers.length}`);
-  for (const { rope } of mixers) require(rope === undefined || rope in ropes, () => `mixers: expected the number of one of ${ropes.length} ropes, got ${rope}`);
+  for (const mixer of mixers) {
+    const rope = "rope" in mixer ? mixer.rope : undefined;
+    require(rope === undefined || rope in ropes, () => `mixers: expected the number of one of ${ropes.length} ropes, got ${rope}`);
+  }
   require(sparseLayers.every((l, i) => Number.isInteger(l) && l >= 0 && l < config.layers && (i === 0 || l > (sparseLayers[i - 1] as number))), () => `sparseLayers must be rising layer numbers below ${config.layers}, got [${sparseLayers.join(", ")}]`);
   require((moe === undefined) === (sparseLayers.length === 0), () => "moe and sparseLayers must be given together");
   if (moe === undefined) return config;

@@ -2,8 +2,12 @@ import type { Tape } from "../autograd/tape.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { attention } from "./attention.js";
 import type { MixerConfig, ModelConfig } from "./config.js";
+import { deltaNet } from "./delta-net.js";
+import { lightningAttention } from "./lightning-attention.js";
+import { mamba } from "./mamba.js";
 import type { Init } from "./parameters.js";
 import type { Sequences } from "./sequences.js";
+import { shortConv } from "./short-conv.js";
 import type { TransformerParts } from "./transformer.js";
 
 /** A parameter of a layer's mixer; its name goes below "layers.N.attention.". */
@@ -25,7 +29,7 @@ export interface Mixer {
   forward(tape: Tape, parts: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor;
 }
 
-export const mixers: Readonly<Record<MixerConfig["kind"], Mixer>> = { attention };
+export const mixers: Readonly<Record<MixerConfig["kind"], Mixer>> = { attention, deltaNet, lightning: lightningAttention, mamba, shortConv };
 
 /** The mixer of layer `l`. */
 export const mixerOf = (config: ModelConfig, l: number): Mixer => mixers[(config.mixers[l] as MixerConfig).kind];

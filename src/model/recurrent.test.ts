@@ -1,0 +1,98 @@
+import { describe, expect, it } from "vitest";
+import { nativeVariants } from "../../test/engines.js";
+import { Tape } from "../autograd/tape.js";
+import { Arena } from "../engine/arena.js";
+import { loadEngine } from "../engine/load.js";
+import { ReferenceEngine } from "../engine/reference.js";
+import { KvCache } from "./cache.js";
+import { LanguageModel } from "./language-model.js";
+import type { MixerConfig } from "./config.js";
+import { modelConfig } from "./presets.js";
+import type { CachedSequence } from "./sequences.js";
+import { forward, logits, loss } from "./transformer.js";
+
+const vocab = 61;
+const kinds: Record<string, MixerConfig> = {
+  shortConv: { kind: "shortConv", kernel: 3, bias: true },
+  deltaNet: { kind: "deltaNet", heads: 4, keyHeads: 2, keyDim: 8, valueDim: 12, kernel: 4 },
+  lightning: { kind: "lightning" },
+  mamba: { kind: "mamba", channels: 40, states: 5, rank: 3, kernel: 4, kernelBias: true, bias: false },
+};
+
+const engines = [["reference", () => new ReferenceEngine()] as const, ...nativeVariants.map((isa) => [`native ${isa}`, () => loadEngine({ engine: "native", isa })] as const)];
+
+/** Three layers: the mixer, attention, the mixer. */
+function build(engine: ReturnType<(typeof engines)[number][1]>, kind: MixerConfig): LanguageModel {
+  const plain = modelConfig({ vocab, width: 32, layers: 3, heads: 4, kvHeads: 2, context: 48, hidden: 40, moe: { experts: 5, active: 2, hidden: 24 } });
+  const model = LanguageModel.create({ config: { ...plain, mixers: [kind, plain.mixers[1] as MixerConfig, kind] }, engine, seed: 3 });
+  // Default weights hardly mix and route almost uniformly; larger ones decide.
+  for (const { tensor, init } of model.parameters.list) if ("std" in init) engine.scale(tensor, tensor, 8);
+  return model;
+}
+
+const tokensOf = (n: number, seed = 1) => Int32Array.from({ length: n }, (_, i) => (seed * 7919 + i * i * 31 + i * 17) % vocab);
+
+function run(model: LanguageModel, ids: Int32Array, batch: number | CachedSequence[]): Float32Array {
+  using arena = new Arena(model.engine, 2 ** 22);
+  const tape = new Tape(model.engine, arena);
+  return Float32Array.from(model.engine.read(logits(tape, model, forward(tape, model, { ids: tape.constant([ids.length], ids, "i32"), batch }).hidden)));
+}
+
+describe.each(engines)("on %s", (_, make) => {
+  describe.each(Object.entries(kinds))("%s", (__, kind) => {
+    it("a batch of 3 equals three singles", () => {
+      using model = build(make(), kind);
+      const rows = [1, 2, 3].map((seed) => tokensOf(29, seed));
+      expect(run(model, Int32Array.from(rows.flatMap((row) => [...row])), 3)).toEqual(Float32Array.from(rows.flatMap((row) => [...run(model, row, 1)])));
+    });
+
+    it("cached equals uncached, token by token and in pieces; going back means starting again", () => {
+      using model = build(make(), kind);
+      const ids = tokensOf(40);
+      const whole = run(model, ids, 1);
+      using cache = new KvCache(model.engine, model.config, 48);
+      const goOn = (to: number) => [...run(model, ids.subarray(cache.length, to), [{ cache, length: to - cache.length }])];
+      expect(Float32Array.from([17, 18, 19, 32, 33, 34, 35, 40].flatMap(goOn))).toEqual(whole);
+      cache.truncate(20);
+      expect(cache.length).toBe(0);
+      expect(Float32Array.from([3, 40].flatMap(goOn))).toEqual(whole);
+    });
+
+    it("sequences of different lengths go on together as each alone", () => {
+      using model = build(make(), kind);
+      const sequences = [5, 23, 1].map((n, seed) => ({ ids: tokensOf(n + 4, seed), n, cache: new KvCache(model.engine, model.config, n + 4) }));
+      const together = (from: (n: number) => number, to: (n: number) => number) =>
+        run(model, Int32Array.from(sequences.flatMap(({ ids, n }) => [...ids.subarray(from(n), to(n))])), sequences.map(({ cache, n }) => ({ cache, length: to(n) - from(n) })));
+      const [first, rest] = [together(() => 0, (n) => n), together((n) => n, (n) => n + 4)];
+      const alone = sequences.map(({ ids }) => run(model, ids, 1));
+      expect(first).toEqual(Float32Array.from(alone.flatMap((all, i) => [...all.subarray(0, sequences[i]!.n * vocab)])));
+      expect(rest).toEqual(Float32Array.from(alone.flatMap((all, i) => [...all.subarray(sequences[i]!.n * vocab)])));
+      for (const { cache } of sequences) cache[Symbol.dispose]();
+    });
+  });
+});
+
+it.each(Object.entries(kinds))("%s: training is refused", (_, kind) => {
+  using model = build(new ReferenceEngine(), kind);
+  model.parameters.requireGradients();
+  using arena = new Arena(model.engine, 2 ** 22);
+  const tape = new Tape(model.engine, arena, { recording: true, training: true });
+  const ids = tape.constant([8], tokensOf(8), "i32");
+  expect(() => loss(tape, model, { ids, batch: 2 }, ids)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_UNSUPPORTED" }));
+});
+
+it("a pass that fails half way leaves a cache that starts again", () => {
+  using model = build(new ReferenceEngine(), kinds.deltaNet!);
+  using cache = new KvCache(model.engine, model.config, 48);
+  const ids = tokensOf(12);
+  const whole = run(model, ids, 1);
+  run(model, ids.subarray(0, 4), [{ cache, length: 4 }]);
+  model.router = () => {
+    throw new Error("no");
+  };
+  expect(() => run(model, ids.subarray(4), [{ cache, length: 8 }])).toThrow("no");
+  model.router = undefined;
+  cache.truncate(4);
+  expect(cache.length).toBe(0);
+  expect(run(model, ids, [{ cache, length: 12 }])).toEqual(whole);
+});
