@@ -6,6 +6,8 @@ export { type Chunk, generate, type GenerateOptions, type LayerRoute, type Promp
 export { Model } from "./generate/model.js";
 export { Session } from "./generate/session.js";
 export { type ModelConfig } from "./model/config.js";
+export { type EncoderDecoderConfig } from "./model/encoder-decoder/config.js";
+export { EncoderDecoderModel } from "./model/encoder-decoder/model.js";
 export { countParameters } from "./model/parameters.js";
 export { modelConfig, type ModelOptions, type MoeOptions, type Size, sizes } from "./model/presets.js";
 export { type ChatMessage, type ChatOptions } from "./tokenizer/chat.js";
