@@ -15,7 +15,8 @@ parts := $(patsubst native/%.cpp,$(objects)/%.o,$(sources))
 
 avx2 := -mavx2 -mfma -mf16c
 avx512 := $(avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
-bf16 := $(avx512) -mavx512bf16
+# Every CPU with the bfloat16 instructions has those for int8 products.
+bf16 := $(avx512) -mavx512vnni -mavx512bf16
 # make native EMULATE=1 BUILD=build/emulated: the AVX-512 variants, 16 lanes wide, in AVX2 instructions, to test them on a machine without AVX-512.
 ifdef EMULATE
 flags += -DSWITCHYARD_EMULATE_AVX512

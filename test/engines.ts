@@ -1,4 +1,4 @@
-import type { DType } from "../src/tensor/dtype.js";
+import { byteLength, type DType } from "../src/tensor/dtype.js";
 import { Random } from "../src/tensor/random.js";
 import { sizeOf, type Tensor, view } from "../src/tensor/tensor.js";
 import type { Engine, Region } from "../src/engine/engine.js";
@@ -25,7 +25,7 @@ export class TestTensors {
   }
 
   of(dtype: DType, shape: readonly number[], values: ArrayLike<number>): Tensor {
-    const region = this.engine.allocate(sizeOf(shape) * 4);
+    const region = this.engine.allocate(byteLength(dtype, sizeOf(shape)));
     this.regions.push(region);
     const t = region.tensor(dtype, shape, 0);
     this.engine.write(t, values);

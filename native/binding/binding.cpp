@@ -8,13 +8,20 @@
 
 namespace sw {
 
-Args::Args(napi_env env, napi_callback_info info, const char* op, int expected) : env_(env), op_(op) {
+Args::Args(napi_env env, napi_callback_info info, const char* op, int expected, int list) : env_(env), op_(op) {
   napi_value arguments[kMax];
   size_t count = kMax;
   napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
   for (int i = 0; i < expected; i++) values_[i] = 0;
   if ((int)count != expected) fail("expected %d arguments, got %zu", expected, count);
   for (int i = 0; i < expected && !failed_; i++) {
+    napi_typedarray_type type;
+    void* data;
+    if (i == list && napi_get_typedarray_info(env, arguments[i], &type, &list_length_, &data, nullptr, nullptr) == napi_ok) {
+      if (type != napi_float64_array) fail("argument %d must be a Float64Array", i);
+      list_ = (const double*)data;
+      continue;
+    }
     if (napi_get_value_double(env, arguments[i], &values_[i]) != napi_ok) fail("argument %d must be a number (a tensor of another engine?)", i);
   }
 }
@@ -46,12 +53,29 @@ const KernelTable& Args::kernels(int i) {
 
 void* Args::address(int i, const char* name, int64_t bytes, int64_t alignment, bool writable) {
   if (failed_ || bytes == 0) return nullptr;
-  const uintptr_t address = (uintptr_t)integer(i, name, 0, 1LL << 52);
+  return address_of((double)integer(i, name, 0, 1LL << 52), name, bytes, alignment, writable);
+}
+
+void* Args::address_of(double value, const char* name, int64_t bytes, int64_t alignment, bool writable) {
   if (failed_) return nullptr;
+  const uintptr_t address = value >= 0 && value < 4503599627370496.0 ? (uintptr_t)value : 0;
   if (address % alignment == 0 && is_live(address, bytes, writable)) return (void*)address;
   fail("%s: %lld bytes at 0x%llx are not inside live %smemory of this engine", name, (long long)bytes, (unsigned long long)address,
        writable ? "writable " : "");
   return nullptr;
+}
+
+const void* Args::weights(int i, const char* name, StoredType type, int64_t matrices, int64_t n, int64_t k) {
+  if (k % kBlockSizes[type].elements != 0) fail("%s: %lld columns are not whole blocks of %d", name, (long long)k, kBlockSizes[type].elements);
+  return address(i, name, product(matrices, n, row_bytes(type, k)), type == kFloat ? 4 : 1, false);
+}
+
+const double* Args::weights_list(const char* name, int64_t count, StoredType type, int64_t n, int64_t k) {
+  if (failed_ || list_ == nullptr) return nullptr;
+  if ((int64_t)list_length_ != count) fail("%s: expected %lld addresses, got %zu", name, (long long)count, list_length_);
+  if (k % kBlockSizes[type].elements != 0) fail("%s: %lld columns are not whole blocks of %d", name, (long long)k, kBlockSizes[type].elements);
+  for (int64_t e = 0; e < count && !failed_; e++) address_of(list_[e], name, product(n, row_bytes(type, k)), type == kFloat ? 4 : 1, false);
+  return list_;
 }
 
 void Args::check_range(const int32_t* x, int64_t count, const char* name, int64_t low, int64_t high) {

@@ -23,7 +23,8 @@ int64_t product(int64_t a, int64_t b, Rest... rest) {
 // The numeric arguments of one call. The first failure is kept and thrown; after it accessors return zero.
 class Args {
  public:
-  Args(napi_env env, napi_callback_info info, const char* op, int expected);
+  // Argument `list`, if any, may be a Float64Array of addresses instead of a number.
+  Args(napi_env env, napi_callback_info info, const char* op, int expected, int list = -1);
 
   bool ok() const { return !failed_; }
   double number(int i) const { return values_[i]; }
@@ -53,6 +54,11 @@ class Args {
     return values_[i] == 0 ? nullptr : out<T>(i, name, elements);
   }
 
+  // Matrices of n rows and k columns of a stored type (a multiple of 4 bytes for f32, any address for others).
+  const void* weights(int i, const char* name, StoredType type, int64_t matrices, int64_t n, int64_t k);
+  // The list, each of whose `count` addresses is such a matrix; null when a number was given.
+  const double* weights_list(const char* name, int64_t count, StoredType type, int64_t n, int64_t k);
+
   // Index arrays: every value in [low, high]; or rising from at least 0 to at most `high`. Null passes.
   void check_range(const int32_t* x, int64_t count, const char* name, int64_t low, int64_t high);
   void check_offsets(const int32_t* offsets, int64_t groups, const char* name, int64_t high);
@@ -61,11 +67,14 @@ class Args {
 
  private:
   void* address(int i, const char* name, int64_t bytes, int64_t alignment, bool writable);
+  void* address_of(double value, const char* name, int64_t bytes, int64_t alignment, bool writable);
 
   static constexpr int kMax = 32;
   napi_env env_;
   const char* op_;
   double values_[kMax];
+  const double* list_ = nullptr;
+  size_t list_length_ = 0;
   bool failed_ = false;
 };
 

@@ -7,43 +7,58 @@
 namespace sw {
 namespace {
 
-// matmul(isa, form, out, a, b, m, n, k, accumulate, bf16)
+// How far apart rows of out are, and what b holds: arguments i and i + 1 of both products. Rows of an out that is wider than the result
+// end where its last row's result ends.
+void out_and_type(Args& args, int i, Matmul& p) {
+  p.ld_out = args.integer(i, "columns of out", p.n, INT32_MAX);
+  p.type = (StoredType)args.integer(i + 1, "type of b", kFloat, kMxfp4);
+  if (p.type != kFloat && p.form != kNT) args.fail("b may be quantised or of half width in form nt only");
+}
+int64_t spread(int64_t rows, const Matmul& p) { return rows == 0 ? 0 : product(rows - 1, p.ld_out) + p.n; }
+
+// matmul(isa, form, out, a, b, m, n, k, accumulate, bf16, ldOut, type)
 napi_value op_matmul(napi_env env, napi_callback_info info) {
-  Args args(env, info, "matmul", 10);
+  Args args(env, info, "matmul", 12);
   const KernelTable& kernels = args.kernels();
   const int64_t m = args.dim(5, "m"), n = args.dim(6, "n"), k = args.dim(7, "k");
   Matmul p = {};
   p.form = (MatmulForm)args.integer(1, "form", kNT, kTN);
-  p.out = args.out<float>(2, "out", product(m, n));
+  p.m = m, p.n = n, p.k = k, p.rows = m;
+  out_and_type(args, 10, p);
+  p.out = args.out<float>(2, "out", spread(m, p));
   p.a = args.in<float>(3, "a", product(m, k));
-  p.b = args.in<float>(4, "b", product(n, k));
-  p.m = m, p.n = n, p.k = k;
+  p.b = args.weights(4, "b", p.type, 1, p.form == kNT ? n : k, p.form == kNT ? k : n);
   p.accumulate = args.flag(8), p.bf16 = args.flag(9);
   p.groups = 1;
   if (args.ok()) kernels.matmul(p);
   return nullptr;
 }
 
-// groupedMatmul(isa, form, out, a, b, m, n, k, accumulate, bf16, groups, offsets, rowsA, rowsB, rows, aRows, bRows): `rows` is the length
+// groupedMatmul(isa, form, out, a, b, m, n, k, accumulate, bf16, ldOut, type, groups, offsets, rowsA, rowsB, rows, aRows, bRows): b (nt, nn)
+// is an address or a list of one address per group; `rows` is the length
 // of rowsA and rowsB and the number of ragged rows that out (nt, nn) has or that a and b (tn) have when not gathered; aRows and bRows
 // are the rows of a and b themselves.
 napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
-  Args args(env, info, "groupedMatmul", 17);
+  Args args(env, info, "groupedMatmul", 19, 4);
   const KernelTable& kernels = args.kernels();
-  const int64_t m = args.dim(5, "m"), n = args.dim(6, "n"), k = args.dim(7, "k"), groups = args.dim(10, "groups");
-  const int64_t rows = args.dim(14, "rows"), rows_of_a = args.dim(15, "aRows"), rows_of_b = args.dim(16, "bRows");
+  const int64_t m = args.dim(5, "m"), n = args.dim(6, "n"), k = args.dim(7, "k"), groups = args.dim(12, "groups");
+  const int64_t rows = args.dim(16, "rows"), rows_of_a = args.dim(17, "aRows"), rows_of_b = args.dim(18, "bRows");
   Matmul p = {};
   p.form = (MatmulForm)args.integer(1, "form", kNT, kTN);
   const bool tn = p.form == kTN;
-  p.out = args.out<float>(2, "out", tn ? product(groups, m, n) : product(rows, n));
+  p.m = m, p.n = n, p.k = k, p.rows = rows_of_a;
+  out_and_type(args, 10, p);
+  p.out = args.out<float>(2, "out", spread(tn ? product(groups, m) : rows, p));
   p.a = args.in<float>(3, "a", product(rows_of_a, tn ? m : k));
-  p.b = args.in<float>(4, "b", tn ? product(rows_of_b, n) : product(groups, n, k));
-  p.m = m, p.n = n, p.k = k;
+  const int64_t rows_of_matrix = tn ? rows_of_b : p.form == kNT ? n : k, columns_of_matrix = tn || p.form == kNN ? n : k;
+  p.b_E = args.weights_list("b", groups, p.type, rows_of_matrix, columns_of_matrix);
+  if (!p.b_E) p.b = args.weights(4, "b", p.type, tn ? 1 : groups, rows_of_matrix, columns_of_matrix);
+  if (tn && p.b_E) args.fail("b must be one tensor in form tn");
   p.accumulate = args.flag(8), p.bf16 = args.flag(9);
   p.groups = groups;
-  p.offsets_E = args.in<int32_t>(11, "offsets", groups + 1);
-  p.rows_a = args.in_or_null<int32_t>(12, "rowsA", rows);
-  p.rows_b = args.in_or_null<int32_t>(13, "rowsB", rows);
+  p.offsets_E = args.in<int32_t>(13, "offsets", groups + 1);
+  p.rows_a = args.in_or_null<int32_t>(14, "rowsA", rows);
+  p.rows_b = args.in_or_null<int32_t>(15, "rowsB", rows);
   int64_t most = rows;
   if (!p.rows_a && rows_of_a < most) most = rows_of_a;
   if (tn && !p.rows_b && rows_of_b < most) most = rows_of_b;

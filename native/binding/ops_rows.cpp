@@ -99,16 +99,17 @@ napi_value op_glu_backward(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// gatherRows(isa, out, table, rows, m, cols, tableRows)
+// gatherRows(isa, out, table, rows, m, cols, tableRows, type)
 napi_value op_gather_rows(napi_env env, napi_callback_info info) {
-  Args args(env, info, "gatherRows", 7);
+  Args args(env, info, "gatherRows", 8);
   const KernelTable& kernels = args.kernels();
   const int64_t m = args.dim(4, "m"), cols = args.dim(5, "cols"), table_rows = args.dim(6, "tableRows");
   float* out = args.out<float>(1, "out", product(m, cols));
-  const float* table = args.in<float>(2, "table", product(table_rows, cols));
+  const StoredType type = (StoredType)args.integer(7, "type of table", kFloat, kMxfp4);
+  const void* table = args.weights(2, "table", type, 1, table_rows, cols);
   const int32_t* rows = args.in<int32_t>(3, "rows", m);
   args.check_range(rows, m, "rows", INT32_MIN, table_rows - 1);
-  if (args.ok()) kernels.gather_rows(out, table, rows, m, cols);
+  if (args.ok()) kernels.gather_rows(out, table, type, rows, m, cols);
   return nullptr;
 }
 

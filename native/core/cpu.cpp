@@ -37,7 +37,7 @@ bool cpu_supports(Isa isa) {
     case kAvx512:
       return avx512;
     case kAvx512Bf16:
-      return avx512 && (extended1.a >> 5 & 1);
+      return avx512 && (extended1.a >> 5 & 1) && (extended.c >> 11 & 1);  // and VNNI
     default:
       return false;
   }

@@ -32,7 +32,7 @@ static void indexer_scores(int32_t* order, float* products, const LightningIndex
   for (int64_t j0 = 0; j0 < visible; j0 += kIndexerKeys) {
     const int64_t n = visible - j0 < kIndexerKeys ? visible - j0 : kIndexerKeys;
     const float* k = p.k + (row / p.queries * p.key_stride + j0) * p.head_dim;
-    product_block<kF32>({kNT, false, p.heads, n, p.head_dim, products, kIndexerKeys, q, p.head_dim, k, p.head_dim, nullptr, nullptr}, 0, p.heads, 0, n);
+    multiply(kNT, false, p.heads, n, p.head_dim, products, kIndexerKeys, q, p.head_dim, nullptr, k, p.head_dim, nullptr);
     for (int64_t j = 0; j < n; j += kLanes) {
       vf score = {};
       for (int64_t h = 0; h < p.heads; h++) score += maximum(load(products + h * kIndexerKeys + j), splat(0)) * weights[h];

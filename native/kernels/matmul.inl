@@ -8,9 +8,6 @@ constexpr int kPanel = 2 * kLanes;
 constexpr int64_t kBlockK = 256;
 // Rows of `a` in one task: their packed block takes half of a common L2 (512 KiB to 1 MiB).
 constexpr int64_t kMaxRows = 384;
-// A task of fewer multiply-adds is not worth handing out (about 10 us).
-constexpr double kMinTask = 5e5;
-constexpr int kTasksPerThread = 6;
 
 // What the micro-kernel asks for while it multiplies: kLinesPerStep cache lines at `at`, which moves by `step` bytes, and by `wrap` more
 // every kStepsPerRow steps; a step of pairs asks for as many lines again `second` bytes further on. Spread over the steps, the reads of
@@ -75,30 +72,6 @@ SW_INLINE Micro micro_for(int rows) {
   return table[rows - 1];
 }
 
-// One product; ld: distance between rows.
-struct Product {
-  MatmulForm form;
-  bool accumulate;
-  int64_t m, n, k;
-  float* out;
-  int64_t ld_out;
-  const float* a;
-  int64_t ld_a;
-  const float* b;
-  int64_t ld_b;
-  const int32_t *rows_a, *rows_b;  // where row i of a or b really is; null: consecutive
-
-  const float* row_a(int64_t i) const { return a + (rows_a ? rows_a[i] : i) * ld_a; }
-  const float* row_b(int64_t i) const { return b + (rows_b ? rows_b[i] : i) * ld_b; }
-};
-
-// The tiles of a block of rows: balanced, so that none is much shorter than the others.
-struct Tiles {
-  int64_t rows, count;
-  int64_t start(int64_t t) const { return rows * t / count; }
-  int64_t size(int64_t t) const { return start(t + 1) - start(t); }
-};
-
 // Packs `length` steps of a block of a from row i and step k0 on: tile t at dst + t * kBlockK * kLanes, [steps][kLanes].
 template <Packing P>
 static void pack_a(float* dst, const Product& p, int64_t i, const Tiles& tiles, int64_t k0, int64_t length) {
@@ -123,14 +96,21 @@ static void pack_a(float* dst, const Product& p, int64_t i, const Tiles& tiles, 
   }
 }
 
-// Packs columns [j, j + columns) of b's result side: [steps][kPanel], zero beyond `columns`.
+// Packs columns [j, j + columns) of b's result side: [steps][kPanel], zero beyond `columns`. `wide` has room for kLanes * kBlockK floats,
+// which rows of half width are widened to.
 template <Packing P>
-static void pack_b(float* dst, const Product& p, int64_t j, int64_t columns, int64_t k0, int64_t length) {
+static void pack_b(float* dst, float* wide, const Product& p, int64_t j, int64_t columns, int64_t k0, int64_t length) {
   const int64_t second = columns > kLanes ? columns - kLanes : 0;
   if (p.form == kNT) {
     for (int half = 0; half < kPanel; half += kLanes) {
       const float* pointers[kLanes];
-      for (int r = 0; r < kLanes; r++) pointers[r] = p.row_b(j + (half + r < columns ? half + r : 0)) + k0;
+      for (int r = 0; r < kLanes; r++) {
+        const int64_t row = j + (half + r < columns ? half + r : 0);
+        pointers[r] = p.row_b(row) + k0;
+        if (p.type == kFloat) continue;
+        pointers[r] = wide + r * kBlockK;
+        widen(wide + r * kBlockK, p.stored_row(row) + 2 * k0, p.type, length);
+      }
       pack_transposed<P>(dst + half, kPanel, pointers, length);
     }
   } else {
@@ -144,9 +124,9 @@ static void pack_b(float* dst, const Product& p, int64_t j, int64_t columns, int
 template <Packing P>
 SW_INLINE Ahead panel_ahead(const Product& p, int64_t j, int64_t k0) {
   constexpr int64_t per_step = P == kPairs ? 2 : 1;
-  const int64_t row = p.ld_b * sizeof(float), block = kBlockK * sizeof(float), lines = 64 * kLinesPerStep;
-  if (p.form == kNT) return {(const char*)(p.b + j * p.ld_b + k0), lines * per_step, row - block, lines};
-  return {(const char*)(p.b + k0 * p.ld_b + j), row * per_step, 0, row};
+  const int64_t row = p.ld_b, block = kBlockK * sizeof(float), lines = 64 * kLinesPerStep;
+  if (p.form == kNT) return {(const char*)(p.row_b(j) + k0), lines * per_step, row - block, lines};
+  return {(const char*)(p.row_b(k0) + j), row * per_step, 0, row};
 }
 
 // The same for gathered rows: one of `parts` slices.
@@ -169,7 +149,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
   if (p.k == 0 && !p.accumulate) {
     for (int64_t i = i0; i < i1; i++) memset(p.out + i * p.ld_out + j0, 0, (j1 - j0) * sizeof(float));
   }
-  float* const packed_b = (float*)scratch(2, kBlockK * (kPanel + tiles.count * kLanes) * sizeof(float));
+  float* const packed_b = (float*)scratch(2, kBlockK * (kPanel + (tiles.count + 1) * kLanes) * sizeof(float));
   const Ahead nothing = {(const char*)packed_b, 0, 0, 0};
   float* const packed_a = packed_b + kBlockK * kPanel;
   for (int64_t k0 = 0; k0 < p.k; k0 += kBlockK) {
@@ -179,10 +159,10 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     pack_a<P>(packed_a, p, i0, tiles, k0, length);
     for (int64_t j = j0; j < j1; j += kPanel) {
       const int64_t columns = j1 - j < kPanel ? j1 - j : kPanel;
-      pack_b<P>(packed_b, p, j, columns, k0, length);
+      pack_b<P>(packed_b, packed_a + tiles.count * kBlockK * kLanes, p, j, columns, k0, length);
       const bool last = j + kPanel >= j1;
       Ahead next = nothing;
-      if (p.rows_b == nullptr && !(last && k0 + kBlockK >= p.k)) next = panel_ahead<P>(p, last ? j0 : j + kPanel, last ? k0 + kBlockK : k0);
+      if (p.rows_b == nullptr && p.type == kFloat && !(last && k0 + kBlockK >= p.k)) next = panel_ahead<P>(p, last ? j0 : j + kPanel, last ? k0 + kBlockK : k0);
       for (int64_t t = 0; t < tiles.count; t++) {
         const int64_t tile_rows = tiles.size(t);
         const Micro run = micro_for<P == kPairs>(tile_rows);
@@ -204,87 +184,14 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
   }
 }
 
-// How one group's product is cut into tasks.
-struct Cut {
-  int64_t first_task, row_blocks, column_blocks;
-};
-
-struct Plan {
-  const Matmul* p;
-  const Cut* cuts;  // [groups + 1]
-  void (*block)(const Product&, int64_t, int64_t, int64_t, int64_t);
-};
-
-static Product group_product(const Matmul& p, int64_t e) {
-  const int64_t first = p.offsets_E ? p.offsets_E[e] : 0;
-  const int64_t count = p.offsets_E ? p.offsets_E[e + 1] - first : 0;
-  Product g = {p.form, p.accumulate, p.m, p.n, p.k, p.out, p.n, p.a, p.form == kTN ? p.m : p.k, p.b, p.form == kNT ? p.k : p.n,
-               p.rows_a ? p.rows_a + first : nullptr, p.rows_b ? p.rows_b + first : nullptr};
-  if (p.offsets_E) (p.form == kTN ? g.k : g.m) = count;
-  if (!p.rows_a) g.a += first * g.ld_a;
-  if (p.form == kTN) {
-    g.out += e * p.m * p.n;
-    if (!p.rows_b) g.b += first * p.n;
-  } else {
-    g.out += first * p.n;
-    g.b += e * p.n * p.k;
-  }
-  return g;
-}
-
-static int64_t blocks_of(int64_t length, int64_t blocks, int64_t unit) {
-  const int64_t units = (length + unit - 1) / unit, most = blocks < units ? blocks : units;
-  return most < 1 ? 1 : most;
-}
-
-// Bounds of block `index` of `blocks` over `length`, in whole units but for the end.
-static int64_t block_start(int64_t length, int64_t blocks, int64_t unit, int64_t index) {
-  const int64_t start = (length + unit - 1) / unit * index / blocks * unit;
-  return start < length ? start : length;
-}
-
-static void matmul_task(void* context, int64_t task) {
-  const Plan& plan = *(const Plan*)context;
-  int64_t low = 0, high = plan.p->groups - 1;  // the last group whose first task is at or before this one
-  while (low < high) {
-    const int64_t middle = (low + high + 1) / 2;
-    if (plan.cuts[middle].first_task <= task) low = middle;
-    else high = middle - 1;
-  }
-  const Cut& cut = plan.cuts[low];
-  const Product g = group_product(*plan.p, low);
-  const int64_t index = task - cut.first_task, row = index / cut.column_blocks, column = index % cut.column_blocks;
-  plan.block(g, block_start(g.m, cut.row_blocks, kTileRows, row), block_start(g.m, cut.row_blocks, kTileRows, row + 1),
-             block_start(g.n, cut.column_blocks, kPanel, column), block_start(g.n, cut.column_blocks, kPanel, column + 1));
-}
-
-static void matmul(const Matmul& p) {
-  Cut* cuts = (Cut*)scratch(0, (p.groups + 1) * sizeof(Cut));
-  double total = 0;
-  for (int64_t e = 0; e < p.groups; e++) {
-    const Product g = group_product(p, e);
-    total += (double)g.m * g.n * g.k;
-  }
-  double target = total / (thread_count() * kTasksPerThread);
-  if (target < kMinTask) target = kMinTask;
-  int64_t tasks = 0;
-  for (int64_t e = 0; e < p.groups; e++) {
-    const Product g = group_product(p, e);
-    cuts[e] = {tasks, 0, 0};
-    if (g.m == 0 || g.n == 0 || (g.k == 0 && p.accumulate)) continue;
-    // Packing costs a block of rows once per column block and a block of columns once per row block.
-    const double parts = (double)g.m * g.n * g.k / target;
-    const int64_t least = (g.m + kMaxRows - 1) / kMaxRows, wanted = (int64_t)(sqrt(parts * g.m / g.n) + 0.5);
-    cuts[e].row_blocks = blocks_of(g.m, wanted > least ? wanted : least, kTileRows);
-    cuts[e].column_blocks = blocks_of(g.n, (int64_t)ceil(parts / cuts[e].row_blocks), kPanel);
-    tasks += cuts[e].row_blocks * cuts[e].column_blocks;
-  }
-  // bfloat16 pairs where the CPU multiplies them (vdpbf16ps adds the odd product, then the even one), rounded floats elsewhere.
+// Products of f32, bfloat16 pairs where the CPU multiplies them (vdpbf16ps adds the odd product, then the even one), rounded floats elsewhere.
+static void float_matmul(const Matmul& p) {
 #ifdef __AVX512BF16__
   const auto bf16 = product_block<kPairs>;
 #else
   const auto bf16 = product_block<kRounded>;
 #endif
-  Plan plan = {&p, cuts, p.bf16 ? bf16 : product_block<kF32>};
-  parallel_for(tasks, matmul_task, &plan);
+  const BlockKernel kernel = {p.bf16 ? bf16 : product_block<kF32>, kTileRows, kPanel, kMaxRows, 0};
+  Plan plan = {&p, &kernel, nullptr, 0, nullptr};
+  run_plan(plan, (Cut*)scratch(0, (p.groups + 1) * sizeof(Cut)));
 }

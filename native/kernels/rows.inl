@@ -1,14 +1,5 @@
 // Moving and adding whole rows.
 
-static void gather_rows(float* out, const float* table, const int32_t* rows, int64_t m, int64_t cols) {
-  parallel_blocks(m, rows_per_task(kGrain, cols), [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; i++) {
-      if (rows[i] < 0) memset(out + i * cols, 0, cols * sizeof(float));
-      else memcpy(out + i * cols, table + rows[i] * cols, cols * sizeof(float));
-    }
-  });
-}
-
 // Tasks own columns, so that each element is added to in rising order of m.
 static void scatter_add_rows(float* dtable, const float* dout, const int32_t* rows, int64_t m, int64_t cols) {
   const int64_t chunk = m * cols < kGrain ? cols : 128;

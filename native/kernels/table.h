@@ -8,6 +8,7 @@
 #include "../core/cpu.h"
 #include "mixers.h"
 #include "ops.h"
+#include "stored.h"
 
 namespace sw {
 
@@ -22,7 +23,12 @@ struct Matmul {
   bool accumulate, bf16;
   int64_t m, n, k;
   float* out;
-  const float *a, *b;
+  int64_t ld_out;  // distance between rows of out
+  const float* a;
+  int64_t rows;  // that `a` has
+  StoredType type;  // of b; other than f32 in form nt only
+  const void* b;
+  const double* b_E;  // addresses of the E matrices, or null: they follow each other at b
   int64_t groups;
   const int32_t *offsets_E, *rows_a, *rows_b;
 };
@@ -54,7 +60,7 @@ struct KernelTable {
   void (*linear_attention)(const LinearAttention&);
   void (*selective_scan)(const SelectiveScan&);
   void (*lightning_indexer)(const LightningIndexer&);
-  void (*gather_rows)(float* out, const float* table, const int32_t* rows, int64_t m, int64_t cols);
+  void (*gather_rows)(float* out, const void* table, StoredType type, const int32_t* rows, int64_t m, int64_t cols);
   void (*scatter_add_rows)(float* dtable, const float* dout, const int32_t* rows, int64_t m, int64_t cols);
   void (*combine_rows)(float* out, const float* y, const int32_t* positions_TK, int64_t tokens, int64_t k, int64_t cols, bool accumulate);
   void (*softmax)(float* out, const float* x, int64_t rows, int64_t cols);

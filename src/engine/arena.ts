@@ -1,4 +1,4 @@
-import { type DType, dtypeBytes } from "../tensor/dtype.js";
+import { byteLength, type DType } from "../tensor/dtype.js";
 import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import type { Memory, Region } from "./engine.js";
 
@@ -30,7 +30,7 @@ export class Arena {
 
   /** An uninitialised tensor. Throws ERR_SWITCHYARD_MEMORY. */
   alloc(dtype: DType, shape: readonly number[]): Tensor {
-    const bytes = Math.max(alignment, Math.ceil((sizeOf(shape) * dtypeBytes[dtype]) / alignment) * alignment);
+    const bytes = Math.max(alignment, Math.ceil(byteLength(dtype, sizeOf(shape)) / alignment) * alignment);
     const block = this.free.get(bytes)?.pop() ?? this.bump(bytes);
     const tensor = block.region.tensor(dtype, shape, block.offset);
     this.blocks.set(tensor, block);

@@ -31,7 +31,7 @@ export interface Engine extends Memory, MatrixOps, TransformerOps, MixerOps, Rou
 /** A block of engine memory; tensors are carved out of it. */
 export interface Region {
   readonly bytes: number;
-  /** A tensor at `byteOffset`, which must be a multiple of 64 (of the element size for a mapped file). */
+  /** A tensor at `byteOffset`, which must be a multiple of 64; in a mapped file of the element size, or any number for stored types. */
   tensor(dtype: DType, shape: readonly number[], byteOffset: number): Tensor;
   /** Gives the memory back; its tensors must not be used any more. Calling it twice is harmless. */
   free(): void;
@@ -42,9 +42,9 @@ export interface Memory {
   allocate(bytes: number): Region;
   /** A file mapped read-only. Throws ERR_SWITCHYARD_IO. */
   mapFile(path: string): Region;
-  /** A copy of the elements in V8. */
+  /** A copy of the elements in V8; of a stored type, its bytes. */
   read(t: Tensor): TypedArray;
-  /** Overwrites `t`; `values` has `t.size` elements. */
+  /** Overwrites `t`; `values` has `t.size` elements, or `t.bytes` of a stored type. */
   write(t: Tensor, values: ArrayLike<number>): void;
   copy(out: Tensor, x: Tensor): void;
   fill(out: Tensor, value: number): void;
@@ -60,7 +60,12 @@ export type Precision = "f32" | "bf16";
 export interface MatmulOptions {
   accumulate?: boolean;
   precision?: Precision;
+  /** The result's first column in an `out` that has more columns than the result: products side by side. Form tn of groups has none. */
+  column?: number | undefined;
 }
+
+/** One matrix per expert: [E, rows, columns], or a list of E matrices [rows, columns] of one type. */
+export type ExpertMatrices = Tensor | readonly Tensor[];
 
 export interface GroupedOptions extends MatmulOptions {
   /** i32 [N]: row n of `a` is really row `rowsA[n]`. */
@@ -69,6 +74,11 @@ export interface GroupedOptions extends MatmulOptions {
   rowsB?: Tensor | undefined;
 }
 
+/**
+ * In form nt, b may be of a stored type, read where it lies. f16 and bf16 are widened and multiplied as f32. For the quantised types each row
+ * of `a` is rounded to int8 in blocks of 32, and the products within the 16 or 32 elements that share a scale are exact integers;
+ * reference/quantised.ts is the specification, and `precision` is without effect.
+ */
 export interface MatrixOps {
   matmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, options?: MatmulOptions): void;
   /**
@@ -77,7 +87,7 @@ export interface MatrixOps {
    * tn: out[E,F,D] = sum over n of group e of a[n,F]^T b[n,D], zero for an empty group.
    * Rows of `out` at and beyond offsets[E] are not written (nt, nn).
    */
-  groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, offsets: Tensor, options?: GroupedOptions): void;
+  groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: ExpertMatrices, offsets: Tensor, options?: GroupedOptions): void;
 }
 
 /**
@@ -172,7 +182,7 @@ export interface TransformerOps {
   glu(out: Tensor, x: Tensor, options: GluOptions): void;
   /** dx and drowScale [N] are overwritten; drowScale when rowScale is given. */
   gluBackward(dx: Tensor, drowScale: Tensor | undefined, dout: Tensor, x: Tensor, options: GluOptions): void;
-  /** out[m] = table[rows[m]], rows i32 [M]; a negative row gives zeros. */
+  /** out[m] = table[rows[m]], rows i32 [M]; a negative row gives zeros. The table may be of a stored type. */
   gatherRows(out: Tensor, table: Tensor, rows: Tensor): void;
   /** dtable[rows[m]] += dout[m], in rising order of m; negative rows are skipped. */
   scatterAddRows(dtable: Tensor, dout: Tensor, rows: Tensor): void;

@@ -1,11 +1,13 @@
 import { constants } from "node:os";
 import { check, SwitchyardError } from "../errors.js";
-import { type DType, dtypeBytes, typedArray, type TypedArray } from "../tensor/dtype.js";
-import { sizeOf, Tensor } from "../tensor/tensor.js";
-import type { AttentionDims, AttentionExtras, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Precision, Region } from "./engine.js";
+import { byteLength, type DType, isStored, storedBlocks, typedArray, type TypedArray } from "../tensor/dtype.js";
+import { isWholeBlocks, sizeOf, Tensor } from "../tensor/tensor.js";
+import type { AttentionDims, AttentionExtras, ExpertMatrices, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Precision, Region } from "./engine.js";
 
 /** An op of the addon: addresses, dimensions and flags, all numbers; throws ERR_SWITCHYARD_ENGINE when one does not hold. */
 export type NativeOp = (...args: number[]) => void;
+/** The same for an op that may also take a list of addresses. */
+type NativeListOp = (...args: (number | Float64Array)[]) => void;
 
 /** The addon's exports. Ops that compute take the index of a kernel variant first. */
 export interface Addon {
@@ -21,7 +23,7 @@ export interface Addon {
   copy: NativeOp;
   fill: NativeOp;
   matmul: NativeOp;
-  groupedMatmul: NativeOp;
+  groupedMatmul: NativeListOp;
   attention: NativeOp;
   attentionBackward: NativeOp;
   /** Floating-point operations per second of multiply-adds in registers, on all threads. */
@@ -29,7 +31,9 @@ export interface Addon {
 }
 
 const formCode: Record<MatmulForm, number> = { nt: 0, nn: 1, tn: 2 };
-const dtypeCode: Record<DType, number> = { f32: 0, f64: 1, i32: 2 };
+const fillCode: Partial<Record<DType, number>> = { f32: 0, f64: 1, i32: 2 };
+/** In the order of the enumerators of native/kernels/stored.h; -1 for what no product takes. */
+export const storedTypes: readonly DType[] = ["f32", ...(Object.keys(storedBlocks) as DType[])];
 
 /** A tensor's address; 0 for none. A tensor of another engine yields a typed array, which the addon refuses. */
 export const address = (t: Tensor | undefined): number => (t === undefined ? 0 : (t.storage as number));
@@ -45,8 +49,9 @@ class NativeRegion implements Region {
   ) {}
 
   tensor(dtype: DType, shape: readonly number[], byteOffset: number): Tensor {
-    const multiple = this.alignment || dtypeBytes[dtype];
-    const bytes = sizeOf(shape) * dtypeBytes[dtype];
+    const multiple = this.alignment || (isStored(dtype) ? 1 : byteLength(dtype, 1));
+    const bytes = byteLength(dtype, sizeOf(shape));
+    check(isWholeBlocks(dtype, shape), "ERR_SWITCHYARD_SHAPE", () => `region: a row of ${dtype}[${shape.join(", ")}] is not a whole number of blocks`);
     check(
       this.live && byteOffset >= 0 && byteOffset % multiple === 0 && byteOffset + bytes <= this.bytes,
       "ERR_SWITCHYARD_ENGINE",
@@ -130,9 +135,10 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   }
 
   write(t: Tensor, values: ArrayLike<number>): void {
-    check(values.length === t.size, "ERR_SWITCHYARD_SHAPE", () => `write: ${t} takes ${t.size} values, got ${values.length}`);
+    const count = isStored(t.dtype) ? t.bytes : t.size;
+    check(values.length === count, "ERR_SWITCHYARD_SHAPE", () => `write: ${t} takes ${count} values, got ${values.length}`);
     let typed = values as TypedArray;
-    if (Object.prototype.toString.call(values) !== arrayTag[t.dtype]) {
+    if (Object.prototype.toString.call(values) !== (arrayTag[t.dtype] ?? "[object Uint8Array]")) {
       typed = typedArray(t.dtype, t.size);
       typed.set(values);
     }
@@ -145,29 +151,37 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   }
 
   fill(out: Tensor, value: number): void {
-    this.addon.fill(address(out), out.size, value, dtypeCode[out.dtype]);
+    const code = fillCode[out.dtype];
+    check(code !== undefined, "ERR_SWITCHYARD_DTYPE", () => `fill: expected f32, f64 or i32, got ${out}`);
+    this.addon.fill(address(out), out.size, value, code);
   }
 
   matmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, options: MatmulOptions = {}): void {
     const n = form === "nt" ? b.rows : b.cols;
     const [m, k] = form === "tn" ? [a.cols, a.rows] : [a.rows, a.cols];
     const same = form === "nt" ? b.cols : b.rows;
-    check(k === same && out.size === m * n, "ERR_SWITCHYARD_SHAPE", () => `matmul ${form}: ${a} and ${b} do not give ${out}`);
+    const { column = 0 } = options;
+    const whole = options.column === undefined;
+    check(k === same && (whole ? out.size === m * n : out.rows === m && column >= 0 && column + n <= out.cols), "ERR_SWITCHYARD_SHAPE", () => `matmul ${form}: ${a} and ${b} do not give ${out}`);
     this.addon.matmul(
-      this.variant, formCode[form], address(out), address(a), address(b), m, n, k, options.accumulate ? 1 : 0, options.precision === "bf16" ? 1 : 0,
+      this.variant, formCode[form], address(out) + 4 * column, address(a), address(b), m, n, k,
+      options.accumulate ? 1 : 0, options.precision === "bf16" ? 1 : 0, whole ? n : out.cols, storedTypes.indexOf(b.dtype),
     );
   }
 
-  groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, offsets: Tensor, options: GroupedOptions = {}): void {
-    const { accumulate, precision, rowsA, rowsB } = options;
+  groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: ExpertMatrices, offsets: Tensor, options: GroupedOptions = {}): void {
+    const { accumulate, precision, rowsA, rowsB, column = 0 } = options;
     const groups = offsets.size - 1;
     const tn = form === "tn";
-    const matrix = (tn ? out : b).shape; // [E, rows, cols]
-    const [m, n, k] = tn ? [a.cols, b.cols, 0] : [0, form === "nt" ? matrix[1] : matrix[2], a.cols];
+    const list = "shape" in b ? undefined : b;
+    const first = "shape" in b ? b : (b[0] as Tensor);
+    const matrix = tn ? out.shape : list ? [list.length, ...first.shape] : first.shape; // [E, rows, cols]
+    const [m, n, k] = tn ? [a.cols, first.cols, 0] : [0, (form === "nt" ? matrix[1] : matrix[2]) as number, a.cols];
     check(
-      matrix.length === 3 && matrix[0] === groups && (tn ? matrix[1] === m && matrix[2] === n : matrix[form === "nt" ? 2 : 1] === k && out.cols === n),
+      matrix.length === 3 && matrix[0] === groups && (tn ? matrix[1] === m && matrix[2] === n : matrix[form === "nt" ? 2 : 1] === k && (options.column === undefined ? out.cols === n : column >= 0 && column + n <= out.cols)) &&
+        (list === undefined || (!tn && list.every((w) => w.dtype === first.dtype && w.rows === first.rows && w.cols === first.cols))),
       "ERR_SWITCHYARD_SHAPE",
-      () => `groupedMatmul ${form}: ${a} and ${b} in ${groups} groups do not give ${out}`,
+      () => `groupedMatmul ${form}: ${a} and ${list ? `${list.length} matrices like ` : ""}${first} in ${groups} groups do not give ${out}`,
     );
     const rows = rowsA?.size ?? rowsB?.size ?? a.rows;
     check(
@@ -176,8 +190,9 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
       () => `groupedMatmul ${form}: ${rows} routed rows, but rowsB is ${rowsB} and out is ${out}`,
     );
     this.addon.groupedMatmul(
-      this.variant, formCode[form], address(out), address(a), address(b), m, n as number, k, accumulate ? 1 : 0, precision === "bf16" ? 1 : 0,
-      groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? b.rows : 0,
+      this.variant, formCode[form], address(out) + 4 * column, address(a), list ? addresses(list) : address(first), m, n, k,
+      accumulate ? 1 : 0, precision === "bf16" ? 1 : 0, tn ? n : out.cols, storedTypes.indexOf(first.dtype),
+      groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? first.rows : 0,
     );
   }
 
@@ -194,7 +209,15 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   }
 }
 
-const arrayTag: Record<DType, string> = { f32: "[object Float32Array]", f64: "[object Float64Array]", i32: "[object Int32Array]" };
+/** The addresses of a list of tensors, kept as long as the list. */
+function addresses(list: readonly Tensor[]): Float64Array {
+  let known = addressLists.get(list);
+  if (known === undefined) addressLists.set(list, (known = Float64Array.from(list, address)));
+  return known;
+}
+const addressLists = new WeakMap<readonly Tensor[], Float64Array>();
+
+const arrayTag: Partial<Record<DType, string>> = { f32: "[object Float32Array]", f64: "[object Float64Array]", i32: "[object Int32Array]" };
 
 function attentionNumbers(d: AttentionDims, { sinks, bias }: AttentionExtras): number[] {
   const { headDim, valueDim = headDim, causal = true, window = 0, chunk = 0 } = d;

@@ -93,13 +93,13 @@ describe("thread pool", () => {
       const [a, b, out] = [0, 1, 2].map(() => addon.allocate(size * 4));
       const values = new Float32Array(size);
       for (const [x, seed] of [[a, 3], [b, 7]]) addon.write(x, values.map((_, i) => ((i * seed) % 101) - 50));
-      addon.matmul(0, 0, out, a, b, 200, 200, 200, 0, 0);
+      addon.matmul(0, 0, out, a, b, 200, 200, 200, 0, 0, 200, 0);
       const expected = new Float32Array(size);
       addon.read(expected, out);
       let wrong = 0;
       for (let run = 0; run < 200; run++) {
         addon.fill(out, size, -1, 0);
-        addon.matmul(0, 0, out, a, b, 200, 200, 200, 0, 0);
+        addon.matmul(0, 0, out, a, b, 200, 200, 200, 0, 0, 200, 0);
         addon.read(values, out);
         wrong += values.some((x, i) => x !== expected[i]) ? 1 : 0;
       }

@@ -1,6 +1,6 @@
 import type { Tensor } from "../tensor/tensor.js";
 import type { Activation, AdamWOptions, BinaryFn, Engine, GluOptions, GroupLimit, RopeDims, UnaryFn } from "./engine.js";
-import { address, type NativeOp } from "./native-core.js";
+import { address, type NativeOp, storedTypes } from "./native-core.js";
 import { type MixerAddon, NativeMixers } from "./native-mixers.js";
 import { broadcastSteps } from "./reference/elementwise.js";
 
@@ -64,7 +64,7 @@ export class NativeEngine extends NativeMixers<NativeAddon> implements Engine {
   }
 
   gatherRows(out: Tensor, table: Tensor, rows: Tensor): void {
-    this.addon.gatherRows(this.variant, address(out), address(table), address(rows), rows.size, table.cols, table.rows);
+    this.addon.gatherRows(this.variant, address(out), address(table), address(rows), rows.size, table.cols, table.rows, storedTypes.indexOf(table.dtype));
   }
 
   scatterAddRows(dtable: Tensor, dout: Tensor, rows: Tensor): void {

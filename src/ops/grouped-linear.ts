@@ -1,6 +1,8 @@
 import { gradOf, type Tape } from "../autograd/tape.js";
+import type { ExpertMatrices } from "../engine/engine.js";
 import { check } from "../errors.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { checkInference } from "./frozen.js";
 
 /** Which rows belong to which expert; made once per layer by `moe/plan.ts` and read by everything after it. */
 export interface RowGroups {
@@ -12,27 +14,38 @@ export interface RowGroups {
   positions: Tensor;
 }
 
-function checkGroups(op: string, x: Tensor, w: Tensor, columns: number, groups: RowGroups): void {
+/** Columns of the result, once it is clear that the weights fit. */
+function resultColumns(op: string, x: Tensor, w: ExpertMatrices, groups: RowGroups): number {
+  const list = "shape" in w ? undefined : w;
+  const first = "shape" in w ? w : (w[0] as Tensor);
+  const [experts, rows, columns] = list ? [list.length, ...first.shape] : first.shape;
   check(
-    w.shape.length === 3 && x.cols === columns && groups.offsets.size === (w.shape[0] as number) + 1,
+    first.shape.length === (list ? 2 : 3) && x.cols === columns && groups.offsets.size === (experts as number) + 1,
     "ERR_SWITCHYARD_SHAPE",
-    () => `${op}: ${x} and expert weights ${w} do not fit together with ${groups.offsets.size - 1} groups; expected the last dimensions to be equal`,
+    () => `${op}: ${x} and expert weights ${first} do not fit together with ${groups.offsets.size - 1} groups; expected the last dimensions to be equal`,
   );
+  return rows as number;
 }
 
 /**
  * The first product of all experts in one call: y[N,F] = x[token of row, D] w[expert of row, F, D]^T, rows gathered inside.
+ * For inference the weights may be of a stored type or one tensor per expert, and `beside` a second matrix of each expert, whose results
+ * stand in the columns after those of `weights`.
  * Backward: dx[T,D] sums dy w over the token's rows, dw[E,F,D] = dy^T x per expert.
  */
-export function expertsIn(tape: Tape, x: Tensor, w: Tensor, groups: RowGroups): Tensor {
+export function expertsIn(tape: Tape, x: Tensor, weights: ExpertMatrices, groups: RowGroups, beside?: ExpertMatrices): Tensor {
   const { engine, precision } = tape;
   const { offsets, tokens, positions } = groups;
-  const [, f = 0, d = 0] = w.shape;
-  checkGroups("expertsIn", x, w, d, groups);
-  const n = tokens.size;
+  const first = resultColumns("expertsIn", x, weights, groups);
+  const f = first + (beside === undefined ? 0 : resultColumns("expertsIn", x, beside, groups));
+  checkInference("expertsIn", tape, x, beside === undefined ? [weights] : [weights, beside]);
+  const [n, d] = [tokens.size, x.cols];
   const y = tape.alloc([n, f]);
-  engine.groupedMatmul("nt", y, x, w, offsets, { rowsA: tokens, precision });
+  engine.groupedMatmul("nt", y, x, weights, offsets, { rowsA: tokens, precision, column: 0 });
+  if (beside !== undefined) engine.groupedMatmul("nt", y, x, beside, offsets, { rowsA: tokens, precision, column: first });
   tape.flops += 2 * n * f * d;
+  if (!tape.recording) return y;
+  const w = weights as Tensor;
   tape.record([y], [x, w], () => {
     const dy = gradOf(y);
     tape.into(x, (dx, accumulate) => {
@@ -49,20 +62,23 @@ export function expertsIn(tape: Tape, x: Tensor, w: Tensor, groups: RowGroups): 
 
 /**
  * The last product of all experts, summed over each token's rows: out[T,D] = sum over its rows n of h[n,F] w[expert of n, D, F]^T.
- * The router's weights are already in h (decision 0003), so the products themselves are not kept.
+ * The router's weights are already in h (decision 0003), so the products themselves are not kept. For inference the weights may be of a stored
+ * type or one tensor per expert.
  */
-export function expertsOut(tape: Tape, h: Tensor, w: Tensor, groups: RowGroups): Tensor {
+export function expertsOut(tape: Tape, h: Tensor, weights: ExpertMatrices, groups: RowGroups): Tensor {
   const { engine, precision } = tape;
   const { offsets, tokens, positions } = groups;
-  const [, d = 0, f = 0] = w.shape;
-  checkGroups("expertsOut", h, w, f, groups);
-  const n = tokens.size;
+  const d = resultColumns("expertsOut", h, weights, groups);
+  checkInference("expertsOut", tape, h, [weights]);
+  const [n, f] = [tokens.size, h.cols];
   const rows = tape.alloc([n, d]);
-  engine.groupedMatmul("nt", rows, h, w, offsets, { precision });
+  engine.groupedMatmul("nt", rows, h, weights, offsets, { precision });
   const out = tape.alloc([positions.shape[0] as number, d]);
   engine.combineRows(out, rows, positions);
   tape.arena.release(rows);
   tape.flops += 2 * n * f * d;
+  if (!tape.recording) return out;
+  const w = weights as Tensor;
   tape.record([out], [h, w], () => {
     const dout = gradOf(out);
     tape.into(h, (dh) => engine.groupedMatmul("nn", dh, dout, w, offsets, { rowsA: tokens, precision }));

@@ -1,18 +1,30 @@
 import { gradOf, type Tape } from "../autograd/tape.js";
 import { check } from "../errors.js";
 import { checkShape, type Tensor } from "../tensor/tensor.js";
+import { checkInference } from "./frozen.js";
 
 /**
  * y[.., N] = x[.., D] w[N, D]^T (+ bias[N]).
+ * For inference w may be of a stored type, or a list of weights whose results stand side by side.
  * Backward: dx = dy w, dw = dy^T x, dbias = column sums of dy. FLOPs: 2 * rows * N * D, twice that backward.
  */
-export function linear(tape: Tape, x: Tensor, w: Tensor, bias?: Tensor, precision = tape.precision): Tensor {
+export function linear(tape: Tape, x: Tensor, weight: Tensor | readonly Tensor[], bias?: Tensor, precision = tape.precision): Tensor {
   const { engine } = tape;
-  const [n = 0, d = 0] = w.shape;
-  check(w.shape.length === 2 && x.cols === d, "ERR_SWITCHYARD_SHAPE", () => `linear: ${x} cannot be multiplied by a weight ${w}; its last dimension must be ${d}`);
+  const parts = "shape" in weight ? [weight] : weight;
+  const [w] = parts as [Tensor];
+  const d = w.cols;
+  for (const part of parts) {
+    check(part.shape.length === 2 && x.cols === part.cols, "ERR_SWITCHYARD_SHAPE", () => `linear: ${x} cannot be multiplied by a weight ${part}; its last dimension must be ${part.cols}`);
+  }
+  checkInference("linear", tape, x, parts);
+  const n = parts.reduce((sum, part) => sum + part.rows, 0);
   if (bias !== undefined) checkShape("linear", "bias", bias, [n]);
   const y = tape.alloc([...x.shape.slice(0, -1), n]);
-  engine.matmul("nt", y, x, w, { precision });
+  let column = 0;
+  for (const part of parts) {
+    engine.matmul("nt", y, x, part, { precision, column });
+    column += part.rows;
+  }
   if (bias !== undefined) engine.binary("add", y, y, bias);
   const flops = 2 * x.rows * n * d;
   tape.flops += flops;

@@ -1,18 +1,44 @@
-/** Element types that live in engine memory, with their size in bytes. Checkpoint-only types are in `formats/`. */
+/** Element types that ops compute with, and their size in bytes. */
 export const dtypeBytes = { f32: 4, f64: 8, i32: 4 } as const;
 
-export type DType = keyof typeof dtypeBytes;
+/**
+ * Element types that weights are stored in and that `matmul`, `groupedMatmul` and `gatherRows` read in place: elements and bytes of one
+ * block. Blocks lie along the last dimension. Named as in GGUF, whose layouts they have; `src/quant/` explains the bits.
+ */
+export const storedBlocks = {
+  f16: [1, 2], bf16: [1, 2], q4_0: [32, 18], q4_1: [32, 20], q5_0: [32, 22], q5_1: [32, 24], q8_0: [32, 34], q2_k: [256, 84], q3_k: [256, 110],
+  q4_k: [256, 144], q5_k: [256, 176], q6_k: [256, 210], iq4_nl: [32, 18], iq4_xs: [256, 136], mxfp4: [32, 17],
+} as const satisfies Record<string, readonly [number, number]>;
 
-export type TypedArray = Float32Array | Float64Array | Int32Array;
+export type ComputeDType = keyof typeof dtypeBytes;
+export type StoredDType = keyof typeof storedBlocks;
+export type DType = ComputeDType | StoredDType;
 
-/** A zeroed typed array of `length` elements of `dtype`. */
-export function typedArray(dtype: DType, length: number): TypedArray {
+/** What holds elements in V8; those of a stored type are its bytes. */
+export type TypedArray = Float32Array | Float64Array | Int32Array | Uint8Array;
+
+export const isStored = (dtype: DType): dtype is StoredDType => dtype in storedBlocks;
+
+/** Elements that only occur together: a row must be a multiple of this. */
+export const blockElements = (dtype: DType): number => (isStored(dtype) ? storedBlocks[dtype][0] : 1);
+
+/** Bytes of `size` elements, which are whole blocks. */
+export function byteLength(dtype: DType, size: number): number {
+  if (!isStored(dtype)) return size * dtypeBytes[dtype];
+  const [elements, bytes] = storedBlocks[dtype];
+  return (size / elements) * bytes;
+}
+
+/** A zeroed typed array for `size` elements of `dtype`. */
+export function typedArray(dtype: DType, size: number): TypedArray {
   switch (dtype) {
     case "f32":
-      return new Float32Array(length);
+      return new Float32Array(size);
     case "f64":
-      return new Float64Array(length);
+      return new Float64Array(size);
     case "i32":
-      return new Int32Array(length);
+      return new Int32Array(size);
+    default:
+      return new Uint8Array(byteLength(dtype, size));
   }
 }

@@ -1,5 +1,5 @@
 import { check } from "../errors.js";
-import { type DType, dtypeBytes, type TypedArray } from "./dtype.js";
+import { blockElements, byteLength, type DType, type TypedArray } from "./dtype.js";
 
 /**
  * Where an engine keeps a tensor's elements: an address in native memory, or a typed array of the
@@ -36,7 +36,7 @@ export class Tensor {
   }
 
   get bytes(): number {
-    return this.size * dtypeBytes[this.dtype];
+    return byteLength(this.dtype, this.size);
   }
 
   toString(): string {
@@ -48,17 +48,23 @@ export function sizeOf(shape: readonly number[]): number {
   return shape.reduce((product, n) => product * n, 1);
 }
 
-/** Elements `[offset, offset + size(shape))` of `t`, seen as `shape`; shares memory and carries no gradient. */
+/** Elements `[offset, offset + size(shape))` of `t`, whole blocks of them, seen as `shape`; shares memory and carries no gradient. */
 export function view(t: Tensor, shape: readonly number[], offset = 0): Tensor {
   const size = sizeOf(shape);
   check(
-    Number.isInteger(offset) && offset >= 0 && offset + size <= t.size,
+    Number.isInteger(offset) && offset >= 0 && offset + size <= t.size && offset % blockElements(t.dtype) === 0 && isWholeBlocks(t.dtype, shape),
     "ERR_SWITCHYARD_SHAPE",
     () => `view: [${shape.join(", ")}] at element ${offset} does not fit in ${t}`,
   );
-  const storage = typeof t.storage === "number" ? t.storage + offset * dtypeBytes[t.dtype] : t.storage.subarray(offset, offset + size);
-  return new Tensor(t.dtype, shape, storage);
+  const start = byteLength(t.dtype, offset);
+  const { storage } = t;
+  if (typeof storage === "number") return new Tensor(t.dtype, shape, storage + start);
+  const first = start / storage.BYTES_PER_ELEMENT;
+  return new Tensor(t.dtype, shape, storage.subarray(first, first + byteLength(t.dtype, size) / storage.BYTES_PER_ELEMENT));
 }
+
+/** Whether rows of this shape are whole blocks of `dtype`. */
+export const isWholeBlocks = (dtype: DType, shape: readonly number[]): boolean => (shape.at(-1) ?? 1) % blockElements(dtype) === 0;
 
 /** Throws unless `t` has exactly `shape`; `name` is what the caller calls it. */
 export function checkShape(op: string, name: string, t: Tensor, shape: readonly number[]): void {

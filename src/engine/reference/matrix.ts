@@ -1,57 +1,87 @@
 import { check } from "../../errors.js";
-import type { Tensor } from "../../tensor/tensor.js";
-import type { GroupedOptions, MatmulForm, MatmulOptions } from "../engine.js";
+import { isStored } from "../../tensor/dtype.js";
+import { type Tensor, view } from "../../tensor/tensor.js";
+import type { ExpertMatrices, GroupedOptions, MatmulForm, MatmulOptions } from "../engine.js";
 import { type Floats, floats, groupOffsets, indices, scratch } from "./arrays.js";
+import { decodeRow, quantisedProduct, storedBytes } from "./quantised.js";
+
+/** Where a product goes: its first element in `values`, the distance between its rows. */
+interface Target {
+  values: Floats;
+  start: number;
+  stride: number;
+  accumulate: boolean;
+}
 
 export function matmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, options: MatmulOptions = {}): void {
   const bf16 = options.precision === "bf16";
   const A = floats(a);
-  const B = floats(b);
-  const M = out.rows;
-  const N = out.cols;
-  const K = form === "tn" ? a.rows : a.cols;
-  const a_MK = form === "tn" ? transposed(A, K, M, bf16) : rounded(A, bf16);
-  const b_NK = form === "nt" ? rounded(B, bf16) : transposed(B, K, N, bf16);
-  dotRows(floats(out), a_MK, b_NK, M, N, K, options.accumulate === true);
+  const N = form === "nt" ? b.rows : b.cols;
+  const stride = options.column === undefined ? N : out.cols;
+  const target = { values: floats(out), start: options.column ?? 0, stride, accumulate: options.accumulate === true };
+  if (form !== "tn") return product(form, target, A, a.rows, a.cols, b, bf16);
+  const [M, K] = [a.cols, a.rows];
+  dotRows(target, transposed(A, K, M, bf16), transposed(floats(b), K, N, bf16), M, N, K);
 }
 
-export function groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, offsets: Tensor, options: GroupedOptions = {}): void {
+/** a[M,K] times b in form nt or nn. */
+function product(form: "nt" | "nn", target: Target, a: Floats, M: number, K: number, b: Tensor, bf16: boolean): void {
+  const N = form === "nt" ? b.rows : b.cols;
+  let B: Floats;
+  if (isStored(b.dtype)) {
+    const { dtype } = b;
+    check(form === "nt", "ERR_SWITCHYARD_DTYPE", () => `matmul ${form}: b may be ${dtype} in form nt only; widen it to f32`);
+    const bytes = storedBytes(b);
+    if (dtype !== "f16" && dtype !== "bf16") {
+      const { values, start, stride, accumulate } = target;
+      quantisedProduct(dtype, a, bytes, N, K, (m, n, add) => {
+        const at = start + m * stride + n;
+        values[at] = add(accumulate ? values[at] : 0);
+      });
+      return;
+    }
+    B = new Float32Array(N * K);
+    for (let n = 0; n < N; n++) decodeRow(dtype, bytes, n, K, B, n * K);
+  } else B = floats(b);
+  dotRows(target, rounded(a, bf16), form === "nt" ? rounded(B, bf16) : transposed(B, K, N, bf16), M, N, K);
+}
+
+export function groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: ExpertMatrices, offsets: Tensor, options: GroupedOptions = {}): void {
   const bf16 = options.precision === "bf16";
   const accumulate = options.accumulate === true;
-  const O = floats(out);
+  const values = floats(out);
   const A = floats(a);
-  const B = floats(b);
   const rowsA = options.rowsA && indices("groupedMatmul", options.rowsA, a.rows);
-  const rowsB = options.rowsB && indices("groupedMatmul", options.rowsB, b.rows);
   const offsets_E = groupOffsets("groupedMatmul", offsets, rowsA?.length ?? a.rows);
-  const widthA = a.cols;
-  const widthB = b.cols;
   for (let e = 0; e + 1 < offsets_E.length; e++) {
     const from = offsets_E[e];
     const to = offsets_E[e + 1];
-    const n = to - from;
     if (form === "tn") {
-      const size = widthA * widthB;
-      const out_FD = O.subarray(e * size, (e + 1) * size);
-      const a_FN = transposed(gathered(A, widthA, from, to, rowsA), n, widthA, bf16);
-      const b_DN = transposed(gathered(B, widthB, from, to, rowsB), n, widthB, bf16);
-      dotRows(out_FD, a_FN, b_DN, widthA, widthB, n, accumulate);
-      continue;
+      const d = b as Tensor;
+      const rowsB = options.rowsB && indices("groupedMatmul", options.rowsB, d.rows);
+      const target = { values, start: e * a.cols * d.cols, stride: d.cols, accumulate };
+      const a_FN = transposed(gathered(A, a.cols, from, to, rowsA), to - from, a.cols, bf16);
+      const b_DN = transposed(gathered(floats(d), d.cols, from, to, rowsB), to - from, d.cols, bf16);
+      dotRows(target, a_FN, b_DN, a.cols, d.cols, to - from);
+    } else if (from < to) {
+      const target = { values, start: from * out.cols + (options.column ?? 0), stride: out.cols, accumulate };
+      product(form, target, gathered(A, a.cols, from, to, rowsA), to - from, a.cols, matrixOf(b, e), bf16);
     }
-    if (n === 0) continue;
-    const size = B.length / (offsets_E.length - 1);
-    const w_FD = B.subarray(e * size, (e + 1) * size);
-    const outWidth = size / widthA;
-    const w_NK = form === "nt" ? rounded(w_FD, bf16) : transposed(w_FD, widthA, outWidth, bf16);
-    const out_NF = O.subarray(from * outWidth, to * outWidth);
-    dotRows(out_NF, rounded(gathered(A, widthA, from, to, rowsA), bf16), w_NK, n, outWidth, widthA, accumulate);
   }
 }
 
-/** out[M,N] = a[M,K] b[N,K]^T, each element one sum in rising order of k. Eight sums at a time hide the latency of the additions. */
-function dotRows(out: Floats, a: Floats, b: Floats, M: number, N: number, K: number, accumulate: boolean): void {
+/** Expert e's matrix. */
+function matrixOf(b: ExpertMatrices, e: number): Tensor {
+  if (!("shape" in b)) return b[e];
+  const shape = b.shape.slice(1);
+  return view(b, shape, e * shape[0] * shape[1]);
+}
+
+/** a[M,K] b[N,K]^T, each element one sum in rising order of k. Eight sums at a time hide the latency of the additions. */
+function dotRows(target: Target, a: Floats, b: Floats, M: number, N: number, K: number): void {
+  const { values, start, stride, accumulate } = target;
   const store = (at: number, sum: number): void => {
-    out[at] = accumulate ? out[at] + sum : sum;
+    values[at] = accumulate ? values[at] + sum : sum;
   };
   for (let n = 0; n < N; n += 4) {
     const b0 = n * K;
@@ -79,16 +109,16 @@ function dotRows(out: Floats, a: Floats, b: Floats, M: number, N: number, K: num
         s12 += x1 * y2;
         s13 += x1 * y3;
       }
-      const at = m * N + n;
+      const at = start + m * stride + n;
       store(at, s00);
       if (n + 1 < N) store(at + 1, s01);
       if (n + 2 < N) store(at + 2, s02);
       if (n + 3 < N) store(at + 3, s03);
       if (m + 1 === M) continue;
-      store(at + N, s10);
-      if (n + 1 < N) store(at + N + 1, s11);
-      if (n + 2 < N) store(at + N + 2, s12);
-      if (n + 3 < N) store(at + N + 3, s13);
+      store(at + stride, s10);
+      if (n + 1 < N) store(at + stride + 1, s11);
+      if (n + 2 < N) store(at + stride + 2, s12);
+      if (n + 3 < N) store(at + stride + 3, s13);
     }
   }
 }

@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { check, SwitchyardError } from "../../errors.js";
-import { type DType, dtypeBytes, type TypedArray } from "../../tensor/dtype.js";
-import { sizeOf, Tensor } from "../../tensor/tensor.js";
+import { byteLength, type DType, isStored, type TypedArray } from "../../tensor/dtype.js";
+import { isWholeBlocks, sizeOf, Tensor } from "../../tensor/tensor.js";
 import type { Memory, Region } from "../engine.js";
 
 const GiB = 2 ** 30;
@@ -19,9 +19,10 @@ class BufferRegion implements Region {
     const { buffer } = this;
     check(buffer !== undefined, "ERR_SWITCHYARD_ENGINE", () => "tensor: the region has been freed");
     const size = sizeOf(shape);
-    const alignment = this.alignment ?? dtypeBytes[dtype];
+    const alignment = this.alignment ?? (isStored(dtype) ? 1 : byteLength(dtype, 1));
+    check(isWholeBlocks(dtype, shape), "ERR_SWITCHYARD_SHAPE", () => `tensor: a row of ${dtype}[${shape.join(", ")}] is not a whole number of blocks`);
     check(
-      byteOffset >= 0 && byteOffset % alignment === 0 && byteOffset + size * dtypeBytes[dtype] <= this.bytes,
+      byteOffset >= 0 && byteOffset % alignment === 0 && byteOffset + byteLength(dtype, size) <= this.bytes,
       "ERR_SWITCHYARD_ENGINE",
       () => `tensor: ${dtype}[${shape.join(", ")}] at byte ${byteOffset} needs a multiple of ${alignment} within ${this.bytes} bytes`,
     );
@@ -43,6 +44,8 @@ function elements(dtype: DType, buffer: ArrayBuffer, byteOffset: number, size: n
       return new Float64Array(buffer, byteOffset, size);
     case "i32":
       return new Int32Array(buffer, byteOffset, size);
+    default:
+      return new Uint8Array(buffer, byteOffset, byteLength(dtype, size));
   }
 }
 
@@ -94,8 +97,9 @@ export class ReferenceMemory implements Memory {
   }
 
   write(t: Tensor, values: ArrayLike<number>): void {
-    check(values.length === t.size, "ERR_SWITCHYARD_SHAPE", () => `write: expected ${t.size} values for ${t}, got ${values.length}`);
-    array(t).set(values);
+    const target = array(t);
+    check(values.length === target.length, "ERR_SWITCHYARD_SHAPE", () => `write: expected ${target.length} values for ${t}, got ${values.length}`);
+    target.set(values);
   }
 
   copy(out: Tensor, x: Tensor): void {

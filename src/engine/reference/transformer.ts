@@ -1,15 +1,17 @@
+import { isStored } from "../../tensor/dtype.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import { floats, indices } from "./arrays.js";
+import { decodeRow, storedBytes } from "./quantised.js";
 
 export function gatherRows(out: Tensor, table: Tensor, rows: Tensor): void {
   const O = floats(out);
-  const T = floats(table);
+  const { dtype, cols: D } = table;
   const rows_M = indices("gatherRows", rows, table.rows);
-  const D = table.cols;
   for (let m = 0; m < rows_M.length; m++) {
     const row = rows_M[m];
     if (row < 0) O.fill(0, m * D, (m + 1) * D);
-    else O.set(T.subarray(row * D, (row + 1) * D), m * D);
+    else if (isStored(dtype)) decodeRow(dtype, storedBytes(table), row, D, O, m * D);
+    else O.set(floats(table).subarray(row * D, (row + 1) * D), m * D);
   }
 }
 

@@ -1,0 +1,148 @@
+// Products of f32 rows with quantised weights, as src/engine/reference/quantised.ts specifies: each element of the result is one chain over
+// the groups of k in rising order, whatever the blocking, and each link of it an exact integer sum times a scale. A task unpacks kChunk steps of
+// a panel of columns (L1) and multiplies all its rows with them, so that unpacking is spread over the rows.
+
+constexpr int kQuantTile = 6;
+// Rows of `a` in one task: their runs for all of a common k fit in the L2.
+constexpr int64_t kQuantRows = 192;
+
+// c[MR][kPanelColumns] (+)= a[MR][blocks * 32] panel; a: the rows' runs.
+template <StoredType T, int MR>
+static void quant_micro(int64_t blocks, const char* const* rows, const Panel& panel, float* c, int64_t ldc, bool add) {
+  using L = Layout<T>;
+  constexpr Dot D = dot_for<T>();
+  constexpr int V = kPanelVectors, steps = L::group / 4, kept = kept_in_shorts(L::largest);
+  const Run<D>* a[MR];
+  vf acc[MR][V];
+  SW_UNROLL for (int i = 0; i < MR; i++) {
+    a[i] = (const Run<D>*)rows[i];
+    SW_UNROLL for (int v = 0; v < V; v++) acc[i][v] = add ? load(c + i * ldc + v * kLanes) : splat(0);
+  }
+  for (int64_t b = 0; b < blocks; b++) {
+    SW_UNROLL for (int g = 0; g < 32 / L::group; g++) {
+      const vu(*w)[V] = panel.q + b * 8 + g * steps;
+      vi sum[MR][V], pairs[MR][V];
+      SW_UNROLL for (int i = 0; i < MR; i++) {
+        SW_UNROLL for (int v = 0; v < V; v++) sum[i][v] = L::offset ? (vi){} + a[i][b].start[g] : (vi){};
+      }
+      SW_UNROLL for (int s = 0; s < steps; s++) {
+        SW_UNROLL for (int i = 0; i < MR; i++) {
+          int32_t x[2];
+          memcpy(x, a[i][b].q + g * L::group + 4 * s, D == kWide ? 8 : 4);
+          SW_UNROLL for (int v = 0; v < V; v++) {
+            if (D == kQuads) sum[i][v] = quads(sum[i][v], w[s][v], (vi){} + x[0]);
+            if (D == kWide) {
+              sum[i][v] += wide((vi)(w[s][v] & 0x00ff00ff), (vi){} + x[0]);
+              sum[i][v] += wide((vi)(w[s][v] >> 8 & 0x00ff00ff), (vi){} + x[1]);
+            }
+            if (D == kShorts) {
+              const vi two = shorts(w[s][v], (vi){} + x[0]);
+              pairs[i][v] = s % kept == 0 ? two : add_shorts(pairs[i][v], two);
+              if (s % kept == kept - 1 || s == steps - 1) sum[i][v] += wide(pairs[i][v], (vi){} + 0x00010001);
+            }
+          }
+        }
+      }
+      const int at = b * (32 / L::group) + g;
+      SW_UNROLL for (int i = 0; i < MR; i++) {
+        float total;
+        memcpy(&total, a[i][b].start + g, 4);
+        SW_UNROLL for (int v = 0; v < V; v++) {
+          acc[i][v] += __builtin_convertvector(sum[i][v], vf) * (panel.scale[at][v] * a[i][b].scale);
+          if (L::minima) acc[i][v] -= panel.minimum[at][v] * total;
+        }
+      }
+    }
+  }
+  SW_UNROLL for (int i = 0; i < MR; i++) {
+    SW_UNROLL for (int v = 0; v < V; v++) store(c + i * ldc + v * kLanes, acc[i][v]);
+  }
+}
+
+template <StoredType T>
+static void quant_tile(int rows, int64_t blocks, const char* const* a, const Panel& panel, float* c, int64_t ldc, bool add) {
+  using Micro = void (*)(int64_t, const char* const*, const Panel&, float*, int64_t, bool);
+  static const Micro table[kQuantTile] = {quant_micro<T, 1>, quant_micro<T, 2>, quant_micro<T, 3>, quant_micro<T, 4>, quant_micro<T, 5>, quant_micro<T, 6>};
+  table[rows - 1](blocks, a, panel, c, ldc, add);
+}
+
+// Unpacks columns [j, j + columns) of steps [k0, k0 + length); columns beyond are copies of the last.
+template <StoredType T>
+static void unpack_panel(Panel& panel, const Product& p, int64_t j, int64_t columns, int64_t k0, int64_t length) {
+  for (int v = 0; v < kPanelVectors; v++) {
+    const uint8_t* rows[kLanes];
+    for (int r = 0; r < kLanes; r++) {
+      const int64_t row = v * kLanes + r < columns ? v * kLanes + r : columns - 1;
+      rows[r] = (const uint8_t*)p.stored_row(j + row) + row_bytes(T, k0);
+    }
+    unpack<T>(panel, v, rows, length);
+  }
+}
+
+template <StoredType T>
+static void quant_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+  const Tiles tiles = {i1 - i0, (i1 - i0 + kQuantTile - 1) / kQuantTile};
+  Panel& panel = *(Panel*)scratch(2, sizeof(Panel));
+  for (int64_t j = j0; j < j1; j += kPanelColumns) {
+    const int64_t columns = j1 - j < kPanelColumns ? j1 - j : kPanelColumns;
+    for (int64_t k0 = 0; k0 < p.k; k0 += kChunk) {
+      const int64_t length = p.k - k0 < kChunk ? p.k - k0 : kChunk;
+      const bool add = p.accumulate || k0 > 0;
+      unpack_panel<T>(panel, p, j, columns, k0, length);
+      for (int64_t t = 0; t < tiles.count; t++) {
+        const int64_t first = i0 + tiles.start(t), rows = tiles.size(t);
+        const char* a[kQuantTile];
+        for (int64_t i = 0; i < rows; i++) a[i] = p.row_runs(first + i) + k0 / 32 * sizeof(Run<dot_for<T>()>);
+        float* c = p.out + first * p.ld_out + j;
+        if (columns == kPanelColumns) {
+          quant_tile<T>(rows, length / 32, a, panel, c, p.ld_out, add);
+          continue;
+        }
+        float edge[kQuantTile * kPanelColumns];
+        for (int64_t i = 0; add && i < rows; i++) memcpy(edge + i * kPanelColumns, c + i * p.ld_out, columns * sizeof(float));
+        quant_tile<T>(rows, length / 32, a, panel, edge, kPanelColumns, add);
+        for (int64_t i = 0; i < rows; i++) memcpy(c + i * p.ld_out, edge + i * kPanelColumns, columns * sizeof(float));
+      }
+    }
+  }
+}
+
+template <StoredType T>
+static void quant_matmul(const Matmul& p) {
+  using R = Run<dot_for<T>()>;
+  const int64_t row_runs = p.k / 32;
+  R* const runs = (R*)scratch(0, p.rows * row_runs * sizeof(R) + (p.groups + 1) * sizeof(Cut));
+  parallel_blocks(p.rows * row_runs, kGrain / 32, [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; r++) quantise_run<T>(runs + r, p.a + 32 * r);
+  });
+  const BlockKernel kernel = {quant_block<T>, kQuantTile, kPanelColumns, kQuantRows, 8};
+  Plan plan = {&p, &kernel, (const char*)runs, row_runs * (int64_t)sizeof(R), nullptr};
+  run_plan(plan, (Cut*)(runs + p.rows * row_runs));
+}
+
+// gather_rows from a quantised table: kPanelColumns rows at a time through a panel.
+template <StoredType T>
+static void gather_quantised(float* out, const char* table, const int32_t* rows, int64_t m, int64_t cols) {
+  using L = Layout<T>;
+  parallel_blocks(m, kLanes, [&](int64_t first, int64_t last) {
+    Panel& panel = *(Panel*)scratch(2, sizeof(Panel));
+    for (int64_t k0 = 0; k0 < cols; k0 += kChunk) {
+      const int64_t length = cols - k0 < kChunk ? cols - k0 : kChunk;
+      const uint8_t* from[kLanes];
+      for (int64_t r = 0; r < kLanes; r++) {
+        const int32_t row = rows[first + r < last ? first + r : first];
+        from[r] = (const uint8_t*)table + row_bytes(T, (row < 0 ? 0 : row) * cols + k0);
+      }
+      unpack<T>(panel, 0, from, length);
+      for (int64_t i = first; i < last; i++) {
+        float* to = out + i * cols + k0;
+        if (rows[i] < 0) memset(to, 0, length * sizeof(float));
+        for (int64_t k = 0; k < length && rows[i] >= 0; k++) {
+          const int64_t g = k / L::group, lane = i - first;
+          const float value = panel.scale[g][0][lane] * ((int)(panel.q[k / 4][0][lane] >> k % 4 * 8 & 255) - L::offset);
+          to[k] = L::minima ? value - panel.minimum[g][0][lane] : value;
+        }
+      }
+    }
+  });
+}

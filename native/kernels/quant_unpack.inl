@@ -1,0 +1,206 @@
+// Quantised weights from the blocks of the file to panels that products read in order. A panel holds kChunk steps of k of kPanelColumns rows
+// of the weight (columns of the result): four consecutive k of each column side by side as unsigned bytes, kPanelVectors vectors per four k,
+// and per 16 or 32 k each column's scale and minimum. Layouts of the blocks: src/engine/reference/blocks.ts.
+
+constexpr int kChunk = 256;
+constexpr int kPanelVectors = SW_LANES == 16 ? 2 : 1;
+constexpr int kPanelColumns = kPanelVectors * kLanes;
+
+struct alignas(64) Panel {
+  vu q[kChunk / 4][kPanelVectors];
+  vf scale[kChunk / 16][kPanelVectors];
+  vf minimum[kChunk / 16][kPanelVectors];
+};
+
+// What products must know of a type: elements with one scale; what to take from the unsigned values; whether there are minima; their largest value.
+template <StoredType T>
+struct Layout {
+  static constexpr bool nonlinear = T == kIq4NL || T == kIq4XS;
+  static constexpr int group = T == kQ2K || T == kQ3K || T == kQ6K ? 16 : 32;
+  static constexpr int offset = T == kQ4_0 ? 8 : T == kQ5_0 ? 16 : T == kQ8_0 || nonlinear ? 128 : T == kQ3K ? 4 : T == kQ6K ? 32 : T == kMxfp4 ? 12 : 0;
+  static constexpr bool minima = T == kQ4_1 || T == kQ5_1 || T == kQ2K || T == kQ4K || T == kQ5K;
+  static constexpr int largest = T == kQ8_0 || nonlinear ? 255 : T == kQ6K ? 63 : T == kQ5_0 || T == kQ5_1 || T == kQ5K ? 31 : T == kMxfp4 ? 24 : 15;
+};
+
+// Addresses of a vector's rows of weights, at the first block of a chunk.
+using Rows = const uint8_t* const*;
+
+// Four consecutive dwords of kLanes rows from any address: lane r of x[i] is dword i of row r.
+SW_INLINE void load_dwords(Rows rows, int64_t offset, vu* x) {
+  vf quads[4];
+  SW_UNROLL for (int j = 0; j < 4; j++) {
+    float four[kLanes];
+    SW_UNROLL for (int l = 0; l < kLanes / 4; l++) memcpy(four + 4 * l, rows[4 * l + j] + offset, 16);
+    quads[j] = load(four);
+  }
+  const vf low01 = interleave_low(quads[0], quads[1]), low23 = interleave_low(quads[2], quads[3]);
+  const vf high01 = interleave_high(quads[0], quads[1]), high23 = interleave_high(quads[2], quads[3]);
+  x[0] = (vu)low_halves(low01, low23);
+  x[1] = (vu)high_halves(low01, low23);
+  x[2] = (vu)low_halves(high01, high23);
+  x[3] = (vu)high_halves(high01, high23);
+}
+
+SW_INLINE vu load_u32(Rows rows, int64_t offset) { return load_u16(rows, offset) | load_u16(rows, offset + 2) << 16; }
+
+constexpr uint32_t kNibbles = 0x0f0f0f0f;
+SW_INLINE vf to_float(vu x) { return __builtin_convertvector((vi)x, vf); }
+// Byte i of each lane, unsigned and signed.
+SW_INLINE vu byte_of(vu x, int i) { return x >> 8 * i & 255; }
+SW_INLINE vf signed_byte(vu x, int i) { return __builtin_convertvector((vi)(x << (24 - 8 * i)) >> 24, vf); }
+
+// Entry `nibble` of a table of 16 bytes, for each byte.
+SW_INLINE vu look_up(const uint8_t* table, vu nibbles) {
+#if SW_LANES == 16 && defined(__AVX512BW__)
+  return (vu)_mm512_shuffle_epi8(_mm512_maskz_broadcast_i32x4(0xffff, _mm_loadu_si128((const __m128i*)table)), (__m512i)nibbles);
+#elif SW_LANES == 8
+  return (vu)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)table)), (__m256i)nibbles);
+#else
+  uint8_t bytes[kLanes * 4];
+  memcpy(bytes, &nibbles, sizeof bytes);
+  for (int i = 0; i < kLanes * 4; i++) bytes[i] = table[bytes[i]];
+  memcpy(&nibbles, bytes, sizeof bytes);
+  return nibbles;
+#endif
+}
+
+// Steps of the formats' values plus 128; twice the values of E2M1 plus 12.
+constexpr uint8_t kIq4Table[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+constexpr uint8_t kE2M1Table[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+
+// 2^(e - 128) of byte e.
+SW_INLINE vf half_e8m0(vu e) { return (vf)(e >= 2 ? (e - 1) << 23 : (e + 1) << 21); }
+
+// `blocks` blocks of 32.
+template <StoredType T>
+SW_INLINE void unpack_simple(Panel& panel, int v, Rows rows, int blocks) {
+  constexpr int bytes = kBlockSizes[T].bytes, scales = T == kMxfp4 ? 1 : Layout<T>::minima ? 4 : 2;
+  constexpr bool fifth = T == kQ5_0 || T == kQ5_1;
+  for (int b = 0; b < blocks; b++) {
+    const int64_t at = (int64_t)b * bytes;
+    if (T == kMxfp4) panel.scale[b][v] = half_e8m0(load_u16(rows, at) & 255);
+    else panel.scale[b][v] = half_to_float(load_u16(rows, at));
+    if (Layout<T>::minima) panel.minimum[b][v] = -half_to_float(load_u16(rows, at + 2));
+    vu x[4], high = {};
+    if (fifth) high = load_u32(rows, at + scales);
+    load_dwords(rows, at + scales + (fifth ? 4 : 0), x);
+    SW_UNROLL for (int i = 0; i < 8; i++) {
+      if (T == kQ8_0) {
+        if (i == 4) load_dwords(rows, at + scales + 16, x);
+        panel.q[8 * b + i][v] = x[i & 3] ^ 0x80808080;
+        continue;
+      }
+      vu q = (i < 4 ? x[i] : x[i - 4] >> 4) & kNibbles;
+      if (fifth) q |= ((high >> 4 * i & 15) * 0x00204081 & 0x01010101) << 4;  // four bits to four bytes
+      if (T == kIq4NL) q = look_up(kIq4Table, q);
+      if (T == kMxfp4) q = look_up(kE2M1Table, q);
+      panel.q[8 * b + i][v] = q;
+    }
+  }
+}
+
+// q4_k and q5_k.
+template <bool FIFTH>
+SW_INLINE void unpack_scaled_nibbles(Panel& panel, int v, Rows rows) {
+  vu head[4], x[4], fifth[8];
+  load_dwords(rows, 0, head);
+  const vf d = half_to_float(head[0] & 0xffff), dmin = half_to_float(head[0] >> 16);
+  const vu scales[2] = {head[1] & 0x3f3f3f3f, (head[3] & kNibbles) | (head[1] >> 6 & 0x03030303) << 4};
+  const vu minima[2] = {head[2] & 0x3f3f3f3f, (head[3] >> 4 & kNibbles) | (head[2] >> 6 & 0x03030303) << 4};
+  SW_UNROLL for (int j = 0; j < 8; j++) {
+    panel.scale[j][v] = d * to_float(byte_of(scales[j / 4], j % 4));
+    panel.minimum[j][v] = dmin * to_float(byte_of(minima[j / 4], j % 4));
+  }
+  if (FIFTH) {
+    load_dwords(rows, 16, fifth);
+    load_dwords(rows, 32, fifth + 4);
+  }
+  SW_UNROLL for (int quad = 0; quad < 8; quad++) {  // 16 elements of each of two groups
+    load_dwords(rows, (FIFTH ? 48 : 16) + 16 * quad, x);
+    SW_UNROLL for (int i = 0; i < 4; i++) {
+      const int low = quad / 2 * 2, at = quad % 2 * 4 + i;
+      vu even = x[i] & kNibbles, odd = x[i] >> 4 & kNibbles;
+      if (FIFTH) {
+        even |= (fifth[at] >> low & 0x01010101) << 4;
+        odd |= (fifth[at] >> (low + 1) & 0x01010101) << 4;
+      }
+      panel.q[8 * low + at][v] = even;
+      panel.q[8 * low + 8 + at][v] = odd;
+    }
+  }
+}
+
+// Two-bit fields of 64 bytes at `offset`: use(step, fields).
+template <class Use>
+SW_INLINE void unpack_pairs(Rows rows, int64_t offset, Use use) {
+  SW_UNROLL for (int quad = 0; quad < 4; quad++) {
+    vu x[4];
+    load_dwords(rows, offset + 16 * quad, x);
+    SW_UNROLL for (int t = 0; t < 4; t++) {
+      SW_UNROLL for (int i = 0; i < 4; i++) use(8 * (quad / 2 * 4 + t) + quad % 2 * 4 + i, x[i] >> 2 * t & 0x03030303);
+    }
+  }
+}
+
+SW_INLINE void unpack_q6(Panel& panel, int v, Rows rows) {
+  const vf d = half_to_float(load_u16(rows, 208));
+  vu x[4];
+  load_dwords(rows, 192, x);
+  SW_UNROLL for (int g = 0; g < 16; g++) panel.scale[g][v] = d * signed_byte(x[g / 4], g % 4);
+  SW_UNROLL for (int quad = 0; quad < 8; quad++) {  // 16 elements of group t of each half, and as many of t + 2
+    load_dwords(rows, 16 * quad, x);
+    SW_UNROLL for (int i = 0; i < 4; i++) {
+      const int step = 8 * (quad / 4 * 4 + quad / 2 % 2) + quad % 2 * 4 + i;
+      panel.q[step][v] = x[i] & kNibbles;
+      panel.q[step + 16][v] = x[i] >> 4 & kNibbles;
+    }
+  }
+  unpack_pairs(rows, 128, [&](int step, vu high) { panel.q[step][v] |= high << 4; });
+}
+
+SW_INLINE void unpack_q3(Panel& panel, int v, Rows rows) {
+  const vf d = half_to_float(load_u16(rows, 108));
+  const vu low[2] = {load_u32(rows, 96), load_u32(rows, 100)}, high = load_u32(rows, 104);
+  SW_UNROLL for (int j = 0; j < 16; j++) {
+    const vu scale = (byte_of(low[j / 4 % 2], j % 4) >> j / 8 * 4 & 15) | (byte_of(high, j % 4) >> j / 4 * 2 & 3) << 4;
+    panel.scale[j][v] = d * (to_float(scale) - 32);
+  }
+  vu mask[8];
+  load_dwords(rows, 0, mask);
+  load_dwords(rows, 16, mask + 4);
+  unpack_pairs(rows, 32, [&](int step, vu q) { panel.q[step][v] = q | (mask[step % 8] >> step / 8 & 0x01010101) << 2; });
+}
+
+SW_INLINE void unpack_q2(Panel& panel, int v, Rows rows) {
+  const vf d = half_to_float(load_u16(rows, 80)), dmin = half_to_float(load_u16(rows, 82));
+  vu x[4];
+  load_dwords(rows, 0, x);
+  SW_UNROLL for (int j = 0; j < 16; j++) {
+    const vu both = byte_of(x[j / 4], j % 4);
+    panel.scale[j][v] = d * to_float(both & 15);
+    panel.minimum[j][v] = dmin * to_float(both >> 4);
+  }
+  unpack_pairs(rows, 16, [&](int step, vu q) { panel.q[step][v] = q; });
+}
+
+SW_INLINE void unpack_iq4xs(Panel& panel, int v, Rows rows) {
+  const vf d = half_to_float(load_u16(rows, 0));
+  const vu high = load_u16(rows, 2), low = load_u32(rows, 4);
+  SW_UNROLL for (int j = 0; j < 8; j++) {
+    vu x[4];
+    panel.scale[j][v] = d * (to_float((low >> 4 * j & 15) | (high >> 2 * j & 3) << 4) - 32);
+    load_dwords(rows, 8 + 16 * j, x);
+    SW_UNROLL for (int i = 0; i < 8; i++) panel.q[8 * j + i][v] = look_up(kIq4Table, (i < 4 ? x[i] : x[i - 4] >> 4) & kNibbles);
+  }
+}
+
+// `steps` (a multiple of 32, at most kChunk, and kChunk for types with blocks of 256) of k of vector v of a panel.
+template <StoredType T>
+static void unpack(Panel& panel, int v, Rows rows, int64_t steps) {
+  if constexpr (T == kQ4K || T == kQ5K) unpack_scaled_nibbles<T == kQ5K>(panel, v, rows);
+  else if constexpr (T == kQ6K) unpack_q6(panel, v, rows);
+  else if constexpr (T == kQ3K) unpack_q3(panel, v, rows);
+  else if constexpr (T == kQ2K) unpack_q2(panel, v, rows);
+  else if constexpr (T == kIq4XS) unpack_iq4xs(panel, v, rows);
+  else unpack_simple<T>(panel, v, rows, steps / 32);
+}

@@ -1,0 +1,108 @@
+import { check } from "../../errors.js";
+import { blockElements, byteLength, type StoredDType } from "../../tensor/dtype.js";
+import type { Tensor } from "../../tensor/tensor.js";
+import type { Floats } from "./arrays.js";
+import { bf16At, type Block, blockFormats, f16At, type QuantisedDType } from "./blocks.js";
+
+/** Weights of a stored type: what their elements are, and what their product with f32 rows is. */
+
+const f = Math.fround;
+/** Elements of a row of activations that share a scale. */
+const run = 32;
+/** A run whose elements are all closer to 0 than this is taken as zeros: the reciprocal of its scale could overflow. */
+const tiny = 2 ** -100;
+
+export function storedBytes(t: Tensor): Uint8Array {
+  const { storage } = t;
+  check(storage instanceof Uint8Array, "ERR_SWITCHYARD_DTYPE", () => `reference engine: expected a stored tensor of this engine, got ${t}`);
+  return storage;
+}
+
+/** Row `row` of a matrix of `cols` columns as f32, to out[to...]. */
+export function decodeRow(dtype: StoredDType, bytes: Uint8Array, row: number, cols: number, out: Floats, to: number): void {
+  const start = byteLength(dtype, row * cols);
+  if (dtype === "f16" || dtype === "bf16") {
+    for (let i = 0; i < cols; i++) out[to + i] = (dtype === "f16" ? f16At : bf16At)(bytes, start + 2 * i);
+    return;
+  }
+  const { group } = blockFormats[dtype];
+  const { q, scale, minimum } = readRow(dtype, bytes, row, cols);
+  for (let i = 0; i < cols; i++) {
+    const g = Math.floor(i / group);
+    out[to + i] = scale[g] * q[i] - minimum[g];
+  }
+}
+
+/** All blocks of a row side by side. */
+function readRow(dtype: QuantisedDType, bytes: Uint8Array, row: number, cols: number): Block {
+  const { group, decode } = blockFormats[dtype];
+  const whole = { q: new Int16Array(cols), scale: new Float32Array(cols / group), minimum: new Float32Array(cols / group) };
+  const elements = blockElements(dtype);
+  for (let k = 0; k < cols; k += elements) {
+    const [from, to] = [k / group, (k + elements) / group];
+    const block = { q: whole.q.subarray(k, k + elements), scale: whole.scale.subarray(from, to), minimum: whole.minimum.subarray(from, to) };
+    decode(bytes, byteLength(dtype, row * cols + k), block);
+  }
+  return whole;
+}
+
+/** Rows of int8 with a scale per 32 elements: x is about scale * q, |q| <= 127. */
+interface QuantisedRows {
+  q: Int8Array;
+  scale: Float32Array;
+}
+
+/** Rounds to nearest, ties to even. A run with a NaN or an infinity gets a scale that is not finite, and so do its products. */
+function quantiseRows(x: Floats): QuantisedRows {
+  const q = new Int8Array(x.length);
+  const scale = new Float32Array(x.length / run);
+  for (let r = 0; r < scale.length; r++) {
+    let largest = 0;
+    for (let i = 0; i < run; i++) largest = Math.max(largest, Math.abs(f(x[r * run + i])));
+    if (largest < tiny) continue;
+    scale[r] = largest / 127;
+    const inverse = f(127 / largest);
+    for (let i = 0; i < run; i++) q[r * run + i] = roundEven(f(f(x[r * run + i]) * inverse));
+  }
+  return { q, scale };
+}
+
+function roundEven(x: number): number {
+  const down = Math.floor(x);
+  if (x - down !== 0.5) return Math.round(x);
+  return down % 2 === 0 ? down : down + 1;
+}
+
+/**
+ * a[M,K] w[N,K]^T, element (m, n) by write(m, n, start), which is given how to go on from a first value. Groups come in rising order, each one
+ * exact integer sum and one or two fused multiply-adds in f32: sum = fma(products, fl(scale_w * scale_a), sum), and for types with minima
+ * then sum = fma(-minimum_w, fl(scale_a * total of q_a), sum).
+ */
+export function quantisedProduct(dtype: QuantisedDType, a: Floats, w: Uint8Array, N: number, K: number, write: (m: number, n: number, add: (first: number) => number) => void): void {
+  const { group } = blockFormats[dtype];
+  const rows = quantiseRows(a);
+  const M = K === 0 ? 0 : a.length / K;
+  for (let n = 0; n < N; n++) {
+    const { q, scale, minimum } = readRow(dtype, w, n, K);
+    for (let m = 0; m < M; m++) {
+      write(m, n, (first) => {
+        let sum = first;
+        for (let g = 0; g < scale.length; g++) {
+          let products = 0;
+          let total = 0;
+          for (let k = g * group; k < (g + 1) * group; k++) {
+            const x = rows.q[m * K + k];
+            products += x * q[k];
+            total += x;
+          }
+          const scale_a = rows.scale[Math.floor((m * K + g * group) / run)];
+          sum = f(sum + products * f(scale[g] * scale_a));
+          if (withMinima.has(dtype)) sum = f(sum - minimum[g] * f(scale_a * total));
+        }
+        return sum;
+      });
+    }
+  }
+}
+
+const withMinima: ReadonlySet<StoredDType> = new Set(["q4_1", "q5_1", "q2_k", "q4_k", "q5_k"]);

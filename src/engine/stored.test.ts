@@ -1,0 +1,167 @@
+import fc from "fast-check";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { nativeVariants, nmse, sameBits, TestTensors } from "../../test/engines.js";
+import { randomBlocks } from "../../test/stored.js";
+import { blockElements, isStored, type StoredDType, storedBlocks } from "../tensor/dtype.js";
+import { Random } from "../tensor/random.js";
+import { sizeOf, type Tensor, view } from "../tensor/tensor.js";
+import type { Engine, MatmulOptions } from "./engine.js";
+import { loadEngine } from "./load.js";
+import { ReferenceEngine } from "./reference.js";
+
+const reference = new ReferenceEngine();
+const types = Object.keys(storedBlocks) as StoredDType[];
+const isWide = (type: StoredDType) => type === "f16" || type === "bf16";
+
+/** Without fused multiply-adds, and where products of f32 are summed in f64, the last bits differ. */
+function expectEqual(engine: Engine, type: StoredDType, got: Float32Array, expected: Float32Array): void {
+  if (isWide(type) || engine.isa === "x86-64") expect(nmse(got, expected)).toBeLessThan(1e-10);
+  else expect(sameBits(got, expected), `${type}: same bits`).toBe(true);
+}
+
+function stored(t: TestTensors, type: StoredDType, shape: readonly number[], seed: number): Tensor {
+  return t.of(type, shape, randomBlocks(type, sizeOf(shape), seed));
+}
+
+function product(engine: Engine, type: StoredDType, m: number, n: number, k: number, seed: number, options: MatmulOptions = {}): Float32Array {
+  using t = new TestTensors(engine, seed);
+  const out = t.random([m, options.column === undefined ? n : n + 5]);
+  engine.matmul("nt", out, t.random([m, k]), stored(t, type, [n, k], seed), options);
+  return engine.read(out) as Float32Array;
+}
+
+describe.each(nativeVariants)("stored weights on %s", (isa) => {
+  const engine = loadEngine({ engine: "native", isa, threads: 2 });
+  const folder = mkdtempSync(join(tmpdir(), "stored-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it.each(types)("%s: products equal the reference for any shape", (type) => {
+    const blocks = fc.integer({ min: 1, max: blockElements(type) === 256 ? 2 : 19 });
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 70 }), blocks, fc.boolean(), fc.option(fc.nat(5), { nil: undefined }), fc.nat(1e6),
+        (m, n, b, accumulate, column, seed) => {
+          const k = b * Math.max(blockElements(type), 8);
+          const options = { accumulate, column };
+          expectEqual(engine, type, product(engine, type, m, n, k, seed, options), product(reference, type, m, n, k, seed, options));
+        }),
+      { numRuns: 25 },
+    );
+  });
+
+  it.each(types)("%s: products are close to those of the exact weights", (type) => {
+    using t = new TestTensors(engine, 3);
+    const [m, n, k] = [9, 40, 1024];
+    const [x, w, wide, out, exact] = [t.random([m, k]), stored(t, type, [n, k], 5), t.random([n, k]), t.random([m, n]), t.random([m, n])];
+    engine.gatherRows(wide, w, t.ints(Array.from({ length: n }, (_, i) => i)));
+    engine.matmul("nt", out, x, w);
+    engine.matmul("nt", exact, x, wide);
+    expect(nmse(engine.read(out), engine.read(exact))).toBeLessThan(isWide(type) ? 0 + 1e-14 : 5e-4);
+  });
+
+  it.each(types)("%s: gathered rows equal the reference bit for bit", (type) => {
+    const run = (on: Engine) => {
+      using t = new TestTensors(on, 1);
+      const table = stored(t, type, [50, 768], 2);
+      const rows = Array.from({ length: 70 }, (_, i) => (i % 9 === 4 ? -1 : (i * 7) % 50));
+      const out = t.random([70, 768]);
+      on.gatherRows(out, table, t.ints(rows));
+      return on.read(out);
+    };
+    expect(sameBits(run(engine), run(reference))).toBe(true);
+  });
+
+  it.each(types)("%s: groups, as one tensor and as a list of mapped tensors at any address, equal the reference", (type) => {
+    const [counts, n, k] = [[3, 0, 17, 1, 40], 37, 512];
+    const weights = randomBlocks(type, counts.length * n * k, 4);
+    const path = join(folder, type);
+    const one = weights.length / counts.length;
+    const file = new Uint8Array(2 + counts.length * (one + 2));
+    counts.forEach((_, e) => file.set(weights.subarray(e * one, (e + 1) * one), 2 + e * (one + 2)));
+    writeFileSync(path, file);
+    const run = (on: Engine, listed: boolean) => {
+      using t = new TestTensors(on, 6);
+      const mapped = on.mapFile(path);
+      const offsets = t.ints([0, ...counts.map((_, e) => counts.slice(0, e + 1).reduce((sum, c) => sum + c, 0))]);
+      const [x, out] = [t.random([30, k]), t.random([64, 2 * n])];
+      const rowsA = t.ints(Array.from({ length: 64 }, (_, i) => (i * 7) % 30));
+      const w = listed ? counts.map((_, e) => mapped.tensor(type, [n, k], 2 + e * (one + 2))) : t.of(type, [counts.length, n, k], weights);
+      on.groupedMatmul("nt", out, x, w, offsets, { rowsA, column: n });
+      const result = on.read(out) as Float32Array;
+      mapped.free();
+      return result;
+    };
+    const expected = run(reference, true);
+    for (const listed of [false, true]) expectEqual(engine, type, run(engine, listed), expected);
+  });
+
+  it.each(types)("%s: a row has the same bits alone, in a batch and on one thread", (type) => {
+    using t = new TestTensors(engine, 8);
+    const [m, n, k] = [230, 75, 1280];
+    const [x, w, out, one] = [t.random([m, k]), stored(t, type, [n, k], 9), t.random([m, n]), t.random([1, n])];
+    engine.matmul("nt", out, x, w);
+    const batch = engine.read(out);
+    for (const i of [0, 3, 100, 229]) {
+      engine.matmul("nt", one, view(x, [1, k], i * k), w);
+      expect(sameBits(engine.read(one), batch.subarray(i * n, (i + 1) * n))).toBe(true);
+    }
+    engine.threads = 1;
+    engine.matmul("nt", out, x, w);
+    engine.threads = 2;
+    expect(sameBits(engine.read(out), batch)).toBe(true);
+  });
+
+  it("a row that is not finite gives no finite result, and no other row notices", () => {
+    for (const type of ["q4_0", "q4_k", "q6_k"] as const) {
+      using t = new TestTensors(engine, 2);
+      const random = new Random(3);
+      const values = Float32Array.from({ length: 4 * 256 }, () => random.float() - 0.5);
+      values[256 + 40] = Number.NaN;
+      values[512 + 3] = Infinity;
+      values.fill(1e-38, 768);
+      const [w, out] = [stored(t, type, [33, 256], 1), t.random([4, 33])];
+      engine.matmul("nt", out, t.of("f32", [4, 256], values), w);
+      const got = engine.read(out);
+      const row = (i: number) => [...got.subarray(33 * i, 33 * i + 33)];
+      expect(row(0).every(Number.isFinite)).toBe(true);
+      expect([...row(1), ...row(2)].some(Number.isFinite)).toBe(false);
+      expect(row(3).every((x) => x === 0)).toBe(true);
+    }
+  });
+
+  it("f32 weights in a mapped file work at any multiple of four bytes, and in a list", () => {
+    using t = new TestTensors(engine, 1);
+    const [n, k] = [40, 52];
+    const values = Float32Array.from({ length: 2 * n * k + 3 }, (_, i) => Math.sin(i));
+    writeFileSync(join(folder, "f32"), values);
+    const mapped = engine.mapFile(join(folder, "f32"));
+    const list = [0, 1].map((e) => mapped.tensor("f32", [n, k], 4 + e * (n * k * 4 + 4)));
+    const [x, out, expected] = [t.random([7, k]), t.random([7, n]), t.random([7, n])];
+    for (const form of ["nt", "nn"] as const) {
+      const w = form === "nt" ? list : list.map((m) => view(m, [k, n]));
+      engine.groupedMatmul(form, out, x, w, t.ints([0, 3, 7]));
+      engine.groupedMatmul(form, expected, x, t.of("f32", form === "nt" ? [2, n, k] : [2, k, n], [...engine.read(list[0]), ...engine.read(list[1])]), t.ints([0, 3, 7]));
+      expect(sameBits(engine.read(out), engine.read(expected))).toBe(true);
+    }
+    mapped.free();
+  });
+
+  it("refuses other forms, rows of partial blocks, lists that do not match and addresses outside memory", () => {
+    using t = new TestTensors(engine, 1);
+    const [x, y, w] = [t.random([3, 32]), t.random([3, 32]), stored(t, "q8_0", [32, 32], 1)];
+    const offsets = t.ints([0, 1, 3]);
+    for (const form of ["nn", "tn"] as const) expect(() => engine.matmul(form, y, x, w)).toThrow();
+    expect(() => view(w, [64, 16])).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
+    expect(() => engine.groupedMatmul("nt", y, x, [w], offsets)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
+    expect(() => engine.groupedMatmul("nt", y, x, [w, stored(t, "q4_0", [32, 32], 1)], offsets)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
+    expect(() => engine.matmul("nt", y, x, w, { column: 1 })).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
+    const freed = engine.allocate(4096);
+    const gone = freed.tensor("q8_0", [32, 32], 0);
+    freed.free();
+    expect(() => engine.groupedMatmul("nt", y, x, [w, gone], offsets)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_ENGINE" }));
+    expect(() => engine.fill(w, 0)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_DTYPE" }));
+    expect(isStored(w.dtype)).toBe(true);
+  });
+});
