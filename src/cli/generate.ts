@@ -1,7 +1,8 @@
 import { Command, InvalidArgumentError } from "commander";
 import { check } from "../errors.js";
-import type { Chunk, GenerateOptions, TokenRoute } from "../generate/generate.js";
+import type { Chunk, GenerateOptions } from "../generate/generate.js";
 import { Model } from "../generate/model.js";
+import { type TokenRoute } from "../generate/routing-record.js";
 import { formatNumber } from "../train/log/format.js";
 import { describeCommand, parseNumber } from "./flags.js";
 import { type Io, printJson } from "./io.js";

@@ -1,5 +1,5 @@
-import type { TokenRoute } from "../generate/generate.js";
 import type { Model } from "../generate/model.js";
+import type { TokenRoute } from "../generate/routing-record.js";
 import { loadStatistics } from "../routing/statistics.js";
 import type { DecodeStream } from "../tokenizer/tokenizer.js";
 import { loadBar } from "../train/log/format.js";

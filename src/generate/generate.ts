@@ -8,6 +8,7 @@ import { gatherRows } from "../ops/index.js";
 import type { Routing } from "../routing/types.js";
 import { checkSeed } from "../tensor/random.js";
 import { checkSampling, type SamplingOptions } from "./sampler.js";
+import { routingReader, type TokenRoute } from "./routing-record.js";
 import { type Answered, type Context, Sequence } from "./sequence.js";
 
 export interface GenerateOptions extends SamplingOptions {
@@ -20,20 +21,6 @@ export interface GenerateOptions extends SamplingOptions {
   /** Adds the routing of every token, the prompt's included. */
   trace?: boolean;
   signal?: AbortSignal;
-}
-
-/** One token's way through one sparse layer. */
-export interface LayerRoute {
-  layer: number;
-  /** Best first; dropped ones are left out. */
-  experts: number[];
-  weights: number[];
-}
-
-export interface TokenRoute {
-  token: number;
-  text: string;
-  layers: LayerRoute[];
 }
 
 /** One token of an answer. `text`: what it completes, perhaps nothing; `finish`: why it is the last. */
@@ -105,9 +92,10 @@ export async function* run(model: LanguageModel, sequences: readonly Sequence[],
     arena.reset();
     const runs = active.map(({ sequence, index }) => ({ sequence, index, tokens: sequence.pending.slice(0, prefillTokens) }));
     const { lastLogits, routings } = step(model, new Tape(model.engine, arena), runs);
+    const readRoutes = trace ? routingReader(model, routings) : undefined;
     let row = 0;
     for (const [i, { sequence, index, tokens }] of runs.entries()) {
-      if (trace) routes[index].push(...tokenRoutes(model, tokens, routings, row));
+      if (readRoutes !== undefined) routes[index].push(...readRoutes(tokens, row, sequence.context.tokens.length));
       row += tokens.length;
       sequence.ran(tokens.length);
       if (sequence.pending.length > 0) continue;
@@ -128,18 +116,4 @@ function step(model: LanguageModel, tape: Tape, runs: readonly { sequence: Seque
   const last = runs.map(({ tokens }) => (end += tokens.length) - 1);
   const logits_BV = engine.read(logits(tape, model, gatherRows(tape, hidden, tape.constant([last.length], last, "i32"))));
   return { lastLogits: (i) => logits_BV.subarray(i * config.vocab, (i + 1) * config.vocab), routings };
-}
-
-/** Which experts each of `tokens` was sent to, layer by layer; they are the rows of the routings from `first` on. */
-function tokenRoutes(model: LanguageModel, tokens: readonly number[], routings: readonly Routing[], first: number): TokenRoute[] {
-  const { engine, config, tokenizer } = model;
-  const layers = routings.map(({ experts, weights }, i) => ({ layer: config.sparseLayers[i] as number, k: experts.cols, experts: engine.read(experts), weights: engine.read(weights) }));
-  return tokens.map((token, t) => ({
-    token,
-    text: tokenizer?.decode([token]) ?? "",
-    layers: layers.map(({ layer, k, experts, weights }) => {
-      const chosen = Array.from({ length: k }, (_, j) => (first + t) * k + j).filter((slot) => (experts[slot] as number) >= 0);
-      return { layer, experts: chosen.map((slot) => experts[slot] as number), weights: chosen.map((slot) => weights[slot] as number) };
-    }),
-  }));
 }

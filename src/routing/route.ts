@@ -66,7 +66,7 @@ export function decide(config: RouterConfig, input: DecisionInput): Routing {
   const { capacity } = config;
   // Expert choice fills every expert to its capacity and never beyond.
   if (capacity === undefined || config.selection === "expert-choice") return routing;
-  return { ...routing, ...applyCapacity(tape, chosen, weights, rowsPerExpert(config, tape, logits, k), capacity.drop, logits.cols) };
+  return { ...routing, chosen, ...applyCapacity(tape, chosen, weights, rowsPerExpert(config, tape, logits, k), capacity.drop, logits.cols) };
 }
 
 /** Losses and their noise cost time, so that plain inference leaves them out. */

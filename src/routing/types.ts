@@ -80,6 +80,8 @@ export interface Routing {
   choice?: Tensor | undefined;
   /** [E]: added to `choice`. */
   selectionBias?: Tensor | undefined;
+  /** i32 [T, K']: `experts` before any were dropped; undefined where none can be. */
+  chosen?: Tensor | undefined;
   /** i32 [T, K'], best first; -1 where dropped. K' is K, E for dense, at most E for expert choice. */
   experts: Tensor;
   /** [T, K'], differentiable; 0 where dropped. */
