@@ -1,8 +1,12 @@
 import { Command, InvalidArgumentError } from "commander";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { check } from "../errors.js";
+import { withIoErrors } from "../formats/io.js";
+import { chatPrompt } from "../generate/chat.js";
 import type { Chunk, GenerateOptions } from "../generate/generate.js";
 import { Model } from "../generate/model.js";
-import { type TokenRoute } from "../generate/routing-record.js";
+import { routedExperts, type TokenRoute } from "../generate/routing-record.js";
+import type { ChatMessage } from "../tokenizer/chat.js";
 import { formatNumber } from "../train/log/format.js";
 import { describeCommand, parseNumber } from "./flags.js";
 import { type Io, printJson } from "./io.js";
@@ -12,7 +16,10 @@ import { terminal } from "./terminal.js";
 /** Beside these, options of `generate` by their own names. */
 interface GenerateFlags extends GenerateOptions {
   json?: boolean;
+  chat?: boolean;
+  system?: string;
   routing?: boolean;
+  routingOut?: string;
   layer?: number;
 }
 
@@ -21,6 +28,7 @@ export function generateCommand(io: Io): Command {
     'switchyard generate runs/first "Once upon a time"',
     'switchyard generate runs/first "Once" --max-tokens 50 --temperature 0 # always the most likely token',
     'switchyard generate runs/first "Once" --routing --layer 2 # coloured by the expert of layer 2',
+    'switchyard generate Qwen3-30B-A3B-Q4_K_M.gguf "Why is the sky blue?" --chat # by the chat template of the model',
     "cat start.txt | switchyard generate runs/first - --json --routing > routes.json",
   ])
     .argument("<model>", "folder of a model, or a .gguf file (of a split one, the first)")
@@ -36,32 +44,41 @@ export function generateCommand(io: Io): Command {
     .option("--logit-bias <id=n>", "add n to the logit of a token; may be given several times", addBias)
     .option("--stop <text>", "end before this text; may be given several times", (text: string, before: string[] = []) => [...before, text])
     .option("--seed <n>", "seed of the choice", parseNumber, 1)
+    .option("--chat", "the prompt is a message, and the model answers it, by its chat template")
+    .option("--system <text>", "with --chat: what the model is told before")
     .option("--routing", "show, or add to the JSON, the experts and weights of every token and layer")
+    .option("--routing-out <file>", "write them to a file, one line of JSON per token")
     .option("--layer <n>", "layer whose experts colour the text (default: the middle sparse one)", parseNumber)
     .action((dir: string, prompt: string, flags: GenerateFlags) => generateAction(io, dir, prompt, flags));
 }
 
-async function generateAction(io: Io, dir: string, given: string, { json = false, routing: trace = false, layer: chosenLayer, ...options }: GenerateFlags): Promise<void> {
+async function generateAction(io: Io, path: string, given: string, { json = false, chat = false, system, routing = false, routingOut, layer: chosenLayer, ...options }: GenerateFlags): Promise<void> {
   const prompt = given === "-" ? await readAll(io.stdin) : given;
-  using model = await Model.load(dir);
+  const trace = routing || routingOut !== undefined;
+  check(chat || system === undefined, "ERR_SWITCHYARD_USAGE", () => "generate: --system goes with --chat");
+  using model = await Model.load(path);
   const { sparseLayers } = model.config;
   const layer = chosenLayer ?? sparseLayers[Math.floor(sparseLayers.length / 2)];
   check(chosenLayer === undefined || sparseLayers.includes(chosenLayer), "ERR_SWITCHYARD_USAGE", () => `generate: --layer: expected one of the sparse layers ${sparseLayers.join(", ") || "(there are none)"}, got ${chosenLayer}`);
-  check(!trace || layer !== undefined, "ERR_SWITCHYARD_USAGE", () => `generate: --routing: ${dir} is a dense model, it has no experts`);
+  check(!trace || layer !== undefined, "ERR_SWITCHYARD_USAGE", () => `generate: --routing: ${path} is a dense model, it has no experts`);
+  const messages: ChatMessage[] = [...(system === undefined ? [] : [{ role: "system", content: system } as const]), { role: "user", content: prompt }];
+  const ids = chat ? await chatPrompt(model, messages) : prompt;
+  using file = routingOut === undefined ? undefined : routeFile(routingOut);
 
   const out = terminal(io.stdout, io.env);
-  const view = !json && trace && layer !== undefined ? new RoutingView(model, layer, out) : undefined;
+  const view = !json && routing && layer !== undefined ? new RoutingView(model, layer, out) : undefined;
   const print = json ? () => undefined : (text: string) => void io.stdout.write(text);
   const chunks: Chunk[] = [];
   const routes: TokenRoute[] = [];
   const started = performance.now();
   // The prompt is printed once it has turned out to be one.
-  const start = () => chunks.length === 0 && view === undefined && print(out.paint(prompt, "dim"));
-  for await (const chunk of model.generate(prompt, { ...options, trace })) {
+  const start = () => chunks.length === 0 && view === undefined && print(out.paint(chat ? `${prompt}\n` : prompt, "dim"));
+  for await (const chunk of model.generate(ids, { ...options, trace })) {
     start();
     chunks.push(chunk);
     for (const route of chunk.routing ?? []) {
-      routes.push(route);
+      file?.write(route);
+      if (routing) routes.push(route);
       print(view?.token(route) ?? "");
     }
     if (view === undefined) print(chunk.text);
@@ -71,14 +88,23 @@ async function generateAction(io: Io, dir: string, given: string, { json = false
   const text = chunks.map((chunk) => chunk.text).join("");
   const tokensPerSecond = chunks.length / seconds;
   if (json) {
-    const ids = chunks.map(({ token }) => token);
-    printJson(io, { prompt, text, tokens: ids.length, tokensPerSecond, seconds, ids, finish: chunks.at(-1)?.finish, ...(trace ? { routing: routes } : {}) });
+    const record = routing ? { routing: routes, routed_experts: routedExperts(routes) } : {};
+    printJson(io, { prompt, text, tokens: chunks.length, tokensPerSecond, seconds, ids: chunks.map(({ token }) => token), finish: chunks.at(-1)?.finish, ...record });
     return;
   }
   // The last token was chosen, but not run: it has no experts yet.
   if (view !== undefined) print(`${view.unrouted(chunks.at(-1)?.token)}\n\n${view.legend()}`);
   print("\n");
   io.stderr.write(`${out.paint(`${chunks.length} tokens, ${formatNumber(tokensPerSecond)} tokens/s`, "dim")}\n`);
+}
+
+/** A file of one line of JSON per token, written as they come. */
+function routeFile(path: string): { write(route: TokenRoute): void; [Symbol.dispose](): void } {
+  const file = withIoErrors("write", path, () => openSync(path, "w"));
+  return {
+    write: (route) => void withIoErrors("write", path, () => writeSync(file, `${JSON.stringify(route)}\n`)),
+    [Symbol.dispose]: () => closeSync(file),
+  };
 }
 
 /** "17=-2.5" -> { 17: -2.5 } beside those before. */

@@ -1,0 +1,66 @@
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { cli, cliJson } from "../../test/cli.js";
+import { Model } from "../generate/model.js";
+import type { TokenRoute } from "../generate/routing-record.js";
+import { writeModelGguf } from "../model/gguf-file.js";
+import { byteTokenizer } from "../tokenizer/bytes.js";
+
+const root = mkdtempSync(join(tmpdir(), "switchyard-generate-"));
+const folder = join(root, "model");
+const gguf = join(root, "model.gguf");
+beforeAll(async () => {
+  using model = Model.create({ vocab: 256, layers: 2, width: 16, heads: 2, context: 64, moe: { experts: 4, active: 2 }, seed: 1, tokenizer: byteTokenizer() });
+  await model.save(folder);
+  await writeModelGguf(gguf, model.config, model.parameters, "F32");
+});
+afterAll(() => rmSync(root, { recursive: true }));
+
+const run = ["--max-tokens", "4", "--temperature", "0"];
+
+describe("generate --chat", () => {
+  it("gives the model the messages as its template writes them", async () => {
+    const chat = join(root, "chat");
+    cpSync(folder, chat, { recursive: true });
+    writeFileSync(join(chat, "chat_template.jinja"), "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}");
+    const { ids } = await cliJson<{ ids: number[] }>("generate", folder, "system: Be.\nuser: Hi\nassistant:", ...run);
+    expect(await cliJson("generate", chat, "Hi", "--chat", "--system", "Be.", ...run)).toMatchObject({ prompt: "Hi", ids });
+    const { stdout } = await cli(["generate", chat, "Hi", "--chat", ...run]);
+    expect(stdout).toMatch(/^Hi\n/);
+  });
+
+  it("says when the model has no template, and that --system is for chats", async () => {
+    expect(await cli(["generate", folder, "Hi", "--chat", ...run])).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("no chat template") });
+    expect(await cli(["generate", folder, "Hi", "--system", "x", ...run])).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining("--chat") });
+  });
+});
+
+describe("generate --routing-out", () => {
+  it("writes a line per token that was run, the same as --routing has", async () => {
+    const file = join(root, "routes.jsonl");
+    const args = ["generate", folder, "abc", ...run, "--routing-out", file];
+    const { routing, routed_experts: experts } = await cliJson<{ routing: TokenRoute[]; routed_experts: number[][][] }>(...args, "--routing");
+    const lines = readFileSync(file, "utf8").trimEnd().split("\n");
+    expect(lines.map((line) => JSON.parse(line) as TokenRoute)).toEqual(routing);
+    expect(routing.map(({ position }) => position)).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(experts).toEqual(routing.map(({ layers }) => layers.map((layer) => layer.experts)));
+    const plain = await cliJson<object>(...args);
+    expect(Object.keys(plain)).not.toContain("routing");
+    expect(readFileSync(file, "utf8").trimEnd().split("\n")).toEqual(lines);
+  });
+
+  it("says when it cannot", async () => {
+    expect(await cli(["generate", folder, "abc", ...run, "--routing-out", join(root, "no/where")])).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("ENOENT") });
+  });
+});
+
+describe("a GGUF file without a vocabulary", () => {
+  it("is loaded, but takes no text", async () => {
+    expect(await cli(["generate", gguf, "abc", ...run])).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining("no tokenizer") });
+    expect(await cli(["eval", gguf, "--data", folder])).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("no tokenizer") });
+    using model = await Model.load(gguf);
+    expect(model.tokenizer).toBeUndefined();
+  });
+});
