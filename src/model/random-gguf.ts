@@ -16,10 +16,15 @@ const chunkBytes = 2 ** 22;
 
 /**
  * Writes a model of random weights as GGUF, as fast as the disk takes it and never much of it in memory: what a benchmark needs of a
- * model that is too large to train. The matrices are random blocks of `type`, with the deviation that a new model's have; vectors have
- * their initial values. The same config, type and seed give the same file. Throws ERR_SWITCHYARD_UNSUPPORTED, ERR_SWITCHYARD_IO.
+ * model that is too large to train. The same config, type and seed give the same file. Throws ERR_SWITCHYARD_UNSUPPORTED, ERR_SWITCHYARD_IO.
  */
 export async function writeRandomGguf(path: string, config: ModelConfig, type: RandomType, seed: number): Promise<void> {
+  const { metadata, tensors } = randomGguf(config, type, seed);
+  await writeGguf(path, metadata, tensors);
+}
+
+/** What such a file holds. The matrices are random blocks of `type`, with the deviation that a new model's have; vectors have their initial values. */
+export function randomGguf(config: ModelConfig, type: RandomType, seed: number): { metadata: Map<string, GgufValue>; tensors: GgufTensorToWrite[] } {
   const { metadata, interleaved } = writeGgufConfig(config);
   const tensors = parameterSpecs(config)
     .flatMap((spec) => ggufPieces(spec, config, interleaved).map((piece) => ({ spec, piece })))
@@ -28,7 +33,7 @@ export async function writeRandomGguf(path: string, config: ModelConfig, type: R
       const stored = storedType(type, piece, spec);
       return { name, shape, type: stored, chunks: () => randomTensor(stored, shape, spec.init, seed, i) };
     });
-  await writeGguf(path, new Map([...metadata, ...describeFile(type), ...byteVocabulary(config.vocab)]), tensors);
+  return { metadata: new Map([...metadata, ...describeFile(type), ...byteVocabulary(config.vocab)]), tensors };
 }
 
 function* randomTensor(type: GgufType, shape: readonly number[], init: ParameterSpec["init"], seed: number, index: number): Generator<Uint8Array> {

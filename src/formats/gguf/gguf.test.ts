@@ -58,6 +58,12 @@ describe("GGUF round trip", () => {
     expect(readdirSync(dir)).toEqual(["x.gguf"]);
   });
 
+  it("takes a vocabulary of 200,000 tokens", async () => {
+    const tokens = Array.from({ length: 200_000 }, (_, i) => `token ${i}`);
+    await writeGguf(path, new Map([["tokenizer.ggml.tokens", { type: "array", of: "string", value: tokens }]]), []);
+    expect(readGgufHeader(path).metadata.entries.get("tokenizer.ggml.tokens")?.value).toEqual(tokens);
+  });
+
   it("typed getters name the key", async () => {
     await writeGguf(path, new Map(values), []);
     const { metadata: m } = readGgufHeader(path);

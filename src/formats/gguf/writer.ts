@@ -24,7 +24,7 @@ const padding = (bytes: number): number => (alignment - (bytes % alignment)) % a
  * leaves what was there before. Throws ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_FORMAT for tensors that do not fit their type.
  */
 export async function writeGguf(path: string, metadata: ReadonlyMap<string, GgufValue>, tensors: readonly GgufTensorToWrite[]): Promise<void> {
-  const header = encodeHeader(metadata, tensors);
+  const { header } = encodeGgufHeader(metadata, tensors);
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(4).toString("hex")}`);
   let handle: FileHandle | undefined;
   try {
@@ -43,9 +43,10 @@ export async function writeGguf(path: string, metadata: ReadonlyMap<string, Gguf
   }
 }
 
-function encodeHeader(metadata: ReadonlyMap<string, GgufValue>, tensors: readonly GgufTensorToWrite[]): Uint8Array {
-  const parts: Uint8Array[] = [new TextEncoder().encode("GGUF"), encodeU32(3), encodeU64(tensors.length), encodeU64(metadata.size)];
-  for (const [key, value] of metadata) parts.push(...encodeString(key), ...encodeValue(value));
+/** What stands before the data of the tensors, and the bytes of the whole file. Throws ERR_SWITCHYARD_FORMAT. */
+export function encodeGgufHeader(metadata: ReadonlyMap<string, GgufValue>, tensors: readonly GgufTensorToWrite[]): { header: Uint8Array; fileBytes: number } {
+  const entries = [...metadata].flatMap(([key, value]) => [...encodeString(key), ...encodeValue(value)]);
+  const parts = [new TextEncoder().encode("GGUF"), encodeU32(3), encodeU64(tensors.length), encodeU64(metadata.size), entries].flat();
   const names = new Set<string>();
   let offset = 0;
   for (const tensor of tensors) {
@@ -63,7 +64,7 @@ function encodeHeader(metadata: ReadonlyMap<string, GgufValue>, tensors: readonl
     header.set(part, at);
     at += part.length;
   }
-  return header;
+  return { header, fileBytes: header.length + offset };
 }
 
 function bytesToWrite({ name, type, shape }: GgufTensorToWrite): number {
