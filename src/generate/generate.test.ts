@@ -67,6 +67,17 @@ describe("a generation", () => {
     expect(traced.map(({ routing }) => routing?.length)).toEqual([9, ...Array.from({ length: 7 }, () => 1)]);
   });
 
+  it("streams whole characters, which joined are the answer's text", async () => {
+    // Tokens that begin, continue and break off characters of two to four bytes.
+    const bytes = [0x61, 0xc3, 0xa9, 0xe4, 0xb8, 0xad, 0xf0, 0x9f, 0x98, 0x80];
+    const logitBias = Object.fromEntries(Array.from({ length: 256 }, (_, id) => [id, bytes.includes(id) ? 0 : -Infinity]));
+    for (let seed = 1; seed <= 10; seed++) {
+      const chunks = await collect(dense.generate("a", { maxTokens: 40, temperature: 3, seed, logitBias }));
+      expect(textOf(chunks)).toBe(byteTokenizer().decode(chunks.map(({ token }) => token)));
+      for (const { text } of chunks) expect(text).not.toMatch(/\p{Surrogate}/u);
+    }
+  });
+
   it("says why it ends, and fills the context to its last token", async () => {
     const chunks = await collect(dense.generate("The quick", { temperature: 0 }));
     expect(chunks.length).toBe(64 - 9);

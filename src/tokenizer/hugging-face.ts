@@ -159,9 +159,10 @@ class WindowedStream implements DecodeStream {
     const complete = text.endsWith("\ufffd") ? text.length - 1 : text.length;
     const piece = text.slice(this.given, complete);
     this.given = Math.max(this.given, complete);
-    if (this.ids.length >= windowTokens && complete === text.length) {
+    // A character has at most four tokens, so twice the window without a whole one is no text at all.
+    if (this.ids.length >= (complete === text.length ? windowTokens : 2 * windowTokens)) {
       this.ids = this.ids.slice(-keptTokens);
-      this.given = this.decode(this.ids).length;
+      this.given = this.decode(this.ids).length - (text.length - complete);
     }
     return piece;
   }

@@ -236,6 +236,14 @@ describe("published tokenizer files", () => {
     fc.assert(fc.property(printable, (tokens) => { expect(pieces(tokenizer!, tokens).join("")).toBe(tokenizer?.decode(tokens)); }));
   });
 
+  it("streams bytes that are no text in linear time, as decode has them", () => {
+    const bytes = fc.array(fc.constantFrom(...[0xff, 0xe4, 0xb8, 0xf0, 0x9f, 0x80].map((b) => b + 3)), { minLength: 40, maxLength: 120 });
+    fc.assert(fc.property(bytes, (tokens) => { expect(pieces(tokenizer!, tokens).join("")).toBe(tokenizer?.decode(tokens)); }));
+    const start = process.cpuUsage().user;
+    expect(pieces(tokenizer!, Array.from({ length: 2000 }, () => 0xff + 3)).join("")).toBe("\ufffd".repeat(2000));
+    expect(process.cpuUsage().user - start).toBeLessThan(5e6);
+  });
+
   it("is saved as it was", () => {
     const copy = join(root, "copy");
     mkdirSync(copy);
