@@ -6,15 +6,15 @@
  * (../shared/goldens, or $SWITCHYARD_GOLDENS) loaded and saved again. Ours are f32 logits of the native engine; transformers computes in
  * float64 and float32. Wanted: at most 1e-5 of the largest logit.
  */
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { loadEngine } from "../src/engine/load.js";
 import { readGolden } from "../src/inspect/golden.js";
-import { randomIds, recordGolden } from "../src/inspect/record.js";
-import { writeHfConfig } from "../src/model/families/hf-config.js";
+import { randomInputs, recordGolden } from "../src/inspect/record.js";
+import { openModel, subjectOf } from "../src/inspect/subject.js";
 import { LanguageModel } from "../src/model/language-model.js";
 import { type MoeOptions, modelConfig } from "../src/model/presets.js";
 import { train } from "../src/train/train.js";
@@ -80,18 +80,19 @@ async function trainAndSave(moe: MoeOptions | false, checkpoint: string, golden:
   using model = LanguageModel.create({ config: modelConfig({ vocab: 256, width: 64, layers: 4, heads: 4, kvHeads: 2, context: 64, hidden: 128, moe }), seed: 1 });
   for await (const _ of train(model, { data: text, steps: 20, batch: 4, learningRate: 0.01, validation: 0.1, evalEvery: 0 }));
   await model.save(checkpoint);
-  await recordGolden(model, golden, randomIds(model, 1));
-  return writeHfConfig(model.config).family.modelType;
+  await recordGolden(subjectOf(model), golden, randomInputs(subjectOf(model), 1));
+  return modelTypeOf(checkpoint);
 }
 
 /** Loads and saves a checkpoint, and records what the saved one computes. */
 async function saveAgain(source: string, checkpoint: string, golden: string): Promise<string> {
-  const { ids } = readGolden(source);
-  using model = await LanguageModel.load(source);
+  using model = await openModel(source);
   await model.save(checkpoint);
-  await recordGolden(model, golden, ids);
-  return writeHfConfig(model.config).family.modelType;
+  await recordGolden(subjectOf(model), golden, readGolden(source));
+  return modelTypeOf(checkpoint);
 }
+
+const modelTypeOf = (checkpoint: string) => (JSON.parse(readFileSync(join(checkpoint, "config.json"), "utf8")) as { model_type: string }).model_type;
 
 /** Name and folder of every golden. */
 function goldens(): [string, string][] {

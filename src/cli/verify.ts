@@ -1,15 +1,12 @@
 import { Command, InvalidArgumentError } from "commander";
 import { loadTokens } from "../data/index.js";
-import { loadEngine } from "../engine/load.js";
 import { check } from "../errors.js";
 import { openGguf } from "../formats/gguf/open.js";
 import { readGolden } from "../inspect/golden.js";
-import { randomIds, recordGolden } from "../inspect/record.js";
-import { type Verification, verify } from "../inspect/verify.js";
-import { readModelFolder } from "../model/folder.js";
-import { isGguf, readModelGguf } from "../model/gguf-file.js";
-import { LanguageModel } from "../model/language-model.js";
-import { mixerOf } from "../model/mixer.js";
+import { randomInputs, recordGolden } from "../inspect/record.js";
+import { type Inputs, openModel, type Subject, subjectOf } from "../inspect/subject.js";
+import { defaultTolerances, type Verification, verify } from "../inspect/verify.js";
+import { isGguf } from "../model/gguf-file.js";
 import { ggufTokenizer } from "../tokenizer/gguf.js";
 import { loadTokenizer } from "../tokenizer/load.js";
 import { describeCommand, parseNumber } from "./flags.js";
@@ -34,20 +31,12 @@ export function verifyCommand(io: Io): Command {
   ])
     .argument("<checkpoint>", "folder of a model, or a .gguf file")
     .option("--golden <dir>", "folder with golden.json and golden.safetensors, or the .json of such a pair")
-    .option("--tolerance <n>", `largest error, relative to the largest value (default: ${tolerances.usual}, for recurrent families ${tolerances.recurrent})`, parseNumber)
+    .option("--tolerance <n>", `largest error, relative to the largest value (default: ${defaultTolerances.usual}, for recurrent families ${defaultTolerances.recurrent})`, parseNumber)
     .option("--record <dir>", "write a golden instead; of random tokens, or of:")
     .option("--ids <list>", "token ids separated by commas, e.g. 1,100,200; given several times, sequences of one length", addIds)
     .option("--data <files...>", "the first tokens of text files")
     .option("--tokens <n>", "how many of them", parseNumber, 40)
     .action((checkpoint: string, flags: VerifyFlags) => verifyAction(io, checkpoint, flags));
-}
-
-/** What f32 costs, with room; recurrent layers carry their errors from token to token. */
-const tolerances = { usual: 1e-5, recurrent: 5e-5 };
-
-function defaultTolerance({ config }: LanguageModel): number {
-  const recurrent = config.mixers.some((_, l) => !mixerOf(config, l).rewinds);
-  return recurrent ? tolerances.recurrent : tolerances.usual;
 }
 
 async function verifyAction(io: Io, checkpoint: string, flags: VerifyFlags): Promise<void> {
@@ -59,30 +48,18 @@ async function verifyAction(io: Io, checkpoint: string, flags: VerifyFlags): Pro
   usage(tolerance === undefined || (record === undefined && tolerance >= 0), `--tolerance: expected a number of at least 0 beside --golden, got ${tolerance}`);
   const golden = goldenPath === undefined ? undefined : readGolden(goldenPath);
   using model = await openModel(checkpoint);
+  const subject = subjectOf(model);
   if (record !== undefined) {
-    await recordGolden(model, record, idsToRecord(model, checkpoint, flags));
+    await recordGolden(subject, record, inputsToRecord(subject, checkpoint, flags));
     if (json) printJson(io, { recorded: record });
     else io.stdout.write(`${record}: written; compare with it by: switchyard verify ${checkpoint} --golden ${record}\n`);
     return;
   }
   if (golden === undefined) return;
-  const verification = await verify(model, golden, tolerance ?? defaultTolerance(model));
+  const verification = await verify(subject, golden, tolerance);
   if (json) printJson(io, verification);
   else io.stdout.write(describe(io, verification));
   io.exitCode = verification.pass ? 0 : 1;
-}
-
-/** Without its tokenizer: a golden's greedy run does not end at the end of text. */
-async function openModel(checkpoint: string): Promise<LanguageModel> {
-  const { config, fill } = isGguf(checkpoint) ? readModelGguf(checkpoint) : await readModelFolder(checkpoint);
-  const model = new LanguageModel(loadEngine(), config, undefined);
-  try {
-    fill(model.parameters);
-  } catch (error) {
-    model[Symbol.dispose]();
-    throw error;
-  }
-  return model;
 }
 
 /** "1,100,200" -> [1, 100, 200] beside those before. */
@@ -91,13 +68,19 @@ function addIds(text: string, before: number[][] = []): number[][] {
   return [...before, text.split(",").map(Number)];
 }
 
-function idsToRecord(model: LanguageModel, checkpoint: string, { ids, data, tokens = 40 }: VerifyFlags): number[][] {
-  if (ids !== undefined) return ids;
-  if (data === undefined) return randomIds(model, 0);
-  check(Number.isInteger(tokens) && tokens >= 1 && tokens <= model.config.context, "ERR_SWITCHYARD_USAGE", () => `verify: --tokens: expected an integer from 1 to the model's context of ${model.config.context}, got ${tokens}`);
+function inputsToRecord(subject: Subject, checkpoint: string, { ids, data, tokens = 40 }: VerifyFlags): Inputs {
+  const { context, decoderStart } = subject;
+  if (ids === undefined && data === undefined) return randomInputs(subject, 0);
+  const rows = ids ?? [textIds(checkpoint, data ?? [], tokens, context)];
+  return { ids: rows, ...(decoderStart === undefined ? {} : { decoderIds: rows.map(() => [decoderStart]) }) };
+}
+
+/** The first tokens of a text. */
+function textIds(checkpoint: string, data: readonly string[], tokens: number, context: number): number[] {
+  check(Number.isInteger(tokens) && tokens >= 1 && tokens <= context, "ERR_SWITCHYARD_USAGE", () => `verify: --tokens: expected an integer from 1 to the model's context of ${context}, got ${tokens}`);
   const tokenizer = isGguf(checkpoint) ? ggufTokenizer(openGguf(checkpoint).metadata) : loadTokenizer(checkpoint);
   check(tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `verify: ${checkpoint} has no tokenizer.json, so text cannot be read; give token ids with --ids`);
-  return [[...tokenizer.prefix, ...loadTokens(data, tokenizer)].slice(0, tokens)];
+  return [...tokenizer.prefix, ...loadTokens(data, tokenizer)].slice(0, tokens);
 }
 
 function describe(io: Io, { pass, logits, routing, greedy, tolerance, blocks }: Verification): string {

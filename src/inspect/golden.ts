@@ -6,15 +6,13 @@ import { readChunks } from "../formats/chunks.js";
 import { bf16ToF32, f16ToF32 } from "../formats/convert.js";
 import { conform, readJsonFile } from "../formats/json.js";
 import { readSafetensorsHeader, type SafetensorsDtype, type StoredTensor } from "../formats/safetensors.js";
+import type { Inputs, LayerName } from "./subject.js";
 
 /** A stored tensor of any float or integer type, as numbers. */
 export interface GoldenTensor {
   shape: readonly number[];
   values: Float64Array;
 }
-
-/** Number of a layer; of an encoder-decoder "encoder.1" or "decoder.3". */
-export type LayerName = number | string;
 
 /** What a golden knows of one sparse layer: any of these, of T tokens with E experts, k of them chosen. */
 export interface GoldenLayer {
@@ -33,13 +31,9 @@ export interface GoldenLayer {
 }
 
 /** What a reference implementation computed from a checkpoint (docs/guide/verify.md). */
-export interface Golden {
+export interface Golden extends Inputs {
   source: string;
-  /** [B][T], independent sequences of one length. */
-  ids: readonly (readonly number[])[];
-  /** [B][T'], of an encoder-decoder. */
-  decoderIds?: readonly (readonly number[])[] | undefined;
-  /** [B, T, V] */
+  /** [B, T, V]; of an encoder-decoder, for the decoder's tokens. */
   logits?: GoldenTensor | undefined;
   layers: readonly GoldenLayer[];
   /** The most likely token, again and again. */

@@ -5,39 +5,37 @@ import { Arena } from "../engine/arena.js";
 import { check } from "../errors.js";
 import { writeFolderAtomically } from "../formats/folder.js";
 import { type TensorToWrite, writeSafetensors } from "../formats/safetensors-writer.js";
-import { generate } from "../generate/generate.js";
-import type { LanguageModel } from "../model/language-model.js";
-import { forward, logits } from "../model/transformer.js";
 import { Random } from "../tensor/random.js";
+import type { Inputs, Subject } from "./subject.js";
 
 /** Tokens of the first row that the greedy run continues, and how many it adds, at most. */
 const greedyPrompt = 10;
 const greedyTokens = 24;
 
-/** Two sequences of 40 random token ids, shorter where the context is. */
-export function randomIds({ config: { vocab, context } }: LanguageModel, seed: number): number[][] {
+/** Two sequences of 40 random token ids, shorter where the context is, and 12 each for a decoder. */
+export function randomInputs({ vocab, context, decoderStart }: Subject, seed: number): Inputs {
   const random = new Random(seed);
-  return Array.from({ length: 2 }, () => Array.from({ length: Math.min(40, context) }, () => random.below(vocab)));
+  const rows = (length: number) => Array.from({ length: 2 }, () => Array.from({ length }, () => random.below(vocab)));
+  return { ids: rows(Math.min(40, context)), ...(decoderStart === undefined ? {} : { decoderIds: rows(12) }) };
 }
 
 /**
- * Writes what a model computes for ids [B][T] as a golden: golden.json and golden.safetensors, in one step. Logits and weights are F32,
- * experts I64, in the order of choice. Throws ERR_SWITCHYARD_USAGE for ids that are no rows of one length in the vocabulary, ERR_SWITCHYARD_IO.
+ * Writes what a model computes as a golden: golden.json and golden.safetensors, in one step. Logits and weights are F32, experts I64, in
+ * the order of choice. Throws ERR_SWITCHYARD_USAGE for ids that are no rows of one length in the vocabulary, ERR_SWITCHYARD_IO.
  */
-export async function recordGolden(model: LanguageModel, folder: string, ids: readonly (readonly number[])[]): Promise<void> {
-  const { engine, config } = model;
-  const [length = 0] = ids.map((row) => row.length);
-  check(length > 0 && ids.every((row) => row.length === length), "ERR_SWITCHYARD_USAGE", () => `record: expected rows of token ids of one length, got ${ids.map((row) => row.length).join(", ")}`);
-  const unknown = ids.flat().find((id) => !Number.isInteger(id) || id < 0 || id >= config.vocab);
-  check(unknown === undefined, "ERR_SWITCHYARD_USAGE", () => `record: expected token ids from 0 to ${config.vocab - 1}, got ${unknown}`);
+export async function recordGolden(model: Subject, folder: string, inputs: Inputs): Promise<void> {
+  const { engine, vocab, context, decoderStart } = model;
+  const { ids, decoderIds } = inputs;
+  checkRows(ids, vocab);
+  check((decoderIds === undefined) === (decoderStart === undefined), "ERR_SWITCHYARD_USAGE", () => "record: an encoder-decoder needs ids for its decoder, and only that");
+  if (decoderIds !== undefined) checkRows(decoderIds, vocab);
   using arena = new Arena(engine);
-  const tape = new Tape(engine, arena);
-  const T = ids.length * length;
-  const { hidden, routings } = forward(tape, model, { ids: tape.constant([T], ids.flat(), "i32"), batch: ids.length });
+  const { logits, routings } = model.forward(new Tape(engine, arena), inputs);
+  const answered = decoderIds ?? ids;
   const tensors = [
-    f32("logits", [ids.length, length, config.vocab], engine.read(logits(tape, model, hidden))),
-    ...routings.flatMap((routing, i) => {
-      const at = (name: string) => `layers.${config.sparseLayers[i]}.${name}`;
+    f32("logits", [answered.length, answered[0]?.length ?? 0, vocab], engine.read(logits)),
+    ...[...routings].flatMap(([layer, routing]) => {
+      const at = (name: string) => `${typeof layer === "number" ? `layers.${layer}` : layer}.${name}`;
       return [
         f32(at("router_logits"), routing.logits.shape, engine.read(routing.logits)),
         f32(at("weights"), routing.weights.shape, engine.read(routing.weights)),
@@ -45,20 +43,21 @@ export async function recordGolden(model: LanguageModel, folder: string, ids: re
       ];
     }),
   ];
-  const prompt = (ids[0] as readonly number[]).slice(0, greedyPrompt);
-  const count = Math.min(greedyTokens, config.context - prompt.length);
-  const json = { source: `switchyard, ${engine.name} engine`, input_ids: ids, ...(count > 0 ? { greedy_prompt_ids: prompt, greedy_ids: await greedyIds(model, prompt, count) } : {}) };
+  const prompt = (ids[0] ?? []).slice(0, greedyPrompt);
+  const count = Math.min(greedyTokens, context - prompt.length);
+  const greedy = count > 0 ? { greedy_prompt_ids: prompt, greedy_ids: await model.greedy(prompt, count) } : {};
+  const json = { source: `switchyard, ${engine.name} engine`, input_ids: ids, decoder_input_ids: decoderIds, ...greedy };
   await writeFolderAtomically(folder, async (temporary) => {
     await writeFile(join(temporary, "golden.json"), `${JSON.stringify(json)}\n`);
     await writeSafetensors(join(temporary, "golden.safetensors"), tensors);
   });
 }
 
-/** The most likely continuation, which ends at the end-of-text token of a model with a tokenizer. */
-export async function greedyIds(model: LanguageModel, prompt: readonly number[], count: number): Promise<number[]> {
-  const ids: number[] = [];
-  for await (const { token } of generate(model, Int32Array.from(prompt), { temperature: 0, maxTokens: count })) ids.push(token);
-  return ids;
+function checkRows(rows: Inputs["ids"], vocab: number): void {
+  const lengths = rows.map((row) => row.length);
+  check(lengths[0] !== undefined && lengths[0] > 0 && lengths.every((n) => n === lengths[0]), "ERR_SWITCHYARD_USAGE", () => `record: expected rows of token ids of one length, got ${lengths.join(", ") || "none"}`);
+  const unknown = rows.flat().find((id) => !Number.isInteger(id) || id < 0 || id >= vocab);
+  check(unknown === undefined, "ERR_SWITCHYARD_USAGE", () => `record: expected token ids from 0 to ${vocab - 1}, got ${unknown}`);
 }
 
 const f32 = (name: string, shape: readonly number[], values: ArrayLike<number>): TensorToWrite => ({ name, dtype: "F32", shape, chunks: () => [new Uint8Array(Float32Array.from(values).buffer)] });

@@ -2,13 +2,10 @@ import { isDeepStrictEqual } from "node:util";
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { check } from "../errors.js";
-import type { LanguageModel } from "../model/language-model.js";
-import { forward, logits, moeParameters } from "../model/transformer.js";
-import { moeLayer } from "../moe/layer.js";
 import type { Routing } from "../routing/types.js";
 import { compareRouting, relativeError, type RoutingComparison } from "./compare.js";
-import type { Golden, GoldenLayer, LayerName } from "./golden.js";
-import { greedyIds } from "./record.js";
+import type { Golden, GoldenLayer } from "./golden.js";
+import type { LayerName, Subject } from "./subject.js";
 
 /** How far a model is from its golden; null where the golden does not say. */
 export interface Verification {
@@ -26,17 +23,19 @@ export interface LayerComparison extends RoutingComparison {
   layer: LayerName;
 }
 
+/** What f32 costs, with room; recurrent layers carry their errors from token to token. */
+export const defaultTolerances = { usual: 1e-5, recurrent: 5e-5 };
+
 /**
  * Runs a model on the inputs of a golden and compares logits, every layer's routing, each sparse block alone, and the greedy
- * continuation, which ends at the end-of-text token of a model with a tokenizer. Throws ERR_SWITCHYARD_FORMAT where the golden is of
- * another model: vocabulary, layers, number of experts.
+ * continuation. Throws ERR_SWITCHYARD_FORMAT where the golden is of another model: vocabulary, layers, number of experts.
  */
-export async function verify(model: LanguageModel, golden: Golden, tolerance: number): Promise<Verification> {
+export async function verify(model: Subject, golden: Golden, tolerance = model.recurrent ? defaultTolerances.recurrent : defaultTolerances.usual): Promise<Verification> {
   checkFits(model, golden);
   using arena = new Arena(model.engine);
   const { logitsError, layers } = compareForward(model, golden, arena);
   const blocks = golden.layers.filter(({ moe_input: input }) => input !== undefined).map((layer) => compareBlock(model, golden, layer, arena));
-  const match = golden.greedy === undefined ? null : isDeepStrictEqual(await greedyIds(model, golden.greedy.prompt, golden.greedy.ids.length), golden.greedy.ids);
+  const match = golden.greedy === undefined ? null : isDeepStrictEqual(await model.greedy(golden.greedy.prompt, golden.greedy.ids.length), golden.greedy.ids);
   const close = (error: number | null) => error === null || error <= tolerance;
   const pass =
     close(logitsError) &&
@@ -46,49 +45,46 @@ export async function verify(model: LanguageModel, golden: Golden, tolerance: nu
   return { pass, logits: { relativeError: logitsError }, routing: { layers }, greedy: { match }, tolerance, blocks };
 }
 
-function checkFits({ config }: LanguageModel, { source, ids, logits: wanted, layers, greedy }: Golden): void {
+function checkFits({ vocab, context, sparseLayers, moe, width, decoderStart }: Subject, { source, ids, decoderIds, logits: wanted, layers, greedy }: Golden): void {
   const require = (condition: boolean, message: () => string) => check(condition, "ERR_SWITCHYARD_FORMAT", () => `${source}: ${message()}; is it the golden of this checkpoint?`);
-  const { vocab, context, sparseLayers, moe } = config;
-  const unknown = [...ids, greedy?.prompt ?? []].flat().find((id) => id >= vocab);
+  require((decoderIds === undefined) === (decoderStart === undefined), () => `decoder_input_ids are for encoder-decoder models, and the model is ${decoderStart === undefined ? "none" : "one"}`);
+  const unknown = [...ids, ...(decoderIds ?? []), greedy?.prompt ?? []].flat().find((id) => id >= vocab);
   require(unknown === undefined, () => `token id ${unknown} is outside the model's vocabulary of ${vocab}`);
   const longest = Math.max(ids[0]?.length ?? 0, (greedy?.prompt.length ?? 0) + (greedy?.ids.length ?? 0));
   require(longest <= context, () => `sequences of ${longest} tokens are longer than the model's context of ${context}`);
   require(wanted === undefined || wanted.shape.at(-1) === vocab, () => `tensor "logits": its vocabulary has ${wanted?.shape.at(-1)} tokens, the model's ${vocab}`);
   for (const { layer, router_logits: scores, experts, moe_input: input, moe_output: output } of layers) {
-    require(typeof layer === "number" && sparseLayers.includes(layer), () => `layer ${layer} is not among the model's sparse layers (${sparseLayers.join(", ") || "none"})`);
+    require(sparseLayers.includes(layer), () => `layer ${layer} is not among the model's sparse layers (${sparseLayers.join(", ") || "none"})`);
     const tooLarge = experts?.values.find((e) => e >= (moe?.experts ?? 0));
     require(tooLarge === undefined && (scores?.shape.at(-1) ?? moe?.experts) === moe?.experts, () => `layer ${layer} has other experts than the model's ${moe?.experts}`);
-    const width = [input, output].find((tensor) => tensor !== undefined && tensor.shape.at(-1) !== config.width)?.shape.at(-1);
-    require(width === undefined, () => `layer ${layer}: its block has width ${width}, the model ${config.width}`);
+    const other = [input, output].find((tensor) => tensor !== undefined && tensor.shape.at(-1) !== width)?.shape.at(-1);
+    require(other === undefined, () => `layer ${layer}: its block has width ${other}, the model ${width}`);
   }
 }
 
 /** Logits and routing of all sequences at once. */
-function compareForward(model: LanguageModel, golden: Golden, arena: Arena): { logitsError: number | null; layers: LayerComparison[] } {
-  const { engine, config } = model;
+function compareForward(model: Subject, golden: Golden, arena: Arena): { logitsError: number | null; layers: LayerComparison[] } {
+  const { engine } = model;
   arena.reset();
-  const tape = new Tape(engine, arena);
-  const ids = tape.constant([golden.ids.flat().length], golden.ids.flat(), "i32");
-  const { hidden, routings } = forward(tape, model, { ids, batch: golden.ids.length });
-  const logitsError = golden.logits === undefined ? null : relativeError(engine.read(logits(tape, model, hidden)), golden.logits.values);
+  const { logits, routings } = model.forward(new Tape(engine, arena), golden);
+  const logitsError = golden.logits === undefined ? null : relativeError(engine.read(logits), golden.logits.values);
   const layers = golden.layers.flatMap(({ layer, experts, weights, dropped }) => {
     if (experts === undefined) return [];
-    const { experts: mine, weights: myWeights } = routings[config.sparseLayers.indexOf(layer as number)] as Routing;
+    const { experts: mine, weights: myWeights } = routings.get(layer) as Routing;
     const got = { experts: engine.read(mine), weights: engine.read(myWeights), k: mine.cols };
     const want = { experts: experts.values, weights: weights?.values, k: experts.shape.at(-1) as number, dropped: dropped?.values };
-    return [{ layer, ...compareRouting(got, want, ids.size) }];
+    return [{ layer, ...compareRouting(got, want, mine.rows) }];
   });
   return { logitsError, layers };
 }
 
 /** One sparse block on the golden's input to it, so that no error of the layers before it is in the way. */
-function compareBlock({ engine, config, parameters }: LanguageModel, { ids }: Golden, golden: GoldenLayer, arena: Arena): Verification["blocks"][number] {
-  const { layer, moe_input: input, moe_output: output, router_logits: scores } = golden;
+function compareBlock(model: Subject, golden: Golden, { layer, moe_input: input, moe_output: output, router_logits: scores }: GoldenLayer, arena: Arena): Verification["blocks"][number] {
+  const { engine, width } = model;
   arena.reset();
   const tape = new Tape(engine, arena);
-  const tokenIds = tape.constant([ids.flat().length], ids.flat(), "i32");
-  const x = tape.constant([tokenIds.size, config.width], Array.from(input?.values ?? []));
-  const { out, routing } = moeLayer(tape, x, moeParameters(parameters, layer as number), config.moe as NonNullable<typeof config.moe>, tokenIds);
+  const values = input?.values ?? [];
+  const { out, routing } = model.block(tape, layer, tape.constant([values.length / width, width], values), golden);
   return {
     layer,
     routerError: scores === undefined ? null : relativeError(engine.read(routing.logits), scores.values),

@@ -2,7 +2,7 @@ import type { Tape } from "../../autograd/tape.js";
 import type { AttentionDims } from "../../engine/engine.js";
 import { check } from "../../errors.js";
 import { feedForward } from "../../moe/experts.js";
-import { moeLayer } from "../../moe/layer.js";
+import { moeLayer, type MoeOutput } from "../../moe/layer.js";
 import { add, attention, gatherRows, linear, rmsNorm, scale } from "../../ops/index.js";
 import type { Routing } from "../../routing/types.js";
 import { type Tensor, view } from "../../tensor/tensor.js";
@@ -134,12 +134,17 @@ function feedForwardBlock(tape: Tape, parts: EncoderDecoderParts, stack: StackNa
     const dense = { up: parameters.get(at("ffn.up")), down: parameters.get(at("ffn.down")) };
     return add(tape, x, feedForward(tape, inner, dense, { activation: config.activation, gated: false }));
   }
-  const { moe, expertCapacity } = config;
+  const { out, routing } = sparseBlock(tape, parts, stack, l, inner, used);
+  routings.push(routing);
+  return add(tape, x, out);
+}
+
+/** The mixture of layer `l` on normed inputs [T, D]. */
+export function sparseBlock(tape: Tape, { config, parameters }: EncoderDecoderParts, stack: StackName, l: number, x: Tensor, used: readonly Int32Array[]): MoeOutput {
+  const at = (name: string) => `${stack}.layers.${l}.${name}`;
   const sparse = {
     router: { weight: parameters.get(at("router.weight")), bias: parameters.find(at("router.bias")) },
     experts: { up: parameters.get(at("experts.up")), down: parameters.get(at("experts.down")) },
   };
-  const { out, routing } = moeLayer(tape, inner, sparse, moe, undefined, sequenceCapacityRouter(moe.router, expertCapacity, used));
-  routings.push(routing);
-  return add(tape, x, out);
+  return moeLayer(tape, x, sparse, config.moe, undefined, sequenceCapacityRouter(config.moe.router, config.expertCapacity, used));
 }

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { Activation } from "../../engine/engine.js";
 import { check } from "../../errors.js";
-import { conform, type Json } from "../../formats/json.js";
+import { conform, isJsonObject, type Json } from "../../formats/json.js";
 import { routerPresets } from "../../routing/presets.js";
 import { sizeOf } from "../../tensor/tensor.js";
 import { checkEncoderDecoderConfig, type EncoderDecoderConfig, isSparse, type StackConfig } from "../encoder-decoder/config.js";
@@ -46,6 +46,8 @@ const activations: readonly (readonly [string, Activation])[] = [
   ["relu", "relu"], ["gelu", "gelu"], ["gelu_new", "gelu-tanh"], ["gelu_pytorch_tanh", "gelu-tanh"], ["gelu_fast", "gelu-tanh"],
   ["silu", "silu"], ["swish", "silu"], ["quick_gelu", "quick-gelu"], ["relu2", "relu2"],
 ];
+
+export const isSwitchConfig = (json: Json): boolean => isJsonObject(json) && json["model_type"] === schema.shape.model_type.value;
 
 /** Reads the config.json of a Switch Transformer. Throws ERR_SWITCHYARD_FORMAT, ERR_SWITCHYARD_UNSUPPORTED or ERR_SWITCHYARD_CONFIG naming the field. */
 export function readSwitchConfig(json: Json, file: string): EncoderDecoderConfig {
