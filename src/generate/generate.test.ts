@@ -1,4 +1,4 @@
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
 import { byteTokenizer } from "../tokenizer/bytes.js";
 import { trainBytePairTokenizer } from "../tokenizer/train-byte-pair.js";
 import { type Chunk, type GenerateOptions } from "./generate.js";
@@ -55,6 +55,43 @@ describe("a batch", () => {
     expect(tokens[0]).not.toBe(tokens[1]);
     await expect(run(["a", "b"], [1])).rejects.toThrow(usage(/seed/));
   });
+});
+
+describe("look-up", () => {
+  const passes = async (prompt: string, options: GenerateOptions) => {
+    const spy = vi.spyOn(model.engine, "topK");
+    const chunks = await collect(model.generate(prompt, options));
+    const count = spy.mock.calls.length / model.config.sparseLayers.length;
+    spy.mockRestore();
+    return { chunks, count };
+  };
+
+  it.each<[string, GenerateOptions]>([["greedy", { maxTokens: 30, temperature: 0, trace: true }], ["sampled", sampled]])("changes no token and no route, %s", async (_, options) => {
+    const plain = await collect(model.generate(prompts, options));
+    const guessed = await collect(model.generate(prompts, { ...options, lookup: 8 }));
+    for (const i of prompts.keys()) expect(guessed.filter(({ sequence }) => sequence === i)).toEqual(plain.filter(({ sequence }) => sequence === i));
+  });
+
+  it("takes fewer passes where the text repeats itself", async () => {
+    const repeating = { maxTokens: 40, temperature: 0, logitBias: { 97: 100, 98: 100 } };
+    const plain = await passes("abababab", repeating);
+    const guessed = await passes("abababab", { ...repeating, lookup: 8 });
+    expect(guessed.chunks).toEqual(plain.chunks);
+    expect(plain.count).toBe(40);
+    expect(guessed.count).toBeLessThan(20);
+  });
+
+  it("leaves a session's cache as it would be without", async () => {
+    using session = new Session(model);
+    using plain = new Session(model);
+    for (const prompt of ["abababab", "ababababab"]) {
+      const options = { maxTokens: 9, temperature: 0.7, seed: 4 };
+      expect(await collect(session.generate(prompt, { ...options, lookup: 6 }))).toEqual(await collect(plain.generate(prompt, options)));
+      expect(session.tokens).toEqual(plain.tokens);
+    }
+  });
+
+  it.each([-1, 1.5, 257])("refuses %s", (lookup) => expect(collect(model.generate("a", { lookup }))).rejects.toThrow(usage(/lookup: expected an integer from 0 to 256/)));
 });
 
 describe("a generation", () => {

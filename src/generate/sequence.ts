@@ -3,6 +3,7 @@ import type { KvCache } from "../model/cache.js";
 import type { LanguageModel } from "../model/language-model.js";
 import { Random } from "../tensor/random.js";
 import type { DecodeStream } from "../tokenizer/tokenizer.js";
+import { NgramLookup } from "./lookup.js";
 import { penalise, sample, type SamplingOptions } from "./sampler.js";
 import { StopMatcher } from "./stop.js";
 
@@ -28,6 +29,8 @@ export interface SequenceOptions extends SamplingOptions {
   maxTokens: number;
   seed: number;
   stop: readonly string[];
+  /** Most tokens to guess ahead; 0: none. */
+  lookup: number;
 }
 
 /** A prompt and its answer so far: what is still to be run, and how each next token is chosen and becomes text. */
@@ -43,6 +46,9 @@ export class Sequence {
   private readonly stops: StopMatcher;
   private readonly stream: DecodeStream | undefined;
   private readonly endIds: ReadonlySet<number | undefined>;
+  private readonly ngrams: NgramLookup | undefined;
+  /** Guesses that were right last time. */
+  private guesses = 0;
 
   /** Keeps of `context` what it has in common with the prompt. */
   constructor(
@@ -65,6 +71,20 @@ export class Sequence {
     this.endIds = new Set([tokenizer?.eosId, ...(tokenizer?.endIds ?? [])]);
     this.stream = tokenizer?.decodeStream();
     for (const id of prompt.slice(-decodedContext)) this.stream?.push(id);
+    // A guess that was wrong has to be taken back from the cache.
+    this.ngrams = options.lookup > 0 && cache.rewinds ? new NgramLookup() : undefined;
+    this.ngrams?.push(...prompt);
+  }
+
+  /** Tokens that may follow the pending ones, to be run with them: few after guesses that were wrong, more after right ones. */
+  guess(): number[] {
+    return this.ngrams?.guess(Math.min(this.guesses + 2, this.options.lookup, this.maxTokens - this.count - 1)) ?? [];
+  }
+
+  /** `right` of the last guesses were the tokens that came; the cache forgets the others. */
+  guessed(right: number): void {
+    this.guesses = right;
+    this.context.cache.truncate(this.context.tokens.length);
   }
 
   /** `count` pending tokens have been run. */
@@ -76,6 +96,7 @@ export class Sequence {
   next(logits: ArrayLike<number>): Answered {
     const token = sample(penalise(logits, this.options, this), this.options, this.random);
     this.pending.push(token);
+    this.ngrams?.push(token);
     this.seen.add(token);
     this.answered.set(token, (this.answered.get(token) ?? 0) + 1);
     this.count++;

@@ -12,7 +12,8 @@ export class KvCache {
   /** A forward pass has begun and not ended: states that cannot go back may be ahead of `count`. */
   private unfinished = false;
   private readonly arena: Arena;
-  private readonly rewinds: boolean;
+  /** Whether `truncate` can go back to any length: no layer keeps a state that only goes forward. */
+  readonly rewinds: boolean;
   /** Per layer the tensors that its mixer asked for. */
   readonly layers: readonly (readonly Tensor[])[];
 
