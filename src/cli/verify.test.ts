@@ -104,6 +104,7 @@ describe("verify", () => {
     expect(missed).toMatchObject({ code: 1, pass: false, greedy: { match: true } });
     expect(missed.logits?.relativeError).toBeCloseTo(1e-3, 5);
     expect(await check(close, "--tolerance", "0.002")).toMatchObject({ code: 0, pass: true, tolerance: 0.002 });
+    expect(await check(await variant({ f32_logit_error: 0.001 }, { logits: { bytes: bytesOf(wrong) } }))).toMatchObject({ code: 0, pass: true, tolerance: 0.002 });
 
     const experts = new BigInt64Array(stored("layers.1.experts").buffer);
     experts[0] = [0n, 1n, 2n, 3n].find((e) => !experts.subarray(0, 2).includes(e))!;

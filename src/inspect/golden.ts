@@ -38,6 +38,8 @@ export interface Golden extends Inputs {
   layers: readonly GoldenLayer[];
   /** The most likely token, again and again. */
   greedy?: { prompt: readonly number[]; ids: readonly number[] } | undefined;
+  /** What the reference itself loses in float32, relative to its largest logit. */
+  f32Error?: number | undefined;
 }
 
 const layerTensors = ["router_logits", "experts", "weights", "dropped", "moe_input", "moe_output"] as const;
@@ -49,6 +51,7 @@ const schema = z.object({
   decoder_input_ids: z.array(row).min(1).optional(),
   greedy_prompt_ids: row.optional(),
   greedy_ids: row.optional(),
+  f32_logit_error: z.number().min(0).optional(),
 });
 
 /**
@@ -61,7 +64,7 @@ export function readGolden(path: string): Golden {
   for (const name of [json, file]) {
     check(existsSync(name) && statSync(name).isFile(), "ERR_SWITCHYARD_CHECKPOINT", () => `golden: ${name} is no file; name a folder with golden.json and golden.safetensors`);
   }
-  const { input_ids: input, decoder_input_ids: decoderIds, greedy_prompt_ids: prompt, greedy_ids: answer } = conform(schema, readJsonFile(json), json);
+  const { input_ids: input, decoder_input_ids: decoderIds, greedy_prompt_ids: prompt, greedy_ids: answer, f32_logit_error: f32Error } = conform(schema, readJsonFile(json), json);
   const ids = typeof input[0] === "number" ? [input as number[]] : (input as number[][]);
   for (const [field, rows] of [["input_ids", ids], ["decoder_input_ids", decoderIds ?? []]] as const) {
     const other = rows.find((r) => r.length !== rows[0]?.length);
@@ -72,7 +75,7 @@ export function readGolden(path: string): Golden {
   const greedy = prompt === undefined || answer === undefined ? undefined : { prompt, ids: answer };
   const stored = readSafetensorsHeader(file).tensors;
   const logits = stored.get("logits");
-  const golden = { source: file, ids, decoderIds, greedy, logits: logits && readNumbers(file, "logits", logits), layers: readLayers(file, stored) };
+  const golden = { source: file, ids, decoderIds, greedy, f32Error, logits: logits && readNumbers(file, "logits", logits), layers: readLayers(file, stored) };
   checkGolden(golden);
   return golden;
 }

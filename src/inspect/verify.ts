@@ -26,11 +26,16 @@ export interface LayerComparison extends RoutingComparison {
 /** What f32 costs, with room; recurrent layers carry their errors from token to token. */
 export const defaultTolerances = { usual: 1e-5, recurrent: 5e-5 };
 
+/** Those, or twice what the reference itself loses in f32, which is more where a model amplifies rounding. */
+function defaultTolerance({ recurrent }: Subject, { f32Error = 0 }: Golden): number {
+  return Math.max(recurrent ? defaultTolerances.recurrent : defaultTolerances.usual, 2 * f32Error);
+}
+
 /**
  * Runs a model on the inputs of a golden and compares logits, every layer's routing, each sparse block alone, and the greedy
  * continuation. Throws ERR_SWITCHYARD_FORMAT where the golden is of another model: vocabulary, layers, number of experts.
  */
-export async function verify(model: Subject, golden: Golden, tolerance = model.recurrent ? defaultTolerances.recurrent : defaultTolerances.usual): Promise<Verification> {
+export async function verify(model: Subject, golden: Golden, tolerance = defaultTolerance(model, golden)): Promise<Verification> {
   checkFits(model, golden);
   using arena = new Arena(model.engine);
   const { logitsError, layers } = compareForward(model, golden, arena);
