@@ -45,6 +45,16 @@ describe("inspect, from config.json alone", () => {
     expect(stdout.slice(stdout.indexOf("\nlayers ") + 1).split("\n").map((line) => line.split("  ")[0]!.trim())).toEqual(["layers", "0-1", "2-4", "5", "6-47", ""]);
   });
 
+  it("an encoder-decoder: both stacks, the capacity of its experts", async () => {
+    const config = { model_type: "switch_transformers", vocab_size: 32_128, d_model: 768, d_kv: 64, d_ff: 2048, num_layers: 12, num_decoder_layers: 12, num_heads: 12, num_experts: 8, num_sparse_encoder_layers: 6, num_sparse_decoder_layers: 6, expert_capacity: 64 };
+    const { parameters, layers, memory } = await cliJson<Inspection>("inspect", configFile(config));
+    // The shape of switch-base-8, as PyTorch counts the class of transformers.
+    expect(parameters).toEqual({ total: 449_469_696, active: 449_469_696 - 12 * 7 * 2 * 768 * 2048 });
+    expect(layers.map(({ layer, kind }) => `${layer} ${kind}`).slice(10, 14)).toEqual(["encoder.10 dense", "encoder.11 sparse", "decoder.0 dense", "decoder.1 sparse"]);
+    expect(memory.cachePerToken).toBe(12 * 2 * 768 * 4);
+    expect((await cli(["inspect", configFile(config)])).stdout).toMatch(/^router +top-k, 1 of 8 experts .*each expert takes at most 64 tokens of a sequence, the others pass by$/m);
+  });
+
   it("memory: weights in f32, keys and values of every layer", async () => {
     const { memory } = await cliJson<Inspection>("inspect", configFile(published.mixtral8x7b));
     const cachePerToken = 32 * 2 * 8 * 128 * 4;

@@ -1,5 +1,7 @@
 import { Command } from "commander";
-import { inspect, type Inspection, type LayerDescription } from "../inspect/inspect.js";
+import { inspect, type Inspection } from "../inspect/inspect.js";
+import type { LayerDescription } from "../inspect/layers.js";
+import type { LayerName } from "../inspect/subject.js";
 import { formatBytes } from "../train/log/format.js";
 import { describeCommand } from "./flags.js";
 import { grouped, type Io, printJson } from "./io.js";
@@ -25,11 +27,14 @@ async function inspectAction(io: Io, path: string, flags: { json?: boolean }): P
 function describe(io: Io, path: string, { architecture, modelType, parameters, weights, memory, layers, config, checkpoints: steps }: Inspection): string {
   const { paint } = terminal(io.stdout, io.env);
   const { total, active } = parameters;
+  // One mixture, so one router, for all sparse layers.
+  const router = layers.flatMap((layer) => (layer.kind === "sparse" ? [layer.router] : []))[0];
   const perToken = memory.cachePerToken === 0 ? "" : `, ${formatBytes(memory.cachePerToken)} per token`;
   const rows: [string, string][] = [
     ["architecture", `${architecture} (${modelType})`],
     ["parameters", `${grouped(total)} in all, ${grouped(active)} active per token (${Math.round((100 * active) / total)}%)`],
-    ["shape", `${config.layers} layers of width ${config.width}, ${config.heads} heads of ${config.headDim} (${config.kvHeads} of keys and values), context ${config.context}, vocabulary ${grouped(config.vocab)}`],
+    ["shape", describeShape(config)],
+    ...(router === undefined ? [] : [["router", router] as [string, string]]),
     ["weights", weights === null ? "none here: read from config.json alone" : describeWeights(weights)],
     ...(weights === null ? [] : [["checked", weights.verified] as [string, string]]),
     ["memory", `about ${formatBytes(memory.total)}: ${formatBytes(memory.weights)} of weights in f32, ${formatBytes(memory.cache)} of cache for ${grouped(memory.cacheTokens)} tokens${perToken}`],
@@ -37,7 +42,15 @@ function describe(io: Io, path: string, { architecture, modelType, parameters, w
   ];
   const width = Math.max(...rows.map(([name]) => name.length));
   const head = rows.map(([name, value]) => `${paint(name.padEnd(width), "dim")}  ${value}`);
-  return `${[paint(path, "bold"), ...head, "", table(["layers", "mixer", "kind", "width", "router"], runs(layers), paint)].join("\n")}\n`;
+  return `${[paint(path, "bold"), ...head, "", table(["layers", "mixer", "kind", "width"], runs(layers), paint)].join("\n")}\n`;
+}
+
+function describeShape(config: Inspection["config"]): string {
+  const [layers, limits] =
+    "encoder" in config
+      ? [`${config.encoder.layers} layers to encode and ${config.decoder.layers} to decode`, "any length"]
+      : [`${config.layers} layers`, `${config.kvHeads} of keys and values, context ${grouped(config.context)}`];
+  return `${layers} of width ${config.width}, ${config.heads} heads of ${config.headDim}, ${limits}, vocabulary ${grouped(config.vocab)}`;
 }
 
 function describeWeights({ tensors, bytesByDtype, bytes, files }: NonNullable<Inspection["weights"]>): string {
@@ -47,9 +60,9 @@ function describeWeights({ tensors, bytesByDtype, bytes, files }: NonNullable<In
 
 /** One row for neighbouring layers that are alike. */
 function runs(layers: readonly LayerDescription[]): string[][] {
-  const rows: { first: number; last: number; cells: string[] }[] = [];
+  const rows: { first: LayerName; last: LayerName; cells: string[] }[] = [];
   for (const layer of layers) {
-    const cells = [layer.mixer, layer.kind, layerWidth(layer), layer.kind === "sparse" ? layer.router : ""];
+    const cells = [layer.mixer, layer.kind, layerWidth(layer)];
     const before = rows.at(-1);
     if (before !== undefined && before.cells.join("\n") === cells.join("\n")) before.last = layer.layer;
     else rows.push({ first: layer.layer, last: layer.layer, cells });

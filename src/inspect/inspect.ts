@@ -5,15 +5,17 @@ import { openCheckpointTensors } from "../formats/checkpoint.js";
 import { verifyFolder } from "../formats/folder.js";
 import { readJsonFile } from "../formats/json.js";
 import type { ModelConfig } from "../model/config.js";
-import type { Family } from "../model/families/family.js";
-import { readHfConfig } from "../model/families/hf-config.js";
+import type { EncoderDecoderConfig } from "../model/encoder-decoder/config.js";
+import { readEncoderDecoderFolder } from "../model/encoder-decoder/folder.js";
+import { countEncoderDecoderParameters } from "../model/encoder-decoder/parameters.js";
+import { type KnownModel, readHfConfig } from "../model/families/hf-config.js";
+import { isSwitchConfig, readSwitchConfig, switchFamily } from "../model/families/switch.js";
 import { readModelFolder } from "../model/folder.js";
 import { isGguf, readModelGguf } from "../model/gguf-file.js";
 import { countParameters } from "../model/parameters.js";
-import type { SharedExpert } from "../moe/layer.js";
-import { describeRouter } from "../routing/describe.js";
 import { checkpoints } from "../train/checkpoint.js";
-import { estimateMemory, type MemoryEstimate } from "./memory.js";
+import { describeLayers, describeStacks, type LayerDescription } from "./layers.js";
+import { estimateEncoderDecoderMemory, estimateMemory, type MemoryEstimate } from "./memory.js";
 
 /** What a model is, by its config and the headers of its files. */
 export interface Inspection {
@@ -24,7 +26,7 @@ export interface Inspection {
   weights: StoredWeights | null;
   memory: MemoryEstimate;
   layers: LayerDescription[];
-  config: ModelConfig;
+  config: ModelConfig | EncoderDecoderConfig;
   /** Steps of a run's checkpoints. */
   checkpoints: number[];
 }
@@ -41,55 +43,47 @@ export interface StoredWeights {
   verified: string;
 }
 
-export type LayerDescription =
-  | { layer: number; mixer: string; kind: "dense"; hidden: number }
-  | { layer: number; mixer: string; kind: "sparse"; experts: number; active: number; hidden: number; shared: SharedExpert | null; router: string };
-
 /**
  * Inspects a model folder, a config.json or a GGUF file without loading weights; names and shapes of all tensors are checked against the
  * config, and sums where there is a manifest. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT, ERR_SWITCHYARD_UNSUPPORTED or
  * ERR_SWITCHYARD_CONFIG naming file and field.
  */
 export async function inspect(path: string): Promise<Inspection> {
-  const { config, family, weights, folder } = isGguf(path) ? openGgufFile(path) : await openFolder(path);
-  return {
-    architecture: family.architecture,
-    modelType: family.modelType,
-    parameters: countParameters(config),
-    weights,
-    memory: estimateMemory(config),
-    layers: Array.from({ length: config.layers }, (_, layer) => describeLayer(config, layer)),
-    config,
-    checkpoints: folder === undefined ? [] : checkpoints(folder).map(({ step }) => step),
-  };
+  return isGguf(path) ? inspectGguf(path) : inspectFolder(path);
 }
 
-interface Opened {
-  config: ModelConfig;
-  family: Family;
-  weights: StoredWeights | null;
-  folder?: string;
+type OfConfig = Pick<Inspection, "architecture" | "modelType" | "parameters" | "memory" | "layers" | "config">;
+
+function ofConfig({ config, family }: KnownModel): OfConfig {
+  const { architecture, modelType } = family;
+  return { architecture, modelType, parameters: countParameters(config), memory: estimateMemory(config), layers: describeLayers(config), config };
 }
 
-function openGgufFile(path: string): Opened {
+function ofEncoderDecoder(config: EncoderDecoderConfig): OfConfig {
+  const parameters = countEncoderDecoderParameters(config);
+  return { ...switchFamily, parameters, memory: estimateEncoderDecoderMemory(config), layers: describeStacks(config), config };
+}
+
+function inspectGguf(path: string): Inspection {
   const { config, family, gguf } = readModelGguf(path);
   const stored = [...gguf.tensors.values()].map(({ type, begin, end }) => ({ dtype: type, bytes: end - begin }));
-  return { config, family, weights: { ...summary(stored), bytes: gguf.fileBytes, files: gguf.files.length, verified: "names and shapes" } };
+  return { ...ofConfig({ config, family }), weights: { ...summary(stored), bytes: gguf.fileBytes, files: gguf.files.length, verified: "names and shapes" }, checkpoints: [] };
 }
 
-async function openFolder(path: string): Promise<Opened> {
+async function inspectFolder(path: string): Promise<Inspection> {
   const folder = path.endsWith(".json") ? dirname(path) : path;
   const file = path.endsWith(".json") ? path : join(path, "config.json");
   check(existsSync(file), "ERR_SWITCHYARD_CHECKPOINT", () => `inspect: ${file} does not exist; name the folder of a model, a config.json, or a .gguf file`);
-  const { config, family } = readHfConfig(readJsonFile(file), file);
+  const json = readJsonFile(file);
+  const known = isSwitchConfig(json) ? ofEncoderDecoder(readSwitchConfig(json, file)) : ofConfig(readHfConfig(json, file));
   const hasWeights = folder === path && ["model.safetensors", "model.safetensors.index.json"].some((name) => existsSync(join(folder, name)));
-  return { config, family, weights: hasWeights ? await inspectWeights(folder) : null, folder };
+  return { ...known, weights: hasWeights ? await inspectWeights(folder, isSwitchConfig(json)) : null, checkpoints: checkpoints(folder).map(({ step }) => step) };
 }
 
 /** Checks names and shapes against the config, and the manifest's sums where there is one. */
-async function inspectWeights(folder: string): Promise<StoredWeights> {
+async function inspectWeights(folder: string, encoderDecoder: boolean): Promise<StoredWeights> {
   const manifest = await verifyFolder(folder, { hashes: true });
-  await readModelFolder(folder);
+  await (encoderDecoder ? readEncoderDecoderFolder(folder) : readModelFolder(folder));
   const tensors = [...openCheckpointTensors(folder).values()];
   const files = [...new Set(tensors.map(({ file }) => file))];
   return {
@@ -104,12 +98,4 @@ function summary(tensors: readonly { dtype: string; bytes: number }[]): Pick<Sto
   const dtypes = [...new Set(tensors.map(({ dtype }) => dtype))].sort();
   const bytesOf = (type: string) => tensors.reduce((sum, { dtype, bytes }) => sum + (dtype === type ? bytes : 0), 0);
   return { tensors: tensors.length, dtypes, bytesByDtype: Object.fromEntries(dtypes.map((type) => [type, bytesOf(type)])) };
-}
-
-function describeLayer(config: ModelConfig, layer: number): LayerDescription {
-  const { moe } = config;
-  const mixer = config.mixers[layer]?.kind ?? "";
-  if (moe === undefined || !config.sparseLayers.includes(layer)) return { layer, mixer, kind: "dense", hidden: config.hidden };
-  const { experts, active, hidden, shared } = moe;
-  return { layer, mixer, kind: "sparse", experts, active, hidden, shared: shared ?? null, router: describeRouter(moe.router, moe) };
 }

@@ -1,4 +1,6 @@
 import type { ModelConfig } from "../model/config.js";
+import type { EncoderDecoderConfig } from "../model/encoder-decoder/config.js";
+import { countEncoderDecoderParameters } from "../model/encoder-decoder/parameters.js";
 import { mixerOf } from "../model/mixer.js";
 import { countParameters } from "../model/parameters.js";
 import { dtypeBytes } from "../tensor/dtype.js";
@@ -27,4 +29,12 @@ export function estimateMemory(config: ModelConfig): MemoryEstimate {
   const cacheTokens = Math.min(config.context, usualTokens);
   const cache = cacheOf(cacheTokens);
   return { weights, cachePerToken: cacheOf(2) - cacheOf(1), cache, cacheTokens, total: weights + cache };
+}
+
+/** The same of an encoder-decoder, for a source and an answer of `cacheTokens` tokens each. */
+export function estimateEncoderDecoderMemory(config: EncoderDecoderConfig): MemoryEstimate {
+  const weights = countEncoderDecoderParameters(config).total * dtypeBytes.f32;
+  const cachePerToken = 2 * config.decoder.layers * config.heads * config.headDim * dtypeBytes.f32;
+  const cache = 2 * usualTokens * cachePerToken;
+  return { weights, cachePerToken, cache, cacheTokens: usualTokens, total: weights + cache };
 }

@@ -1,7 +1,7 @@
 import { Arena } from "../../engine/arena.js";
 import type { Engine } from "../../engine/engine.js";
 import { check } from "../../errors.js";
-import type { Tensor } from "../../tensor/tensor.js";
+import { sizeOf, type Tensor } from "../../tensor/tensor.js";
 import { type EncoderDecoderConfig, isSparse, stackNames } from "./config.js";
 
 export interface EncoderDecoderSpec {
@@ -47,6 +47,12 @@ export function encoderDecoderSpecs(config: EncoderDecoderConfig): EncoderDecode
   }
   if (!tiedEmbeddings) push("head", [vocab, D], D ** -0.5);
   return specs;
+}
+
+/** Parameters in all, and those that work on one token: all but the experts that it does not use. */
+export function countEncoderDecoderParameters(config: EncoderDecoderConfig): { total: number; active: number } {
+  const sizes = encoderDecoderSpecs(config).map(({ name, shape }) => ({ size: sizeOf(shape), share: name.includes(".experts.") ? config.moe.active / config.moe.experts : 1 }));
+  return { total: sizes.reduce((sum, { size }) => sum + size, 0), active: sizes.reduce((sum, { size, share }) => sum + size * share, 0) };
 }
 
 /** The parameters of one model in engine memory, by name. */

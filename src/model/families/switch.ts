@@ -11,8 +11,10 @@ import type { Piece } from "./names.js";
 const positive = z.number().int().positive().max(2 ** 31);
 const count = z.number().int().min(0).max(2 ** 31);
 
+export const switchFamily = { modelType: "switch_transformers", architecture: "SwitchTransformersForConditionalGeneration" } as const;
+
 const schema = z.object({
-  model_type: z.literal("switch_transformers"),
+  model_type: z.literal(switchFamily.modelType),
   vocab_size: positive,
   d_model: positive,
   d_kv: positive,
@@ -47,7 +49,7 @@ const activations: readonly (readonly [string, Activation])[] = [
   ["silu", "silu"], ["swish", "silu"], ["quick_gelu", "quick-gelu"], ["relu2", "relu2"],
 ];
 
-export const isSwitchConfig = (json: Json): boolean => isJsonObject(json) && json["model_type"] === schema.shape.model_type.value;
+export const isSwitchConfig = (json: Json): boolean => isJsonObject(json) && json["model_type"] === switchFamily.modelType;
 
 /** Reads the config.json of a Switch Transformer. Throws ERR_SWITCHYARD_FORMAT, ERR_SWITCHYARD_UNSUPPORTED or ERR_SWITCHYARD_CONFIG naming the field. */
 export function readSwitchConfig(json: Json, file: string): EncoderDecoderConfig {
@@ -96,8 +98,8 @@ export function writeSwitchConfig(config: EncoderDecoderConfig): Record<string, 
   const { encoder, decoder, moe, endIds } = config;
   const sparse = (stack: StackConfig) => Array.from({ length: stack.layers }, (_, l) => l).filter((l) => isSparse(stack, l)).length;
   return {
-    architectures: ["SwitchTransformersForConditionalGeneration"],
-    model_type: "switch_transformers",
+    architectures: [switchFamily.architecture],
+    model_type: switchFamily.modelType,
     is_encoder_decoder: true,
     vocab_size: config.vocab,
     d_model: config.width,
