@@ -29,17 +29,31 @@ describe("convert", () => {
   it("to GGUF and back leaves the same file of weights, byte for byte", async () => {
     const back = join(folder, "back");
     const result = await cliJson<Record<string, unknown>>("convert", file, back);
-    expect(result).toMatchObject({ source: file, target: back, modelType: "mixtral", type: "f32", tokenizer: false, seconds: expect.any(Number) });
+    expect(result).toMatchObject({ source: file, target: back, modelType: "mixtral", type: "f32", tokenizer: true, seconds: expect.any(Number) });
     expect(readFileSync(join(back, "model.safetensors")).equals(readFileSync(join(model, "model.safetensors")))).toBe(true);
     expect(readdirSync(back)).toContain("config.json");
   });
 
-  it("says what it wrote, and that the tokenizer is not in it", async () => {
+  it("keeps the tokenizer: the same text has the same tokens in the file and back in a folder", async () => {
+    const back = join(folder, "with-tokenizer");
+    expect(await cliJson("convert", file, back)).toMatchObject({ tokenizer: true });
+    const args = ["the quick", "--max-tokens", "5"];
+    const { ids } = await cliJson<{ ids: number[] }>("generate", model, ...args);
+    expect(await cliJson("generate", file, ...args)).toMatchObject({ ids });
+    expect(await cliJson("generate", back, ...args)).toMatchObject({ ids });
+    expect((await cliJson<{ loss: number }>("eval", file, "--data", join(folder, "text.txt"))).loss).toBe((await cliJson<{ loss: number }>("eval", model, "--data", join(folder, "text.txt"))).loss);
+  });
+
+  it("says what it wrote, and where there is no tokenizer", async () => {
     const target = join(folder, "half.gguf");
     const { code, stdout, stderr } = await cli(["convert", model, target, "--type", "f16"]);
-    expect(code).toBe(0);
+    expect([code, stderr]).toEqual([0, ""]);
     expect(stdout).toMatch(/half\.gguf: mixtral, [\d,]+ parameters in \d+ tensors, .*, \d+\.\d s\n$/);
-    expect(stderr).toBe(`switchyard: ${target} has no tokenizer: only weights and configuration were converted\n`);
+    const bare = join(folder, "bare");
+    await cliJson("convert", model, bare);
+    for (const name of ["tokenizer.json", "manifest.json"]) rmSync(join(bare, name));
+    const mute = join(folder, "mute.gguf");
+    expect((await cli(["convert", bare, mute])).stderr).toBe(`switchyard: ${mute} has no tokenizer: only weights and configuration were converted\n`);
   });
 
   it("keeps the tokenizer from folder to folder", async () => {

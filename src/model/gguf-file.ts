@@ -98,16 +98,16 @@ export function describeFile(type: GgufType): [string, GgufValue][] {
 }
 
 /**
- * Writes a model as GGUF, atomically. Vectors and routers stay F32, whatever the type: they are small, and a rounded router sends tokens
+ * Writes a model as GGUF, atomically, with the metadata of `vocabulary` (see `ggufVocabulary`). Vectors and routers stay F32, whatever the type: they are small, and a rounded router sends tokens
  * elsewhere. A matrix whose rows are not whole blocks of the type becomes F16. Throws ERR_SWITCHYARD_UNSUPPORTED for a model that GGUF
  * cannot express, ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_DATA for weights that the type cannot hold.
  */
-export async function writeModelGguf(path: string, config: ModelConfig, parameters: Parameters, type: GgufFileType): Promise<void> {
+export async function writeModelGguf(path: string, config: ModelConfig, parameters: Parameters, type: GgufFileType, vocabulary?: ReadonlyMap<string, GgufValue>): Promise<void> {
   const { metadata, interleaved } = writeGgufConfig(config);
   const tensors = parameterSpecs(config).flatMap((spec) =>
     ggufPieces(spec, config, interleaved).map((piece) => tensorToWrite(parameters.engine, parameters.get(spec.name), piece, storedType(type, piece, spec))),
   );
-  await writeGguf(path, new Map([...metadata, ...describeFile(type)]), tensors);
+  await writeGguf(path, new Map([...metadata, ...describeFile(type), ...(vocabulary ?? [])]), tensors);
 }
 
 function tensorToWrite(engine: Engine, parameter: Tensor, { name, shape, run, at }: GgufPiece, type: GgufType): GgufTensorToWrite {

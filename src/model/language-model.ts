@@ -20,7 +20,8 @@ export interface LoadOptions {
 /** This class, or one that extends it. */
 type ModelClass<M> = new (engine: Engine, config: ModelConfig, tokenizer: Tokenizer | undefined) => M;
 
-async function readModel(path: string): Promise<ModelFolder & { tokenizer: Tokenizer | undefined }> {
+/** A model folder or a GGUF file, with its tokenizer if it has one. Throws as `LanguageModel.load`. */
+export async function readModel(path: string): Promise<ModelFolder & { tokenizer: Tokenizer | undefined }> {
   if (!isGguf(path)) return { ...(await readModelFolder(path)), tokenizer: loadTokenizer(path) };
   const model = readModelGguf(path);
   return { ...model, tokenizer: ggufTokenizer(model.gguf.metadata) };

@@ -6,7 +6,7 @@ import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 import { check, SwitchyardError } from "../errors.js";
 import { withIoErrors } from "../formats/io.js";
-import { conform, isJsonObject, type Json, type JsonObject } from "../formats/json.js";
+import { conform, isJsonObject, type Json, type JsonObject, readJsonFile } from "../formats/json.js";
 import { type ChatTemplates, type DecodeStream, looksSpecial, type Tokenizer } from "./tokenizer.js";
 
 /** What is used of the library; its own types do not resolve under NodeNext. */
@@ -24,6 +24,9 @@ const schema = z.object({
   model: z.object({ vocab: z.union([z.record(z.string(), id), z.array(z.tuple([z.string(), z.number()]))]), unk_token: z.string().nullish() }),
   added_tokens: z.array(z.looseObject({ id, content: z.string().min(1), special: z.boolean().default(false), lstrip: z.boolean().default(false), rstrip: z.boolean().default(false) })).default([]),
 });
+
+/** Larger than the largest published tokenizer.json (34 MB). */
+export const maxTokenizerBytes = 2 ** 26;
 
 /** Files that make up a tokenizer; copied as they are when it is saved. */
 const files = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
@@ -108,6 +111,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   decodeStream(): DecodeStream {
     return new WindowedStream((ids) => this.decode(ids));
+  }
+
+  toJSON(): Record<string, unknown> {
+    return readJsonFile(join(this.folder, "tokenizer.json"), { maxBytes: maxTokenizerBytes }) as JsonObject;
   }
 
   save(folder: string): void {

@@ -7,11 +7,9 @@ import { withIoErrors } from "../formats/io.js";
 import { conform, isJsonObject, type Json, type JsonObject, readJsonFile } from "../formats/json.js";
 import { BytePairTokenizer } from "./byte-pair.js";
 import { CharacterTokenizer } from "./characters.js";
-import { HuggingFaceTokenizer } from "./hugging-face.js";
+import { HuggingFaceTokenizer, maxTokenizerBytes } from "./hugging-face.js";
 import type { ChatTemplates, Tokenizer } from "./tokenizer.js";
 
-/** Larger than the largest published tokenizer.json (34 MB). */
-const maxBytes = 2 ** 26;
 /** Larger than the largest published template (17 kB). */
 const maxTemplateBytes = 2 ** 20;
 
@@ -57,7 +55,7 @@ function readEndIds(file: string): number[] {
 }
 
 function readObject(file: string): JsonObject {
-  const json = readJsonFile(file, { maxBytes });
+  const json = readJsonFile(file, { maxBytes: maxTokenizerBytes });
   if (isJsonObject(json)) return json;
   throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${file}: expected an object`);
 }

@@ -76,6 +76,16 @@ export function preTokenizer(name: string, source: string): PreTokenizer {
   throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `${source}: unknown pre-tokenizer ${JSON.stringify(name)}; known are ${preTokenizerNames.join(", ")}`);
 }
 
+/** The first name of a cutting by these patterns, as a tokenizer.json has them; "gpt-2" stands for GPT-2's. Undefined if none is known. */
+export function preTokenizerName(sources: readonly string[], ignoreMerges: boolean): string | undefined {
+  const plain = (source: string) => withCharacters(source === "gpt-2" ? gpt2 : source).replaceAll("(?i:'s|'t|'re|'ve|'m|'ll|'d)", contraction);
+  const wanted = sources.map(plain).join("\n");
+  const alike = [...byName].filter(([, cutting]) => cutting.sources.map(plain).join("\n") === wanted);
+  // Where merges lead to every token, as in a tiktoken file, it makes no difference whether words are taken whole.
+  const found = alike.find(([, cutting]) => cutting.ignoreMerges === ignoreMerges) ?? (ignoreMerges ? alike[0] : undefined);
+  return found?.[0];
+}
+
 /** The words of a text, in order; joined they are the text. */
 export function splitWords(text: string, patterns: readonly RegExp[]): string[] {
   return patterns.reduce((words, regex) => words.flatMap((word) => cut(word, regex)), text === "" ? [] : [text]);

@@ -12,7 +12,7 @@ export interface SentencePieceOptions extends VocabularyOptions {
 }
 
 /** What stands for a space in the vocabulary: U+2581. */
-const spaceMark = "\u2581";
+export const spaceMark = "\u2581";
 
 /** SentencePiece's BPE (Kudo and Richardson 2018), as Llama 2 and Mixtral use it: whole texts without words, bytes where no token fits. */
 export class SentencePieceTokenizer extends VocabularyTokenizer {

@@ -31,6 +31,8 @@ export interface Tokenizer {
   /** Text of the ids; special tokens and ids beyond the vocabulary give nothing, bytes that are no UTF-8 give U+FFFD. */
   decode(ids: ArrayLike<number>): string;
   decodeStream(): DecodeStream;
+  /** The tokenizer.json. */
+  toJSON(): Record<string, unknown>;
   /** Writes `tokenizer.json` and `tokenizer_config.json`, as Hugging Face's libraries read them. Throws ERR_SWITCHYARD_IO. */
   save(folder: string): void;
 }

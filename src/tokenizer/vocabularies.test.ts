@@ -4,10 +4,13 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { readGgufHeader } from "../formats/gguf/reader.js";
+import { ggufVocabulary } from "./gguf-writer.js";
 import { ggufTokenizer as readVocabulary, type VocabularyMetadata } from "./gguf.js";
 import { loadTokenizer } from "./load.js";
 import { readTiktoken } from "./tiktoken.js";
+import { characterTokenizer } from "./characters.js";
 import type { Tokenizer } from "./tokenizer.js";
+import { trainBytePairTokenizer } from "./train-byte-pair.js";
 
 const data = join(import.meta.dirname, "../../../shared/data");
 const shared = existsSync(data);
@@ -91,6 +94,10 @@ describe.skipIf(!shared)("saved as tokenizer.json (skipped without ../shared)", 
       expect(loaded.decode(tokenizer.encode(text))).toBe(tokenizer.decode(tokenizer.encode(text)));
     };
     texts.forEach(check);
+    // From there to GGUF: one more id than there are tokens, as models have.
+    const again = ggufTokenizer({ source: name, entries: ggufVocabulary(loaded, tokenizer.vocabSize + 1)! });
+    expect(again).toMatchObject({ vocabSize: tokenizer.vocabSize + 1, bosId: tokenizer.bosId, eosId: tokenizer.eosId, prefix: tokenizer.prefix, special: tokenizer.special });
+    for (const text of texts) expect([...again.encode(text)]).toEqual([...tokenizer.encode(text)]);
     fc.assert(fc.property(fc.array(fc.constantFrom(...words), { minLength: 1, maxLength: 12 }).map((all) => all.join("")), check), { numRuns: 100 });
   });
 });
@@ -192,6 +199,33 @@ describe("a GGUF vocabulary", () => {
   ])("with %s is refused", (_, change, code, message) => {
     const fields = Object.fromEntries(Object.entries({ ...good, ...change }).filter(([, value]) => value !== undefined));
     expect(() => ggufTokenizer(metadata(fields))).toThrow(expect.objectContaining({ code: `ERR_SWITCHYARD_${code}`, message: expect.stringMatching(message) }));
+  });
+});
+
+describe("written as a GGUF vocabulary", () => {
+  const roundTrip = (tokenizer: Tokenizer) => {
+    const written = ggufVocabulary(tokenizer, tokenizer.vocabSize + 2);
+    return written === undefined ? undefined : ggufTokenizer({ source: "test", entries: written });
+  };
+
+  it("a trained tokenizer encodes as before, chat templates and all", () => {
+    const text = "the quick brown fox, the quicker fox\n\nand 123 na\u00efve foxes ".repeat(3);
+    const tokenizer = trainBytePairTokenizer([text], { vocab: 300 });
+    tokenizer.chatTemplates = { default: "a", rag: "b" };
+    const read = roundTrip(tokenizer)!;
+    expect(read).toMatchObject({ vocabSize: tokenizer.vocabSize + 2, eosId: tokenizer.eosId, special: tokenizer.special, chatTemplates: { default: "a", rag: "b" } });
+    expect(read.encode(text)).toEqual(tokenizer.encode(text));
+    expect(read.decode([0x61, tokenizer.vocabSize])).toBe("a");
+  });
+
+  it("a SentencePiece one too", () => {
+    const tokenizer = sentencePiece();
+    const read = roundTrip(tokenizer)!;
+    for (const text of ["abab ba", "a\u00e9", "a<tool>b</s>"]) expect([...read.encode(text)]).toEqual([...tokenizer.encode(text)]);
+  });
+
+  it("one of characters cannot be: GGUF has no such kind", () => {
+    expect(roundTrip(characterTokenizer(["abc"]))).toBeUndefined();
   });
 });
 

@@ -91,14 +91,13 @@ export abstract class VocabularyTokenizer implements Tokenizer {
     return this.encoder.encode(token);
   }
 
-  save(folder: string): void {
-    const { bosId, eosId, padId } = this;
+  toJSON(): Record<string, unknown> {
     const content = (id: number) => ({ id, content: this.token(id) });
     const plain = [...this.userDefined.values()].map(content);
     const added = [...[...this.special.values()].map(content).map((token) => ({ ...token, special: true })), ...plain.map((token) => ({ ...token, special: false }))];
     const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false };
     const prefix = this.prefix.map((id) => this.token(id));
-    const json = {
+    return {
       ...tokenizerJson([], this.json(Object.fromEntries(this.ids))),
       added_tokens: added.sort((a, b) => a.id - b.id).map((token) => ({ ...token, ...flags })),
       post_processor: prefix.length === 0 ? null : {
@@ -108,8 +107,12 @@ export abstract class VocabularyTokenizer implements Tokenizer {
         special_tokens: Object.fromEntries(this.prefix.map((id, i) => [prefix[i], { id: prefix[i], ids: [id], tokens: [prefix[i]] }])),
       },
     };
+  }
+
+  save(folder: string): void {
+    const { bosId, eosId, padId } = this;
     const named = Object.entries({ bos_token: bosId, eos_token: eosId, pad_token: padId }).flatMap(([name, id]) => (id === undefined ? [] : [[name, this.token(id)]]));
-    saveTokenizer(folder, json, Object.fromEntries(named) as Record<string, string>, this.chatTemplates);
+    saveTokenizer(folder, this.toJSON(), Object.fromEntries(named) as Record<string, string>, this.chatTemplates);
   }
 
   protected kind(id: number): TokenKind | undefined {
