@@ -89,7 +89,7 @@ describe.each(engines)("on %s", (_, make) => {
     const folder = join(root, `saved-${Math.random()}`);
     await model.save(folder);
     using loaded = await LanguageModel.load(folder, { engine });
-    expect(loaded.config).toEqual({ ...model.config, hidden: loaded.config.hidden, moe: { ...model.config.moe, router: loaded.config.moe?.router } });
+    expect(loaded.config).toEqual({ ...model.config, hidden: loaded.config.hidden, published: expect.any(Object), moe: { ...model.config.moe, router: loaded.config.moe?.router } });
     expect(run(loaded, tokensOf(30), 1)).toEqual(run(model, tokensOf(30), 1));
   });
 });

@@ -73,6 +73,6 @@ function runs(layers: readonly LayerDescription[]): string[][] {
 function layerWidth(layer: LayerDescription): string {
   if (layer.kind === "dense") return String(layer.hidden);
   const { experts, hidden, shared } = layer;
-  const combine = { add: "added", sigmoid: "times a sigmoid gate", softmax: "by a softmax gate" };
+  const combine = { add: "added", average: "averaged with them", sigmoid: "times a sigmoid gate", softmax: "by a softmax gate" };
   return `${experts} x ${hidden}${shared === null ? "" : `, shared ${shared.hidden} ${combine[shared.combine]}`}`;
 }

@@ -56,7 +56,7 @@ type OfConfig = Pick<Inspection, "architecture" | "modelType" | "parameters" | "
 
 function ofConfig({ config, family }: KnownModel): OfConfig {
   const { architecture, modelType } = family;
-  return { architecture, modelType, parameters: countParameters(config), memory: estimateMemory(config), layers: describeLayers(config), config };
+  return { architecture, modelType, parameters: countParameters(config), memory: estimateMemory(config), layers: describeLayers(config), config: { ...config, published: undefined } };
 }
 
 function ofEncoderDecoder(config: EncoderDecoderConfig): OfConfig {

@@ -1,6 +1,6 @@
 import type { Tape } from "../autograd/tape.js";
 import type { AttentionDims } from "../engine/engine.js";
-import { attention as attentionOp, linear, rmsNorm, rope } from "../ops/index.js";
+import { add, attention as attentionOp, binary, linear, mul, rmsNorm, rope, scale, unary } from "../ops/index.js";
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { AttentionConfig, ModelConfig } from "./config.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
@@ -15,54 +15,95 @@ export const attention: Mixer = {
   forward: attend,
 };
 
-function attentionParameters({ width, heads, kvHeads, headDim, qkvBias, outputBias, qkNorm }: ModelConfig): MixerParameter[] {
+function attentionParameters({ width, heads, kvHeads, headDim, qkvBias, outputBias, qkNorm, sinks, outputGate }: ModelConfig): MixerParameter[] {
   const list: MixerParameter[] = [];
+  const normed = qkNorm === "row" ? "row" : qkNorm === "head" || qkNorm === "rotated-head" ? "head" : undefined;
   for (const [name, n] of [["q", heads], ["k", kvHeads], ["v", kvHeads]] as const) {
     list.push({ name, shape: [n * headDim, width], init: "normal" });
     if (qkvBias) list.push({ name: `${name}Bias`, shape: [n * headDim], init: "zero" });
-    if (qkNorm !== "none" && name !== "v") list.push({ name: `${name}Norm`, shape: [qkNorm === "head" ? headDim : n * headDim], init: "one" });
+    if (normed !== undefined && name !== "v") list.push({ name: `${name}Norm`, shape: [normed === "head" ? headDim : n * headDim], init: "one" });
   }
+  if (outputGate) list.push({ name: "gate", shape: [heads * headDim, width], init: "normal" });
+  if (sinks) list.push({ name: "sinks", shape: [heads], init: "zero" });
   list.push({ name: "out", shape: [width, heads * headDim], init: "residual" });
   if (outputBias) list.push({ name: "outBias", shape: [width], init: "zero" });
   return list;
 }
 
 function attend(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
-  const { heads, kvHeads, headDim, normEps } = config;
+  const { heads, kvHeads, headDim, normEps, qkNorm, clipQkv } = config;
   const layer = config.mixers[l] as AttentionConfig;
   const at = (name: string) => `layers.${l}.attention.${name}`;
   const project = (name: "q" | "k" | "v") => linear(tape, x, parameters.get(at(name)), parameters.find(at(`${name}Bias`)));
-  const placed = (name: "q" | "k", n: number) => {
-    const norm = parameters.find(at(`${name}Norm`));
-    const y = norm === undefined ? project(name) : rmsNorm(tape, project(name), norm, normEps);
-    return layer.rope === undefined ? y : rope(tape, y, { heads: n, headDim, ...sequences.rope(layer.rope) });
+  const clipped = (y: Tensor) => (clipQkv === undefined ? y : clip(tape, y, clipQkv));
+  const prepared = (name: "q" | "k") => {
+    const y = project(name);
+    return clipped(qkNorm === "head" || qkNorm === "row" ? rmsNorm(tape, y, parameters.get(at(`${name}Norm`)), normEps) : y);
   };
-  const q = placed("q", heads);
-  const k = placed("k", kvHeads);
-  const v = project("v");
-  const y = attendOver(tape, q, k, v, sequences, l, { heads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim) });
-  return linear(tape, y, parameters.get(at("out")), parameters.find(at("outBias")));
+  const placed = (name: "q" | "k", y: Tensor, where: { table: Tensor; positions: Tensor } | undefined) => {
+    const n = name === "q" ? heads : kvHeads;
+    const { rotary = headDim, interleaved = false } = config.ropes[layer.rope ?? -1] ?? {};
+    const rotated = where === undefined ? y : rope(tape, y, { heads: n, headDim, rotary, interleaved, ...where });
+    if (qkNorm === "rotated-head") return rmsNorm(tape, rotated, parameters.get(at(`${name}Norm`)), normEps);
+    return qkNorm === "rotated-unit" && where !== undefined ? rmsNorm(tape, rotated, undefined, normEps, { size: headDim }) : rotated;
+  };
+  const where = layer.rope === undefined ? undefined : sequences.rope(layer.rope);
+  const placedQ = placed("q", prepared("q"), where);
+  const q = layer.temperature === undefined ? placedQ : mul(tape, placedQ, sequences.temperature(layer.temperature));
+  const v = clipped(project("v"));
+  // Keys whose rotation depends on how long their sequence is are kept as they were before it.
+  const late = typeof sequences.batch !== "number" && layer.rope !== undefined && config.ropes[layer.rope]?.long !== undefined;
+  const k = late ? prepared("k") : placed("k", prepared("k"), where);
+  const place = late ? (keys: Tensor) => placed("k", keys, sequences.ropeOfKeys(layer.rope as number, keys.rows)) : undefined;
+  const dims = { heads, kvHeads, headDim, scale: config.attentionScale ?? 1 / Math.sqrt(headDim), window: layer.window, chunk: layer.chunk };
+  const y = attendOver(tape, { q, k, v, sinks: parameters.find(at("sinks")), place }, sequences, l, dims);
+  const gate = parameters.find(at("gate"));
+  const gated = gate === undefined ? y : mul(tape, y, unary(tape, "sigmoid", linear(tape, x, gate)));
+  return linear(tape, gated, parameters.get(at("out")), parameters.find(at("outBias")));
+}
+
+/** x limited to [-limit, limit]; within, exactly x. */
+function clip(tape: Tape, x: Tensor, limit: number): Tensor {
+  const edge = tape.constant([1], [-limit]);
+  const beyond = (y: Tensor) => unary(tape, "relu", add(tape, y, edge));
+  return add(tape, binary(tape, "sub", x, beyond(x)), beyond(scale(tape, x, -1)));
+}
+
+export interface Attended {
+  q: Tensor;
+  k: Tensor;
+  v: Tensor;
+  /** [heads] */
+  sinks?: Tensor | undefined;
+  /** From all keys of a cache, as they are kept, to those that queries are compared with. */
+  place?: ((keys: Tensor) => Tensor) | undefined;
 }
 
 type HeadDims = Omit<AttentionDims, "batch" | "queries" | "keys" | "keyStride">;
 
 /** Attention of the new tokens' queries over their keys and values, and over those in the caches, to which they are added. */
-export function attendOver(tape: Tape, q: Tensor, k: Tensor, v: Tensor, { batch }: Sequences, l: number, dims: HeadDims): Tensor {
-  if (typeof batch !== "number") return attendCached(tape, q, k, v, batch, l, dims);
-  const length = q.rows / batch;
-  return attentionOp(tape, q, k, v, { ...dims, batch, queries: length, keys: length, keyStride: length });
+export function attendOver(tape: Tape, { q, k, v, sinks, place }: Attended, { batch }: Sequences, l: number, dims: HeadDims): Tensor {
+  if (typeof batch === "number") {
+    const length = q.rows / batch;
+    return attentionOp(tape, q, k, v, { ...dims, batch, queries: length, keys: length, keyStride: length }, { sinks });
+  }
+  return attendCached(tape, { q, k, v, sinks, place }, batch, l, dims);
 }
 
 /** Sequence by sequence: each has its own number of keys. Not recorded for a backward pass. */
-function attendCached(tape: Tape, q: Tensor, k: Tensor, v: Tensor, sequences: readonly CachedSequence[], l: number, dims: HeadDims): Tensor {
+function attendCached(tape: Tape, { q, k, v, sinks, place = (keys) => keys }: Attended, sequences: readonly CachedSequence[], l: number, dims: HeadDims): Tensor {
   const { engine } = tape;
-  const out = tape.alloc(q.shape);
+  const out = tape.alloc([q.rows, dims.heads * (dims.valueDim ?? dims.headDim)]);
   let row = 0;
   for (const { cache, length } of sequences) {
     const rows = (t: Tensor) => view(t, [length, t.cols], row * t.cols);
-    const [keys, values] = cache.layers[l] as [Tensor, Tensor];
-    for (const [kept, added] of [[keys, rows(k)], [values, rows(v)]] as const) engine.copy(view(kept, added.shape, cache.length * kept.cols), added);
-    const y = attentionOp(tape, rows(q), keys, values, { ...dims, batch: 1, queries: length, keys: cache.length + length, keyStride: cache.capacity });
+    const keys = cache.length + length;
+    const [allKeys, allValues] = [k, v].map((added, i) => {
+      const kept = cache.layers[l]?.[i] as Tensor;
+      engine.copy(view(kept, [length, kept.cols], cache.length * kept.cols), rows(added));
+      return view(kept, [keys, kept.cols]);
+    }) as [Tensor, Tensor];
+    const y = attentionOp(tape, rows(q), place(allKeys), allValues, { ...dims, batch: 1, queries: length, keys, keyStride: keys }, { sinks });
     engine.copy(rows(out), y);
     tape.arena.release(y);
     row += length;

@@ -1,10 +1,10 @@
 import { describeRouter } from "../routing/describe.js";
 import type { ModelConfig } from "./config.js";
-import type { Family } from "./families/family.js";
+import type { Architecture } from "./families/family.js";
 import { countParameters } from "./parameters.js";
 
 /** README.md of a saved model. */
-export function modelCard(config: ModelConfig, { modelType, architecture }: Family): string {
+export function modelCard(config: ModelConfig, { modelType, architecture }: Architecture): string {
   const { total, active } = countParameters(config);
   const rows = [
     ["architecture", `${architecture} (\`${modelType}\`)`],

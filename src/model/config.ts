@@ -1,5 +1,6 @@
 import type { Activation } from "../engine/engine.js";
 import { check } from "../errors.js";
+import type { JsonObject } from "../formats/json.js";
 import type { MoeConfig } from "../moe/layer.js";
 import { checkRouterConfig } from "../routing/route.js";
 import type { DeltaNetConfig } from "./delta-net.js";
@@ -9,16 +10,48 @@ import { checkRope, type RopeConfig } from "./rope.js";
 import type { ShortConvConfig } from "./short-conv.js";
 
 /** What mixes the tokens of a sequence in one layer; `mixers` (mixer.ts) has the implementation of each kind. Plain data. */
-export type MixerConfig = AttentionConfig | DeltaNetConfig | LightningConfig | MambaConfig | ShortConvConfig;
+export type MixerConfig = AttentionConfig | LatentAttentionConfig | DeltaNetConfig | LightningConfig | MambaConfig | ShortConvConfig;
 
 /** Softmax attention over the keys before a query. The sizes of its heads stand in the model's config: they are those of all layers. */
 export interface AttentionConfig {
   kind: "attention";
   /** Number of its rotary embedding in `ropes`; undefined: no positions (NoPE). */
   rope?: number | undefined;
+  /** A query sees the last `window` keys, its own among them; undefined: all. */
+  window?: number | undefined;
+  /** A query sees only keys of its own run of `chunk` positions. */
+  chunk?: number | undefined;
+  temperature?: Temperature | undefined;
 }
 
-/** Everything that determines the function a decoder-only transformer computes. Plain data. */
+/** Multi-head latent attention (DeepSeek-AI 2024, arXiv 2405.04434): keys and values come from one short vector per token, `latent` of the model. */
+export interface LatentAttentionConfig {
+  kind: "latent";
+  rope: number;
+  temperature?: Temperature | undefined;
+}
+
+/** Queries far from the start count more: q times 1 + factor * log(1 + floor((position + from) / period)) (Llama 4). */
+export interface Temperature {
+  factor: number;
+  period: number;
+  from: number;
+}
+
+/** Sizes of latent attention. Heads of queries and keys are `unrotated` elements, then those that are rotated; the model's `headDim` is both. */
+export interface LatentSizes {
+  /** Length of the vector that queries come from; undefined: of the layer's input. */
+  queryRank?: number | undefined;
+  /** Length of the vector that keys and values come from. */
+  rank: number;
+  unrotated: number;
+  /** Head size of values. */
+  value: number;
+  /** Of the norms of both short vectors. */
+  normEps: number;
+}
+
+/** Everything that determines the function a decoder-only transformer computes. Plain data; what is left out is not there, or 1. */
 export interface ModelConfig {
   /** V */
   vocab: number;
@@ -33,12 +66,36 @@ export interface ModelConfig {
   /** Longest sequence, in tokens. */
   context: number;
   normEps: number;
+  /** LayerNorm instead of RMSNorm, with or without a bias. */
+  layerNorm?: { bias: boolean } | undefined;
+  /**
+   * Where a branch f is normed: x + f(norm(x)), the default; "after": x + norm(f(x)); "around": x + norm(f(norm(x))). "parallel": both branches
+   * read one norm, x + attention(norm(x)) + ffn(norm(x)).
+   */
+  branches?: "after" | "around" | "parallel" | undefined;
   /** The output projection is the embedding table. */
   tiedEmbeddings: boolean;
+  headBias?: boolean | undefined;
+  /** Multiply the embeddings, what each branch adds, and the logits. */
+  embeddingScale?: number | undefined;
+  residualScale?: number | undefined;
+  logitScale?: number | undefined;
   qkvBias: boolean;
   outputBias: boolean;
-  /** RMSNorm of queries and keys: per head, or over the whole row of heads. */
-  qkNorm: "none" | "head" | "row";
+  /**
+   * RMSNorm of queries and keys: per head, or over the whole row of heads; per head and after the rotation; or after it and without weights,
+   * where there is one.
+   */
+  qkNorm: "none" | "head" | "row" | "rotated-head" | "rotated-unit";
+  /** Queries, keys and values are limited to [-clip, clip]. */
+  clipQkv?: number | undefined;
+  /** Multiplies q.k; default 1/sqrt(headDim). */
+  attentionScale?: number | undefined;
+  /** Each head has a logit of its own that takes a share of the attention and gives nothing (gpt-oss). */
+  sinks?: boolean | undefined;
+  /** The heads' output times sigmoid(gate x). */
+  outputGate?: boolean | undefined;
+  latent?: LatentSizes | undefined;
   /** The rotary embeddings that the layers use. */
   ropes: readonly RopeConfig[];
   /** One per layer. */
@@ -46,9 +103,13 @@ export interface ModelConfig {
   activation: Activation;
   /** Hidden width of the dense feed-forward layers. */
   hidden: number;
+  /** Dense feed-forward layers and shared experts have biases. */
+  ffnBias?: boolean | undefined;
   moe?: MoeConfig | undefined;
   /** Layers whose feed-forward part is the mixture, in rising order; empty without `moe`. */
   sparseLayers: readonly number[];
+  /** The config.json that this was read from. Says nothing that the rest does not; a model is saved with it as long as it says the same. */
+  published?: JsonObject | undefined;
 }
 
 const positive = ["vocab", "width", "layers", "heads", "kvHeads", "headDim", "context", "hidden"] as const;
@@ -62,6 +123,7 @@ export function checkModelConfig(config: ModelConfig): ModelConfig {
   const { moe, sparseLayers, mixers, ropes } = config;
   for (const rope of ropes) checkRope(rope, config.headDim);
   require(mixers.length === config.layers, () => `mixers: expected one for each of the ${config.layers} layers, got ${mixers.length}`);
+  require(config.latent === undefined ? mixers.every(({ kind }) => kind !== "latent") : config.headDim > config.latent.unrotated, () => "latent attention needs its sizes, with heads longer than their unrotated part");
   for (const mixer of mixers) {
     const rope = "rope" in mixer ? mixer.rope : undefined;
     require(rope === undefined || rope in ropes, () => `mixers: expected the number of one of ${ropes.length} ropes, got ${rope}`);

@@ -3,6 +3,7 @@ import type { Tensor } from "../tensor/tensor.js";
 import { attention } from "./attention.js";
 import type { MixerConfig, ModelConfig } from "./config.js";
 import { deltaNet } from "./delta-net.js";
+import { latentAttention } from "./latent-attention.js";
 import { lightningAttention } from "./lightning-attention.js";
 import { mamba } from "./mamba.js";
 import type { Init } from "./parameters.js";
@@ -29,7 +30,7 @@ export interface Mixer {
   forward(tape: Tape, parts: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor;
 }
 
-export const mixers: Readonly<Record<MixerConfig["kind"], Mixer>> = { attention, deltaNet, lightning: lightningAttention, mamba, shortConv };
+export const mixers: Readonly<Record<MixerConfig["kind"], Mixer>> = { attention, deltaNet, latent: latentAttention, lightning: lightningAttention, mamba, shortConv };
 
 /** The mixer of layer `l`. */
 export const mixerOf = (config: ModelConfig, l: number): Mixer => mixers[(config.mixers[l] as MixerConfig).kind];

@@ -29,7 +29,7 @@ describe("a published config.json", () => {
 
   it("is read with rope_theta in the older and in the newer place", () => {
     const theta = (extra: object) => readHfConfig(json({ ...mixtral, rope_theta: undefined, ...extra }), "c").config.ropes[0]!.theta;
-    expect([theta({ rope_theta: 5 }), theta({ rope_parameters: { rope_theta: 6, rope_type: "default" } }), theta({})]).toEqual([5, 6, 10_000]);
+    expect([theta({ rope_theta: 5 }), theta({ rope_parameters: { rope_theta: 6, rope_type: "default" } }), theta({})]).toEqual([5, 6, 1e6]);
   });
 
   it.each<[string, object, string, RegExp]>([
@@ -39,9 +39,10 @@ describe("a published config.json", () => {
     ["no experts", { num_local_experts: 0 }, "ERR_SWITCHYARD_FORMAT", /num_local_experts/],
     ["more experts per token than experts", { num_experts_per_tok: 9 }, "ERR_SWITCHYARD_CONFIG", /top-k.*8 experts, got 9/],
     ["heads that do not divide", { num_key_value_heads: 5 }, "ERR_SWITCHYARD_CONFIG", /heads \(32\).*kvHeads \(5\)/],
-    ["rotary scaling", { rope_scaling: { type: "yarn", factor: 4 } }, "ERR_SWITCHYARD_UNSUPPORTED", /yarn/],
-    ["a sliding window", { sliding_window: 4096 }, "ERR_SWITCHYARD_UNSUPPORTED", /sliding_window/],
-    ["another activation", { hidden_act: "gelu" }, "ERR_SWITCHYARD_UNSUPPORTED", /hidden_act "gelu"/],
+    ["an unknown rotary scaling", { rope_scaling: { type: "mrope", factor: 4 } }, "ERR_SWITCHYARD_UNSUPPORTED", /type "mrope"/],
+    ["a rotary scaling without its factor", { rope_scaling: { type: "linear" } }, "ERR_SWITCHYARD_FORMAT", /"linear" needs factor/],
+    ["a window of nothing", { sliding_window: 0 }, "ERR_SWITCHYARD_UNSUPPORTED", /sliding_window of 0/],
+    ["another activation", { hidden_act: "mish" }, "ERR_SWITCHYARD_UNSUPPORTED", /hidden_act "mish"/],
   ])("with %s is refused", (_, change, code, message) => {
     expect(() => readHfConfig(json({ ...mixtral, ...change }), "config.json")).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }));
   });
@@ -75,20 +76,21 @@ describe("a model of ours", () => {
     const { family } = writeHfConfig(config);
     const names = new Set<string>();
     for (const spec of parameterSpecs(config)) {
-      let next = 0;
-      for (const { name, shape, offset } of publishedPieces(spec, config, family.names)) {
-        expect(offset).toBe(next);
-        next += shape.reduce((a, b) => a * b, 1);
+      const starts: number[] = [];
+      for (const { name, shape, rows, cols, at } of publishedPieces(spec, config, family.names)) {
+        expect(rows * cols).toBe(shape.reduce((a, b) => a * b, 1));
+        starts.push(...Array.from({ length: rows }, (___, r) => at(r) / cols));
         expect(names.has(name)).toBe(false);
         names.add(name);
       }
-      expect(next).toBe(spec.shape.reduce((a, b) => a * b, 1));
+      expect(starts.sort((a, b) => a - b)).toEqual(starts.map((___, i) => i));
+      expect(starts.length).toBe(spec.shape.length === 1 ? spec.shape[0] : spec.shape.slice(0, -1).reduce((a, b) => a * b, 1));
     }
   });
 
   it("refuses an own config whose parts do not fit", () => {
     const { json: written } = writeHfConfig(modelConfig({ vocab: 100, moe: { router: "expert-choice" } }));
-    const own = written["switchyard"] as ModelConfig;
+    const own = written["switchyard"] as unknown as ModelConfig;
     const read = (change: object) => () => readHfConfig(json({ ...written, switchyard: { ...own, ...change } }), "config.json");
     expect(read({ heads: 3 })).toThrow(/heads/);
     expect(read({ sparseLayers: undefined })).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_FORMAT" }));
@@ -101,7 +103,7 @@ describe("checkModelConfig", () => {
   const config = modelConfig({ vocab: 100 });
   it.each<[string, Partial<ModelConfig>, RegExp]>([
     ["vocab 0", { vocab: 0 }, /vocab must be a positive integer/],
-    ["an odd head", { headDim: 15 }, /headDim must be even/],
+    ["a rotation longer than a head", { headDim: 14 }, /rotary must be an even number up to headDim \(14\)/],
     ["sparse layers out of order", { sparseLayers: [1, 0] }, /sparseLayers must be rising/],
     ["a mixture without layers", { sparseLayers: [] }, /together/],
     ["groups that do not fit", { moe: { ...config.moe!, router: routerConfig("deepseek-v3", { groups: { count: 3, keep: 1, score: "max" } }) } }, /groups/],

@@ -33,31 +33,47 @@ export function parameterSpecs(config: ModelConfig): ParameterSpec[] {
   const inits = { normal: { std: initStd }, residual: { std: initStd / Math.sqrt(2 * config.layers) }, one: { constant: 1 }, zero: { constant: 0 } };
   const { normal, residual, one, zero } = inits;
 
+  const pushNorm = (name: string) => {
+    push(name, [D], one);
+    if (config.layerNorm?.bias) push(`${name}Bias`, [D], zero);
+  };
+  /** One feed-forward network, or a stack of `experts`. */
+  const pushFeedForward = (name: string, hidden: number, rows: number, bias: boolean, group: ParameterGroup, experts?: number) => {
+    const stack = experts === undefined ? [] : [experts];
+    push(`${name}.up`, [...stack, rows * hidden, D], normal, group);
+    if (bias) push(`${name}.upBias`, [...stack, rows * hidden], zero, group);
+    push(`${name}.down`, [...stack, D, hidden], residual, group);
+    if (bias) push(`${name}.downBias`, [...stack, D], zero, group);
+  };
+  const { branches, ffnBias = false } = config;
+  const normedAfter = branches === "after" || branches === "around";
+
   push("embedding", [config.vocab, D], normal);
   for (let l = 0; l < config.layers; l++) {
     const at = (name: string) => `layers.${l}.${name}`;
-    push(at("attention.norm"), [D], one);
+    if (branches !== "after") pushNorm(at("attention.norm"));
     for (const { name, shape, init } of mixerOf(config, l).parameters(config, l)) push(at(`attention.${name}`), shape, inits[init]);
-    push(at("ffn.norm"), [D], one);
-    if (moe === undefined || !config.sparseLayers.includes(l)) {
-      push(at("ffn.up"), [2 * config.hidden, D], normal);
-      push(at("ffn.down"), [D, config.hidden], residual);
-      continue;
+    if (normedAfter) pushNorm(at("attention.postNorm"));
+    if (branches === undefined || branches === "around") pushNorm(at("ffn.norm"));
+    if (moe === undefined || !config.sparseLayers.includes(l)) pushFeedForward(at("ffn"), config.hidden, 2, ffnBias, "dense");
+    else {
+      const rows = moe.gated ? 2 : 1;
+      push(at("router.weight"), [moe.experts, D], normal, "router");
+      if (moe.router.bias) push(at("router.bias"), [moe.experts], zero, "router");
+      if (moe.router.selection === "noisy-top-k") push(at("router.noise"), [moe.experts, D], zero, "router");
+      if (moe.router.selectionBias) push(at("router.selectionBias"), [moe.experts], zero, "router", false);
+      pushFeedForward(at("experts"), moe.hidden, rows, moe.bias ?? false, "expert", moe.experts);
+      if (moe.shared !== undefined) {
+        const { hidden, combine } = moe.shared;
+        pushFeedForward(at("shared"), hidden, rows, ffnBias, "dense");
+        if (combine === "sigmoid" || combine === "softmax") push(at("shared.gate"), [combine === "sigmoid" ? 1 : 2, D], normal);
+      }
     }
-    const rows = moe.gated ? 2 : 1;
-    push(at("router.weight"), [moe.experts, D], normal, "router");
-    if (moe.router.bias) push(at("router.bias"), [moe.experts], zero, "router");
-    if (moe.router.selection === "noisy-top-k") push(at("router.noise"), [moe.experts, D], zero, "router");
-    if (moe.router.selectionBias) push(at("router.selectionBias"), [moe.experts], zero, "router", false);
-    push(at("experts.up"), [moe.experts, rows * moe.hidden, D], normal, "expert");
-    push(at("experts.down"), [moe.experts, D, moe.hidden], residual, "expert");
-    if (moe.shared === undefined) continue;
-    push(at("shared.up"), [rows * moe.shared.hidden, D], normal);
-    push(at("shared.down"), [D, moe.shared.hidden], residual);
-    if (moe.shared.combine !== "add") push(at("shared.gate"), [moe.shared.combine === "sigmoid" ? 1 : 2, D], normal);
+    if (normedAfter) pushNorm(at("ffn.postNorm"));
   }
-  push("norm", [D], one);
+  pushNorm("norm");
   if (!config.tiedEmbeddings) push("head", [config.vocab, D], normal);
+  if (config.headBias) push("headBias", [config.vocab], zero);
   return specs;
 }
 

@@ -81,7 +81,7 @@ export function modelConfig(options: ModelOptions): ModelConfig {
     qkvBias: false,
     outputBias: false,
     qkNorm: "none",
-    ropes: [{ theta: 10_000 }],
+    ropes: [{ theta: 10_000, rotary: width / heads, interleaved: false }],
     mixers: Array.from({ length: layers }, () => ({ kind: "attention", rope: 0 })),
     activation: "silu",
     hidden: options.hidden ?? preset.hidden,

@@ -2,7 +2,8 @@ import type { Tape } from "../autograd/tape.js";
 import { check } from "../errors.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { KvCache } from "./cache.js";
-import type { RopeTables } from "./rope.js";
+import type { ModelConfig, Temperature } from "./config.js";
+import type { RopeConfig, RopeTables } from "./rope.js";
 
 /** A sequence that goes on for `length` tokens after those in its cache, which grows by them. */
 export interface CachedSequence {
@@ -14,34 +15,63 @@ export interface CachedSequence {
 export class Sequences {
   /** i32 [T]: the place of each token in its sequence. */
   readonly positions: Tensor;
-  /** The longest sequence, in tokens, those of its cache included. */
-  readonly longest: number;
+  private readonly runs: readonly { start: number; length: number }[];
+  private readonly constants = new Map<string, Tensor>();
 
   /** `batch`: sequences that start here, all of one length; or sequences of any lengths that go on. */
   constructor(
-    tape: Tape,
+    private readonly tape: Tape,
     private readonly ropes: RopeTables,
+    private readonly config: ModelConfig,
     readonly batch: number | readonly CachedSequence[],
     tokens: number,
-    context: number,
   ) {
-    const runs =
+    const { context } = config;
+    this.runs =
       typeof batch === "number"
         ? Array.from({ length: batch }, () => ({ start: 0, length: tokens / batch }))
         : batch.map(({ cache, length }) => ({ start: cache.length, length }));
-    for (const { start, length } of runs) {
+    for (const { start, length } of this.runs) {
       check(
         Number.isInteger(length) && length > 0 && start + length <= context,
         "ERR_SWITCHYARD_USAGE",
         () => `forward: expected 1 to ${context - start} tokens per sequence (context ${context}, ${start} cached), got ${length}`,
       );
     }
-    this.longest = Math.max(...runs.map(({ start, length }) => start + length));
-    this.positions = tape.constant([tokens], Int32Array.from(runs.flatMap(({ start, length }) => Array.from({ length }, (_, i) => start + i))), "i32");
+    this.positions = tape.constant([tokens], this.perToken((position) => position), "i32");
   }
 
-  /** What `rope` of ops needs for the model's rotary embedding number `i`. */
+  private perToken(value: (position: number, sequence: { start: number; length: number }) => number): number[] {
+    return this.runs.flatMap((run) => Array.from({ length: run.length }, (_, i) => value(run.start + i, run)));
+  }
+
+  /** A constant that several layers use, made when the first asks. */
+  memo(key: string, make: () => Tensor): Tensor {
+    const known = this.constants.get(key) ?? make();
+    this.constants.set(key, known);
+    return known;
+  }
+
+  /** What `rope` of ops needs to place the tokens with the model's rotary embedding number `i`. */
   rope(i: number): { table: Tensor; positions: Tensor } {
-    return { table: this.ropes.get(i, this.longest), positions: this.positions };
+    const { tensor, positions: rows } = this.ropes.get(i, Math.max(...this.runs.map(({ start, length }) => start + length)));
+    const { long } = this.config.ropes[i] as RopeConfig;
+    if (long === undefined) return { table: tensor, positions: this.positions };
+    const placed = () => this.perToken((position, { start, length }) => position + (start + length > long.beyond ? rows : 0));
+    return { table: tensor, positions: this.memo(`positions ${i}`, () => this.tape.constant([this.positions.size], placed(), "i32")) };
+  }
+
+  /** As `rope`, for the first `keys` tokens of one sequence that has as many. */
+  ropeOfKeys(i: number, keys: number): { table: Tensor; positions: Tensor } {
+    const { tensor, positions: rows } = this.ropes.get(i, keys);
+    const { long } = this.config.ropes[i] as RopeConfig;
+    const first = long !== undefined && keys > long.beyond ? rows : 0;
+    return { table: tensor, positions: this.tape.constant([keys], Int32Array.from({ length: keys }, (_, p) => first + p), "i32") };
+  }
+
+  /** The factor of each token's query, [T, 1]. */
+  temperature({ factor, period, from }: Temperature): Tensor {
+    const values = () => this.perToken((position) => 1 + factor * Math.log1p(Math.floor((position + from) / period)));
+    return this.memo("temperature", () => this.tape.constant([this.positions.size, 1], values()));
   }
 }

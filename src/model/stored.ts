@@ -1,52 +1,119 @@
 import type { Engine } from "../engine/engine.js";
-import { check, SwitchyardError } from "../errors.js";
+import { check } from "../errors.js";
 import { type CheckpointTensor, readAsF32 } from "../formats/checkpoint.js";
 import { readChunks } from "../formats/chunks.js";
-import { decodeFp8Blocks, type Fp8 } from "../quant/fp8.js";
+import type { TensorToWrite } from "../formats/safetensors-writer.js";
 import { type Tensor, view } from "../tensor/tensor.js";
-import type { Fp8Block } from "./families/quantization.js";
+import type { Piece } from "./families/names.js";
 
-/** Copies a stored tensor of plain floats into `target`, which has its shape, piece by piece. */
+/** Elements read or written at a time. */
+const chunkElements = 2 ** 20;
+
+/** Copies a stored tensor of plain floats into `target`, which has its shape. */
 export function readTensor(engine: Engine, target: Tensor, stored: CheckpointTensor): void {
-  writePieces(engine, target, readAsF32(stored));
-}
-
-function writePieces(engine: Engine, target: Tensor, pieces: Iterable<Float32Array>): void {
   let first = 0;
-  for (const values of pieces) {
+  for (const values of readAsF32(stored)) {
     engine.write(view(target, [values.length], first), values);
     first += values.length;
   }
 }
 
-const isFp8 = (dtype: string): dtype is Fp8 => dtype === "F8_E4M3" || dtype === "F8_E5M2";
-
-/** One tensor of a checkpoint by its name, also one of 8-bit floats, whose scales are the tensor "NAME_scale_inv". */
-export function readWeight(engine: Engine, target: Tensor, name: string, tensors: ReadonlyMap<string, CheckpointTensor>, block: Fp8Block | undefined): void {
-  const stored = tensors.get(name) as CheckpointTensor;
-  if (!isFp8(stored.dtype)) return readTensor(engine, target, stored);
-  const scales = tensors.get(`${name}_scale_inv`);
-  const [rows = 0, cols = 0] = stored.shape;
-  if (block === undefined || scales === undefined || stored.shape.length !== 2) {
-    throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${stored.file}: tensor "${name}": expected a matrix with scales "${name}_scale_inv" and a weight_block_size in config.json beside its ${stored.dtype}`);
+/** Copies the elements of a published tensor, in its order, to their places in `parameter`. `transposed` as in the file. */
+export function readPiece(engine: Engine, parameter: Tensor, piece: Piece, elements: Iterable<Float32Array>, transposed = piece.transposed): void {
+  let first = 0;
+  for (const values of transposed ? transposedMatrices(elements, piece) : elements) {
+    for (let done = 0; done < values.length; ) {
+      const { offset, length } = run(piece, first + done, values.length - done);
+      if (offset >= 0) engine.write(view(parameter, [length], offset), values.subarray(done, done + length));
+      done += length;
+    }
+    first += values.length;
   }
-  const expected = [Math.ceil(rows / block[0]), Math.ceil(cols / block[1])];
-  check(
-    scales.shape.length === 2 && scales.shape.every((n, i) => n === expected[i]),
-    "ERR_SWITCHYARD_FORMAT",
-    () => `${scales.file}: tensor "${name}_scale_inv": expected [${expected.join(", ")}] for [${rows}, ${cols}] in blocks of ${block.join(" x ")}, got [${scales.shape.join(", ")}]`,
-  );
-  writePieces(engine, target, decodeMatrix(stored.dtype, stored, scales, block));
 }
 
-/** A matrix of 8-bit floats, one row of blocks at a time. */
-function* decodeMatrix(dtype: Fp8, { file, begin, end, shape }: CheckpointTensor, scales: CheckpointTensor, block: Fp8Block): Generator<Float32Array> {
-  const cols = shape[1] as number;
-  const perRow = Math.ceil(cols / block[1]);
-  const all = Float32Array.from([...readAsF32(scales)].flatMap((piece) => Array.from(piece)));
-  let first = 0;
-  for (const bytes of readChunks(file, begin, end, block[0] * cols)) {
-    yield decodeFp8Blocks(dtype, bytes, [bytes.length / cols, cols], all.subarray(first, first + perRow), block);
-    first += perRow;
+/** The longest run of at most `most` elements, from element `first` of the piece's rows on, that is one in the parameter too. */
+function run({ cols, at }: Piece, first: number, most: number): { offset: number; length: number } {
+  const row = Math.floor(first / cols);
+  const within = first % cols;
+  const start = at(row);
+  let length = cols - within;
+  for (let r = row + 1; length < most && at(r) === (start < 0 ? -1 : start + (r - row) * cols); r++) length += cols;
+  return { offset: start < 0 ? -1 : start + within, length: Math.min(length, most) };
+}
+
+/** From matrices stored [in, out], in pieces of any size, to whole ones [out, in]. */
+function* transposedMatrices(elements: Iterable<Float32Array>, { matrixRows: rows, cols }: Piece): Generator<Float32Array> {
+  let matrix = new Float32Array(rows * cols);
+  let filled = 0;
+  for (const values of elements) {
+    for (const value of values) {
+      matrix[(filled % rows) * cols + Math.floor(filled / rows)] = value;
+      if (++filled < matrix.length) continue;
+      yield matrix;
+      matrix = new Float32Array(rows * cols);
+      filled = 0;
+    }
   }
+}
+
+/** A tensor as a file keeps it: little-endian F32, read from the engine piece by piece. */
+export function storedTensor(engine: Engine, name: string, tensor: Tensor): TensorToWrite {
+  return {
+    name,
+    dtype: "F32",
+    shape: tensor.shape,
+    *chunks() {
+      for (let first = 0; first < tensor.size; first += chunkElements) {
+        yield bytesOf(Float32Array.from(engine.read(view(tensor, [Math.min(chunkElements, tensor.size - first)], first))));
+      }
+    },
+  };
+}
+
+const bytesOf = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+
+/** A published tensor whose rows come from one parameter or several. */
+export function publishedTensor(engine: Engine, sources: readonly { piece: Piece; parameter: Tensor }[]): TensorToWrite {
+  const [{ piece }] = sources as [{ piece: Piece; parameter: Tensor }];
+  const { name, shape, rows, matrixRows, cols, transposed } = piece;
+  const step = transposed ? matrixRows : Math.max(1, Math.floor(chunkElements / cols));
+  return {
+    name,
+    dtype: "F32",
+    shape,
+    *chunks() {
+      for (let row = 0; row < rows; row += step) {
+        const values = new Float32Array(Math.min(step, rows - row) * cols);
+        for (const { piece: part, parameter } of sources) {
+          for (let done = 0; done < values.length; ) {
+            const { offset, length } = run(part, row * cols + done, values.length - done);
+            if (offset >= 0) values.set(engine.read(view(parameter, [length], offset)), done);
+            done += length;
+          }
+        }
+        yield bytesOf(transposed ? transpose(values, matrixRows, cols) : values);
+      }
+    },
+  };
+}
+
+function transpose(values: Float32Array, rows: number, cols: number): Float32Array {
+  const out = new Float32Array(values.length);
+  for (let r = 0; r < rows; r++) for (let c = 0; c < cols; c++) out[c * rows + r] = values[r * cols + c] as number;
+  return out;
+}
+
+/** The bytes of a whole tensor, which must be small. */
+export function readBytes({ file, begin, end }: CheckpointTensor): Uint8Array {
+  const [bytes = new Uint8Array(0)] = [...readChunks(file, begin, end, Math.max(1, end - begin))];
+  return bytes;
+}
+
+/** Throws ERR_SWITCHYARD_FORMAT naming the tensor unless it has this shape. */
+export function checkStoredShape(name: string, stored: CheckpointTensor, shape: readonly number[], reason: string): void {
+  check(
+    stored.shape.length === shape.length && stored.shape.every((n, i) => n === shape[i]),
+    "ERR_SWITCHYARD_FORMAT",
+    () => `${stored.file}: tensor "${name}": ${reason} [${shape.join(", ")}], the file has [${stored.shape.join(", ")}]`,
+  );
 }

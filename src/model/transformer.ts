@@ -1,7 +1,7 @@
 import type { Tape } from "../autograd/tape.js";
-import { feedForward } from "../moe/experts.js";
+import { feedForward, type FeedForwardParameters } from "../moe/experts.js";
 import { moeLayer, type MoeParameters } from "../moe/layer.js";
-import { add, crossEntropy, dropout, gatherRows, linear, mean, rmsNorm, scale } from "../ops/index.js";
+import { add, crossEntropy, dropout, gatherRows, layerNorm, linear, mean, rmsNorm, scale } from "../ops/index.js";
 import type { Router, Routing } from "../routing/types.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
@@ -35,49 +35,64 @@ export interface HiddenStates {
   routings: Routing[];
 }
 
-/** The one decoder-only transformer: pre-norm blocks of a sequence mixer and a dense or sparse feed-forward part. */
+/** The one decoder-only transformer: blocks of a sequence mixer and a dense or sparse feed-forward part. */
 export function forward(tape: Tape, parts: TransformerParts, { ids, batch, dropout: rate = 0 }: ForwardInput): HiddenStates {
   const { config, parameters } = parts;
-  const sequences = new Sequences(tape, parts.ropes, batch, ids.size, config.context);
+  const { branches, embeddingScale = 1, residualScale = 1 } = config;
+  const sequences = new Sequences(tape, parts.ropes, config, batch, ids.size);
   if (typeof batch !== "number") for (const { cache, length } of batch) cache.reserve(length);
   const routings: Routing[] = [];
-  let x = dropout(tape, gatherRows(tape, parameters.get("embedding"), ids), rate);
+  const scaled = (x: Tensor, factor: number) => (factor === 1 ? x : scale(tape, x, factor));
+  let x = dropout(tape, scaled(gatherRows(tape, parameters.get("embedding"), ids), embeddingScale), rate);
   for (let l = 0; l < config.layers; l++) {
-    const normed = rmsNorm(tape, x, parameters.get(`layers.${l}.attention.norm`), config.normEps);
-    x = add(tape, x, dropout(tape, mixerOf(config, l).forward(tape, parts, l, normed, sequences), rate));
-    const inner = rmsNorm(tape, x, parameters.get(`layers.${l}.ffn.norm`), config.normEps);
-    x = add(tape, x, dropout(tape, feedForwardBlock(tape, parts, l, inner, ids, routings), rate));
+    const before = (name: "attention" | "ffn", input: Tensor) => (branches === "after" ? input : norm(tape, parts, `layers.${l}.${name}.norm`, input));
+    const addTo = (sum: Tensor, name: "attention" | "ffn", y: Tensor) => {
+      const after = branches === "after" || branches === "around" ? norm(tape, parts, `layers.${l}.${name}.postNorm`, y) : y;
+      return add(tape, sum, dropout(tape, scaled(after, residualScale), rate));
+    };
+    const normed = before("attention", x);
+    x = addTo(x, "attention", mixerOf(config, l).forward(tape, parts, l, normed, sequences));
+    const inner = branches === "parallel" ? normed : before("ffn", x);
+    x = addTo(x, "ffn", feedForwardBlock(tape, parts, l, inner, ids, routings));
   }
   if (typeof batch !== "number") for (const { cache, length } of batch) cache.grow(length);
-  return { hidden: rmsNorm(tape, x, parameters.get("norm"), config.normEps), routings };
+  return { hidden: norm(tape, parts, "norm", x), routings };
+}
+
+/** RMSNorm or LayerNorm, as the config says, with the parameters of that name. */
+function norm(tape: Tape, { config, parameters }: TransformerParts, name: string, x: Tensor): Tensor {
+  const weight = parameters.get(name);
+  return config.layerNorm === undefined ? rmsNorm(tape, x, weight, config.normEps) : layerNorm(tape, x, weight, parameters.find(`${name}Bias`), config.normEps);
 }
 
 function feedForwardBlock(tape: Tape, { config, parameters, router }: TransformerParts, l: number, x: Tensor, ids: Tensor, routings: Routing[]): Tensor {
-  if (config.moe === undefined || !config.sparseLayers.includes(l)) {
-    const dense = { up: parameters.get(`layers.${l}.ffn.up`), down: parameters.get(`layers.${l}.ffn.down`) };
-    return feedForward(tape, x, dense, { activation: config.activation, gated: true });
-  }
+  if (config.moe === undefined || !config.sparseLayers.includes(l)) return feedForward(tape, x, feedForwardParameters(parameters, l, "ffn"), { activation: config.activation, gated: true });
   const { out, routing } = moeLayer(tape, x, moeParameters(parameters, l), config.moe, ids, router);
   routings.push(routing);
   return out;
+}
+
+function feedForwardParameters(parameters: Parameters, l: number, name: "ffn" | "experts" | "shared"): FeedForwardParameters {
+  const at = (part: string) => `layers.${l}.${name}.${part}`;
+  return { up: parameters.get(at("up")), down: parameters.get(at("down")), upBias: parameters.find(at("upBias")), downBias: parameters.find(at("downBias")) };
 }
 
 /** The tensors of sparse layer `l`. */
 export function moeParameters(parameters: Parameters, l: number): MoeParameters {
   const find = (name: string) => parameters.find(`layers.${l}.${name}`);
   const get = (name: string) => parameters.get(`layers.${l}.${name}`);
-  const shared = find("shared.up");
   return {
     router: { weight: get("router.weight"), bias: find("router.bias"), noise: find("router.noise"), selectionBias: find("router.selectionBias") },
-    experts: { up: get("experts.up"), down: get("experts.down") },
-    shared: shared === undefined ? undefined : { up: shared, down: get("shared.down") },
+    experts: feedForwardParameters(parameters, l, "experts"),
+    shared: find("shared.up") === undefined ? undefined : feedForwardParameters(parameters, l, "shared"),
     sharedGate: find("shared.gate"),
   };
 }
 
 /** Logits [rows, V] of hidden states [rows, D]. */
 export function logits(tape: Tape, { config, parameters }: TransformerParts, hidden: Tensor): Tensor {
-  return linear(tape, hidden, parameters.get(config.tiedEmbeddings ? "embedding" : "head"));
+  const y = linear(tape, hidden, parameters.get(config.tiedEmbeddings ? "embedding" : "head"), parameters.find("headBias"));
+  return config.logitScale === undefined ? y : scale(tape, y, config.logitScale);
 }
 
 export interface Loss {

@@ -1,6 +1,7 @@
 import type { Tape } from "../autograd/tape.js";
 import type { Activation } from "../engine/engine.js";
-import { expertsIn, expertsOut, gatherRows, glu, linear, reshape } from "../ops/index.js";
+import { add, expertsIn, expertsOut, gatherRows, glu, linear, matmul, reshape, scatterColumns } from "../ops/index.js";
+import type { Routing } from "../routing/types.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { DispatchPlan } from "./plan.js";
 
@@ -8,6 +9,12 @@ export interface FeedForwardShape {
   activation: Activation;
   /** act(gate) * up instead of act(x). */
   gated: boolean;
+  /** Before the activation the gate is limited to at most this, up to at most this in magnitude (gpt-oss). */
+  limit?: number | undefined;
+  /** Added to up, after the limit. */
+  upOffset?: number | undefined;
+  /** The router's weight multiplies an expert's input, before everything that is not linear, instead of its output (Llama 4). */
+  weightOn?: "input" | undefined;
 }
 
 /** One feed-forward network: `up` holds gate then up rows when gated. */
@@ -16,19 +23,31 @@ export interface FeedForwardParameters {
   up: Tensor;
   /** [D, F], or [E, D, F]. */
   down: Tensor;
+  /** [2F or F], or [E, 2F or F]. */
+  upBias?: Tensor | undefined;
+  /** [D], or [E, D]. */
+  downBias?: Tensor | undefined;
 }
 
 /** The dense feed-forward layer: down(act(gate x) * up x). */
-export function feedForward(tape: Tape, x: Tensor, { up, down }: FeedForwardParameters, shape: FeedForwardShape): Tensor {
-  return linear(tape, glu(tape, linear(tape, x, up), shape), down);
+export function feedForward(tape: Tape, x: Tensor, { up, down, upBias, downBias }: FeedForwardParameters, shape: FeedForwardShape): Tensor {
+  return linear(tape, glu(tape, linear(tape, x, up, upBias), activationOf(shape)), down, downBias);
 }
+
+const activationOf = ({ activation, gated, limit, upOffset }: FeedForwardShape) => ({ activation, gated, limit, upOffset });
+
+export type Routed = Pick<Routing, "experts" | "weights">;
 
 /**
  * out[t] = sum over k of weights[t,k] * expert_k(x[t]), all experts in two grouped products.
  * The weight multiplies the hidden row, which by linearity of `down` weights the expert's output (decision 0003).
  */
-export function routedExperts(tape: Tape, x: Tensor, weights: Tensor, plan: DispatchPlan, { up, down }: FeedForwardParameters, shape: FeedForwardShape): Tensor {
+export function routedExperts(tape: Tape, x: Tensor, { experts, weights }: Routed, plan: DispatchPlan, { up, down, upBias, downBias }: FeedForwardParameters, shape: FeedForwardShape): Tensor {
   const rowScale = gatherRows(tape, reshape(tape, weights, [weights.size, 1]), plan.slots);
-  const hidden = glu(tape, expertsIn(tape, x, up, plan), { ...shape, rowScale, offsets: plan.offsets });
-  return expertsOut(tape, hidden, down, plan);
+  const options = { ...activationOf(shape), rowScale, rowScaleOn: shape.weightOn, bias: upBias, offsets: plan.offsets };
+  const out = expertsOut(tape, glu(tape, expertsIn(tape, x, up, plan), options), down, plan);
+  if (downBias === undefined) return out;
+  // With the weight on the input, each expert's own bias counts in full.
+  const share = shape.weightOn === undefined ? weights : tape.constant(weights.shape, new Float32Array(weights.size).fill(1));
+  return add(tape, out, matmul(tape, scatterColumns(tape, share, experts, downBias.rows), downBias));
 }

@@ -1,5 +1,5 @@
 import type { Tape } from "../autograd/tape.js";
-import { add, gatherColumns, linear, mul, softmax, unary } from "../ops/index.js";
+import { add, gatherColumns, linear, mul, scale, softmax, unary } from "../ops/index.js";
 import { route } from "../routing/route.js";
 import type { Router, RouterConfig, RouterParameters, Routing } from "../routing/types.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -11,10 +11,10 @@ export interface SharedExpert {
   /** Its hidden width. */
   hidden: number;
   /**
-   * add: routed + shared (DeepSeek, residual MoE). sigmoid: routed + sigmoid(w x) * shared (Qwen2-MoE).
+   * add: routed + shared (DeepSeek, residual MoE). average: half of that (Cohere). sigmoid: routed + sigmoid(w x) * shared (Qwen2-MoE).
    * softmax: c0 * routed + c1 * shared with (c0, c1) = softmax(w x) (PR-MoE, Rajbhandari et al. 2022).
    */
-  combine: "add" | "sigmoid" | "softmax";
+  combine: "add" | "average" | "sigmoid" | "softmax";
 }
 
 export interface MoeConfig extends FeedForwardShape {
@@ -24,6 +24,8 @@ export interface MoeConfig extends FeedForwardShape {
   active: number;
   /** F, hidden width of one expert. */
   hidden: number;
+  /** The experts have biases. */
+  bias?: boolean | undefined;
   router: RouterConfig;
   shared?: SharedExpert | undefined;
 }
@@ -46,10 +48,13 @@ export interface MoeOutput {
 export function moeLayer(tape: Tape, x: Tensor, parameters: MoeParameters, config: MoeConfig, tokenIds?: Tensor, router?: Router): MoeOutput {
   const input = { tape, x, parameters: parameters.router, k: config.active, tokenIds };
   const routing = router === undefined ? route(config.router, input) : router(input);
-  const routed = routedExperts(tape, x, routing.weights, dispatchPlan(tape, routing), parameters.experts, config);
+  const routed = routedExperts(tape, x, routing, dispatchPlan(tape, routing), parameters.experts, config);
   if (config.shared === undefined || parameters.shared === undefined) return { out: routed, routing };
   const shared = feedForward(tape, x, parameters.shared, config);
-  if (parameters.sharedGate === undefined) return { out: add(tape, routed, shared), routing };
+  if (parameters.sharedGate === undefined) {
+    const both = add(tape, routed, shared);
+    return { out: config.shared.combine === "average" ? scale(tape, both, 0.5) : both, routing };
+  }
   const gate = linear(tape, x, parameters.sharedGate);
   if (config.shared.combine === "sigmoid") return { out: add(tape, routed, mul(tape, shared, unary(tape, "sigmoid", gate))), routing };
   const share = softmax(tape, gate);

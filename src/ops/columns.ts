@@ -33,3 +33,17 @@ export function gatherColumns(tape: Tape, x: Tensor, columns: Tensor): Tensor {
   tape.record([y], [x], () => tape.into(x, (dx, accumulate) => engine.scatterColumns(dx, gradOf(y), columns, accumulate)));
   return y;
 }
+
+/** out[t, columns[t,k]] = x[t,k] in rows of `width` elements, 0 elsewhere; a negative column gives nothing. Backward: gather from the columns. */
+export function scatterColumns(tape: Tape, x: Tensor, columns: Tensor, width: number): Tensor {
+  const { engine } = tape;
+  check(columns.size === x.size, "ERR_SWITCHYARD_SHAPE", () => `scatterColumns: expected one column per element of ${x}, got ${columns}`);
+  const y = tape.alloc([x.rows, width]);
+  engine.scatterColumns(y, x, columns);
+  tape.record([y], [x], () => {
+    const dx = tape.borrow(x);
+    engine.gatherColumns(dx, gradOf(y), columns);
+    tape.give(x, dx);
+  });
+  return y;
+}

@@ -1,10 +1,10 @@
 export { attention } from "./attention.js";
-export { gatherColumns, topK, type TopKOptions } from "./columns.js";
+export { gatherColumns, scatterColumns, topK, type TopKOptions } from "./columns.js";
 export { crossEntropy } from "./cross-entropy.js";
 export { add, binary, div, mean, mul, scale, sum, unary } from "./elementwise.js";
 export { glu } from "./glu.js";
 export { expertsIn, expertsOut, type RowGroups } from "./grouped-linear.js";
-export { linear } from "./linear.js";
+export { linear, matmul } from "./linear.js";
 export { causalConv, lightningIndexer, linearAttention, type MixedSequences, selectiveScan } from "./mixers.js";
 export { layerNorm, rmsNorm, type RmsNormOptions } from "./norm.js";
 export { dropout, normal, uniform } from "./random.js";

@@ -37,3 +37,20 @@ export function linear(tape: Tape, x: Tensor, weight: Tensor | readonly Tensor[]
   });
   return y;
 }
+
+/** y[M, N] = a[M, K] b[K, N]. Backward: da = dy b^T, db = a^T dy. FLOPs: 2 * M * N * K, twice that backward. */
+export function matmul(tape: Tape, a: Tensor, b: Tensor): Tensor {
+  const { engine, precision } = tape;
+  check(a.cols === b.rows && b.shape.length === 2, "ERR_SWITCHYARD_SHAPE", () => `matmul: ${a} cannot be multiplied by ${b}; its last dimension must be ${b.rows}`);
+  const y = tape.alloc([a.rows, b.cols]);
+  engine.matmul("nn", y, a, b, { precision });
+  const flops = 2 * a.size * b.cols;
+  tape.flops += flops;
+  tape.record([y], [a, b], () => {
+    const dy = gradOf(y);
+    tape.into(a, (da, accumulate) => engine.matmul("nt", da, dy, b, { precision, accumulate }));
+    tape.into(b, (db, accumulate) => engine.matmul("tn", db, a, dy, { precision, accumulate }));
+    tape.flops += flops * ((a.requiresGrad ? 1 : 0) + (b.requiresGrad ? 1 : 0));
+  });
+  return y;
+}

@@ -6,8 +6,8 @@ import { ReferenceEngine } from "../engine/reference.js";
 import { SwitchyardError } from "../errors.js";
 import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import {
-  add, attention, binary, crossEntropy, dropout, expertsIn, expertsOut, gatherColumns, gatherRows, glu, layerNorm, linear, logSumExp, mean, mul,
-  reshape, rmsNorm, rope, ropeTable, type RowGroups, scale, softmax, sum, topK, unary,
+  add, attention, binary, crossEntropy, dropout, expertsIn, expertsOut, gatherColumns, gatherRows, glu, layerNorm, linear, logSumExp,
+  matmul, mean, mul, reshape, rmsNorm, rope, ropeTable, type RowGroups, scale, scatterColumns, softmax, sum, topK, unary,
 } from "./index.js";
 
 const engine = new ReferenceEngine({ float: "f64" });
@@ -31,6 +31,8 @@ const attentionDims = { batch: 2, queries: 3, keys: 3, keyStride: 3, heads: 4, k
 
 const cases: Record<string, [GradcheckInput[], (tape: Tape, x: Tensor[]) => Tensor]> = {
   linear: [[input([3, 4]), input([5, 4], 0, 2), input([5], 0, 3)], (t, [x, w, b]) => linear(t, x!, w!, b)],
+  matmul: [[input([3, 4]), input([4, 5], 0, 2)], (t, [a, b]) => matmul(t, a!, b!)],
+  scatterColumns: [[input([3, 2])], (t, [x]) => scatterColumns(t, x!, ints(t, [3, 2], [1, 3, 0, -1, 2, 1]), 4)],
   expertsIn: [[input([4, 3]), input([3, 5, 3], 0, 2)], (t, [x, w]) => expertsIn(t, x!, w!, groups(t))],
   expertsOut: [[input([7, 5]), input([3, 3, 5], 0, 2)], (t, [h, w]) => expertsOut(t, h!, w!, groups(t))],
   attention: [[input([6, 8]), input([6, 4], 0, 2), input([6, 4], 0, 3)], (t, [q, k, v]) => attention(t, q!, k!, v!, attentionDims)],

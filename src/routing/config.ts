@@ -32,7 +32,12 @@ export function checkRouterConfig(config: RouterConfig, experts: number, k: numb
   const { selection, score, weight, normalize, groups, capacity, balance } = config;
   oneOf("selection", selection, Object.keys(selections));
   oneOf("score", score, ["softmax", "sigmoid", "sqrt-softplus", "logits"]);
-  oneOf("weight", weight, ["score", "softmax", "sigmoid"]);
+  oneOf("weight", weight, ["score", "softmax", "sigmoid", "sparsemixer"]);
+  require((weight === "sparsemixer") === (config.closeness !== undefined), () => `closeness: expected with weight "sparsemixer" only, got ${config.closeness} with "${weight}"`);
+  if (weight === "sparsemixer") {
+    atLeast0("closeness", config.closeness);
+    require(score === "logits" && selection === "top-k" && groups === undefined && !config.selectionBias, () => "sparsemixer chooses the experts of the largest logits: score must be logits, selection top-k, without groups or selectionBias");
+  }
   require(typeof config.bias === "boolean" && typeof config.selectionBias === "boolean", () => "bias and selectionBias: expected true or false");
   positive("scale", config.scale);
   atLeast0("zLoss", config.zLoss);
@@ -40,6 +45,7 @@ export function checkRouterConfig(config: RouterConfig, experts: number, k: numb
 
   if (normalize !== undefined) {
     atLeast0("normalize.eps", normalize.eps);
+    if (normalize.least !== undefined) atLeast0("normalize.least", normalize.least);
     require(normalize.p >= 1 && normalize.p < Infinity, () => `normalize.p: expected a number of at least 1, got ${normalize.p}`);
     require(score !== "logits" || weight !== "score", () => "normalize: raw logits as weights can be negative or sum to 0; set weight to softmax or sigmoid");
   }

@@ -16,7 +16,7 @@ function choice({ selection, score, bias, selectionBias, groups }: RouterConfig,
 }
 
 function weights({ weight, normalize, scale }: RouterConfig): string {
-  const of = { score: "the scores of the chosen", softmax: "softmax of the chosen logits", sigmoid: "sigmoid of the chosen logits" }[weight];
+  const of = { score: "the scores of the chosen", softmax: "softmax of the chosen logits", sigmoid: "sigmoid of the chosen logits", sparsemixer: "sparsemixer, each a softmax over the logits close to its own" }[weight];
   const sum = normalize === undefined ? "" : normalize.p === 1 ? ", divided by their sum" : `, divided by their ${normalize.p}-norm`;
   return `${of}${sum}${scale === 1 ? "" : `, times ${scale}`}`;
 }

@@ -1,6 +1,7 @@
 import type { Tape } from "../autograd/tape.js";
 import { add, binary, div, gatherColumns, scale, softmax, sum, unary } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
+import { sparseMixer } from "./sparse-mixer.js";
 import type { RouterConfig } from "./types.js";
 
 /**
@@ -29,24 +30,37 @@ export function probabilities(tape: Tape, score: RouterConfig["score"], scores: 
 }
 
 /** The parts of a config that turn the chosen experts into weights. */
-export type WeightRule = Pick<RouterConfig, "weight" | "normalize" | "scale">;
+export type WeightRule = Pick<RouterConfig, "weight" | "closeness" | "normalize" | "scale">;
 
 /**
  * Weights [T,K] of the chosen experts i32 [T,K], differentiable in logits and scores [T,E]: gathered scores, or the
- * softmax or sigmoid of the gathered logits; then normalised, then scaled. Where `experts` is -1, "score" gives 0
- * (the other two need every slot filled).
+ * softmax or sigmoid of the gathered logits, or sparsemixer's; then normalised, then scaled. Where `experts` is -1, "score" gives 0
+ * (the others need every slot filled).
  */
 export function expertWeights(tape: Tape, rule: WeightRule, logits: Tensor, scores: Tensor, experts: Tensor): Tensor {
-  const chosen = gatherColumns(tape, rule.weight === "score" ? scores : logits, experts);
-  const weights = rule.weight === "score" ? chosen : rule.weight === "softmax" ? softmax(tape, chosen) : unary(tape, "sigmoid", chosen);
+  const weights = rawWeights(tape, rule, logits, scores, experts);
   const normalised = rule.normalize === undefined ? weights : normalize(tape, weights, rule.normalize);
   return rule.scale === 1 ? normalised : scale(tape, normalised, rule.scale);
 }
 
-/** Non-negative rows divided by (sum of w^p)^(1/p) + eps: their sum for p = 1, their Euclidean norm for p = 2. */
-export function normalize(tape: Tape, weights: Tensor, { eps, p }: { eps: number; p: number }): Tensor {
+function rawWeights(tape: Tape, { weight, closeness = 0 }: WeightRule, logits: Tensor, scores: Tensor, experts: Tensor): Tensor {
+  switch (weight) {
+    case "score":
+      return gatherColumns(tape, scores, experts);
+    case "softmax":
+      return softmax(tape, gatherColumns(tape, logits, experts));
+    case "sigmoid":
+      return unary(tape, "sigmoid", gatherColumns(tape, logits, experts));
+    case "sparsemixer":
+      return sparseMixer(tape, logits, experts, closeness);
+  }
+}
+
+/** Non-negative rows divided by (sum of w^p)^(1/p) + eps: their sum for p = 1, their Euclidean norm for p = 2; at least by `least`. */
+export function normalize(tape: Tape, weights: Tensor, { eps, p, least }: NonNullable<RouterConfig["normalize"]>): Tensor {
   const norm = p === 1 ? sum(tape, weights, "rows") : power(tape, sum(tape, power(tape, weights, p), "rows"), 1 / p);
-  return div(tape, weights, eps === 0 ? norm : plus(tape, norm, eps));
+  const bounded = least === undefined ? norm : plus(tape, unary(tape, "relu", plus(tape, norm, -least)), least);
+  return div(tape, weights, eps === 0 ? bounded : plus(tape, bounded, eps));
 }
 
 /** x^p for x >= 0. */

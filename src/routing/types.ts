@@ -27,10 +27,16 @@ export interface RouterConfig {
   selection: Selection;
   /** Logits to scores over all experts. */
   score: "softmax" | "sigmoid" | "sqrt-softplus" | "logits";
-  /** Scores of the chosen experts to weights: as they are, or a softmax or sigmoid of the chosen logits ("top-k before softmax"). */
-  weight: "score" | "softmax" | "sigmoid";
-  /** Divide the k weights by their sum + eps, or by their p-norm; undefined: leave them. */
-  normalize?: { eps: number; p: number } | undefined;
+  /**
+   * Scores of the chosen experts to weights: as they are; a softmax or sigmoid of the chosen logits ("top-k before softmax"); or "sparsemixer"
+   * (Liu et al. 2024, arXiv 2409.12136): the j-th weight is a softmax over the logits that are close to that of the j-th expert, those chosen
+   * before left out.
+   */
+  weight: "score" | "softmax" | "sigmoid" | "sparsemixer";
+  /** Of sparsemixer: close is a difference of at most 2 * closeness of the larger magnitude. */
+  closeness?: number | undefined;
+  /** Divide the k weights by their sum + eps, or by their p-norm; by `least` at least. undefined: leave them. */
+  normalize?: { eps: number; p: number; least?: number | undefined } | undefined;
   /** Multiplies the weights (the routed scaling factor). */
   scale: number;
   groups?: GroupLimit | undefined;

@@ -7,8 +7,8 @@ import { verifyFolder } from "../formats/folder.js";
 import { readJsonFile } from "../formats/json.js";
 import { readSafetensorsHeader } from "../formats/safetensors.js";
 import { writeSafetensors } from "../formats/safetensors-writer.js";
-import { readModelFolder, storedTensor, writeModelFolder } from "../model/folder.js";
-import { readTensor } from "../model/stored.js";
+import { readModelFolder, writeModelFolder } from "../model/folder.js";
+import { readTensor, storedTensor } from "../model/stored.js";
 import { sizeOf } from "../tensor/tensor.js";
 import type { Trainer } from "./trainer.js";
 

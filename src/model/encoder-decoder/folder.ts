@@ -7,8 +7,7 @@ import { readJsonFile } from "../../formats/json.js";
 import { view } from "../../tensor/tensor.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import { readSwitchConfig, switchPieces, writeSwitchConfig } from "../families/switch.js";
-import { storedTensor } from "../folder.js";
-import { readTensor } from "../stored.js";
+import { readTensor, storedTensor } from "../stored.js";
 import type { EncoderDecoderConfig } from "./config.js";
 import { type EncoderDecoderParameters, encoderDecoderSpecs } from "./parameters.js";
 

@@ -1,50 +1,28 @@
+import type { JsonObject } from "../../formats/json.js";
 import type { ModelConfig } from "../config.js";
+import type { HfConfig } from "./fields.js";
+import type { TensorNames } from "./names.js";
+import type { RopeUse } from "./ropes.js";
 
-/** Names of a family's feed-forward tensors, below "model.layers.N.". */
-export interface FeedForwardNames {
-  /** The sparse block: "mlp" or "block_sparse_moe". */
-  block: string;
-  gate: string;
-  up: string;
-  down: string;
-}
-
-/** One published architecture as data: how its config.json maps to ours and back, and what it calls its tensors. */
-export interface Family {
+/** What a model folder says it is, and what it calls its tensors. */
+export interface Architecture {
   /** `model_type` in config.json. */
   modelType: string;
   /** `architectures[0]` in config.json. */
   architecture: string;
-  /** Names inside the sparse block, also of its experts; dense blocks always use mlp.{gate,up,down}_proj. */
-  names: FeedForwardNames;
-  /** Reads what differs from the common fields. */
-  read(hf: HfConfig): Partial<ModelConfig>;
-  /** Writes what differs from the common fields. */
-  write(config: ModelConfig): Record<string, unknown>;
+  names: TensorNames;
 }
 
-/** The fields of a Hugging Face config.json that these families use; unknown ones are kept out of the way. */
-export interface HfConfig {
-  model_type: string;
-  vocab_size: number;
-  hidden_size: number;
-  num_hidden_layers: number;
-  num_attention_heads: number;
-  num_key_value_heads?: number | null | undefined;
-  head_dim?: number | null | undefined;
-  max_position_embeddings: number;
-  rms_norm_eps: number;
-  intermediate_size?: number | undefined;
-  hidden_act: string;
-  tie_word_embeddings: boolean;
-  attention_bias?: boolean | undefined;
-  qkv_bias?: boolean | undefined;
-  num_experts?: number | undefined;
-  num_local_experts?: number | undefined;
-  num_experts_per_tok?: number | undefined;
-  moe_intermediate_size?: number | undefined;
-  shared_expert_intermediate_size?: number | undefined;
-  norm_topk_prob?: boolean | undefined;
-  decoder_sparse_step?: number | undefined;
-  mlp_only_layers?: readonly number[] | null | undefined;
+/** One published architecture as data: how its config.json maps to ours and back. */
+export interface Family extends Architecture {
+  /** Fields that transformers takes so when config.json leaves them out, where that is not what most families take (fields.ts). */
+  defaults?: JsonObject;
+  /** Brings a config.json of another form into that of the others. */
+  flatten?(json: JsonObject): JsonObject;
+  /** How it uses its one rotary embedding; undefined: `read` reads its own. Default: all of each head, half against half. */
+  rope?(hf: HfConfig): RopeUse | undefined;
+  /** Reads what differs from the common fields. Throws ERR_SWITCHYARD_UNSUPPORTED for a setting that transformers has and we do not. */
+  read(hf: HfConfig): Partial<ModelConfig>;
+  /** Writes what differs from the common fields; a family that has it is one that new models of ours are saved as. */
+  write?(config: ModelConfig): Record<string, unknown>;
 }

@@ -35,7 +35,6 @@ const integers: readonly (readonly [key: string, field: string, need: "always" |
   ["attention.head_count", "num_attention_heads", "always"],
   ["attention.head_count_kv", "num_key_value_heads", "optional"],
   ["attention.key_length", "head_dim", "optional"],
-  ["attention.sliding_window", "sliding_window", "optional"],
   ["expert_count", "num_experts", "sparse"],
   ["expert_used_count", "num_experts_per_tok", "sparse"],
   ["expert_feed_forward_length", "moe_intermediate_size", "optional"],
@@ -51,6 +50,7 @@ const floats = [
 function checkUnused(m: GgufMetadata, arch: string, headDim: number): void {
   const refuse = (key: string, value: unknown, usual: unknown) =>
     check(value === usual, "ERR_SWITCHYARD_UNSUPPORTED", () => `${m.source}: metadata "${arch}.${key}": ${JSON.stringify(value)} is not supported, only ${JSON.stringify(usual)}`);
+  refuse("attention.sliding_window", m.integer(`${arch}.attention.sliding_window`, 0), 0);
   refuse("rope.scaling.type", m.string(`${arch}.rope.scaling.type`, "none"), "none");
   refuse("rope.dimension_count", m.integer(`${arch}.rope.dimension_count`, headDim), headDim);
   refuse("attention.value_length", m.integer(`${arch}.attention.value_length`, headDim), headDim);
@@ -107,6 +107,17 @@ function shortest(x: number): number {
   return x;
 }
 
+/** What no key or tensor below would hold. */
+function unwritten({ ropes, mixers, ffnBias, clipQkv }: ModelConfig): string[] {
+  const features: [string, boolean][] = [
+    ["rotary scaling", ropes.some(({ scaling }) => scaling !== undefined)],
+    ["a sliding window", mixers.some((mixer) => mixer.kind === "attention" && mixer.window !== undefined)],
+    ["biases in feed-forward layers", ffnBias === true],
+    ["limited queries, keys and values", clipQkv !== undefined],
+  ];
+  return features.filter(([, has]) => has).map(([name]) => name);
+}
+
 /** Metadata of a model, without the file's type. Throws ERR_SWITCHYARD_UNSUPPORTED for a config that no architecture of GGUF expresses. */
 export function writeGgufConfig(config: ModelConfig): { metadata: Map<string, GgufValue>; interleaved: boolean } {
   const { json: hf, family } = writeHfConfig(config);
@@ -114,6 +125,7 @@ export function writeGgufConfig(config: ModelConfig): { metadata: Map<string, Gg
   if (known === undefined) {
     throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `write GGUF: no architecture of GGUF expresses this model (${family.modelType}); those that can are ${describeArchitectures()}`);
   }
+  for (const feature of unwritten(config)) throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `write GGUF: a ${family.modelType} model with ${feature} cannot be written yet`);
   const { arch, sparse, interleaved, normalised } = known;
   const metadata = new Map<string, GgufValue>([
     ["general.architecture", { type: "string", value: arch }],

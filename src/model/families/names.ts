@@ -1,77 +1,98 @@
+import { sizeOf } from "../../tensor/tensor.js";
 import type { ModelConfig } from "../config.js";
 import type { ParameterSpec } from "../parameters.js";
-import { sizeOf } from "../../tensor/tensor.js";
-import type { FeedForwardNames } from "./family.js";
 
-/** A published tensor, and the contiguous part of one of our parameters that it is. */
+/** How a published tensor holds a parameter, or a part of it. */
+export interface StoredAs {
+  /** "{e}" stands for the expert: one tensor each. Otherwise a stack of experts is one tensor [E, rows, cols]. */
+  name: string;
+  /** It is one half of the rows: those of the gate or those of the up projection. */
+  half?: "gate" | "up";
+  /** Matrices are stored [in, out]. */
+  transposed?: boolean;
+  /** Rows of gate and up projection alternate, where the parameter has first all of one, then all of the other. */
+  interleaved?: boolean;
+  /** The experts stand one below the other, [E * rows, cols]. */
+  flat?: boolean;
+  /** It is a vector stored as a matrix of one row. */
+  row?: boolean;
+  /** It is only these rows of a tensor that has those of other parameters too. */
+  rows?: (config: ModelConfig) => { first: number; of: number };
+}
+
+/**
+ * What a family calls its tensors: by our name of the parameter ("attention.q", without the layer) one published tensor or several that
+ * make it up. Names of a layer's parameters go below `layer`.
+ */
+export interface TensorNames {
+  /** As "model.layers.". */
+  layer: string;
+  tensors: Readonly<Record<string, string | readonly StoredAs[]>>;
+}
+
+/** A published tensor, and which of its rows are which elements of one of our parameters. */
 export interface Piece {
   name: string;
   shape: readonly number[];
-  /** First element in our parameter. */
-  offset: number;
+  /** Rows in all its matrices, those of each, and columns; of the matrices as we have them, [out, in]. */
+  rows: number;
+  matrixRows: number;
+  cols: number;
+  /** Its matrices are stored [in, out]. */
+  transposed: boolean;
+  /** First element of row `r` in our parameter, or -1 if that row belongs to another. */
+  at(r: number): number;
 }
 
-const fixed: Readonly<Record<string, string>> = {
-  embedding: "model.embed_tokens.weight",
-  norm: "model.norm.weight",
-  head: "lm_head.weight",
-  "attention.norm": "input_layernorm.weight",
-  "attention.q": "self_attn.q_proj.weight",
-  "attention.k": "self_attn.k_proj.weight",
-  "attention.v": "self_attn.v_proj.weight",
-  "attention.out": "self_attn.o_proj.weight",
-  "attention.qBias": "self_attn.q_proj.bias",
-  "attention.kBias": "self_attn.k_proj.bias",
-  "attention.vBias": "self_attn.v_proj.bias",
-  "attention.outBias": "self_attn.o_proj.bias",
-  "attention.qNorm": "self_attn.q_norm.weight",
-  "attention.kNorm": "self_attn.k_norm.weight",
-  "ffn.norm": "post_attention_layernorm.weight",
-};
-
 /** A table that embedding and head share is stored once, by some publishers under the head's name. */
-export const sharedTableName = (name: string, tensors: ReadonlyMap<string, unknown>): string => (name === fixed["embedding"] && !tensors.has(name) && tensors.has("lm_head.weight") ? "lm_head.weight" : name);
+export function sharedTableName(name: string, { tensors }: TensorNames, stored: ReadonlyMap<string, unknown>): string {
+  const { embedding, head } = tensors;
+  return name === embedding && !stored.has(name) && typeof head === "string" && stored.has(head) ? head : name;
+}
 
-/** Published names of a parameter: one tensor, or gate and up, or those of every expert. */
-export function publishedPieces(spec: ParameterSpec, config: ModelConfig, names: FeedForwardNames): Piece[] {
-  const [, layer, rest] = /^layers\.(\d+)\.(.+)$/.exec(spec.name) ?? [];
-  const name = rest ?? spec.name;
-  const prefix = layer === undefined ? "" : `model.layers.${layer}.`;
-  const whole = (published: string): Piece[] => [{ name: prefix + published, shape: spec.shape, offset: 0 }];
-  if (name in fixed) return whole(fixed[name] as string);
+/** The published tensors that make up a parameter. */
+export function publishedPieces({ name, shape }: Pick<ParameterSpec, "name" | "shape">, config: ModelConfig, names: TensorNames): Piece[] {
+  const [, layer, rest] = /^layers\.(\d+)\.(.+)$/.exec(name) ?? [];
+  const ours = rest ?? name;
+  const stored = names.tensors[ours];
+  if (stored === undefined) throw new Error(`no published name for the parameter "${name}"`);
+  const prefix = layer === undefined ? "" : `${names.layer}${layer}.`;
+  return partsOf(ours, stored, config).flatMap((as) => {
+    const [experts, inner] = ours.startsWith("experts.") ? [shape[0] as number, shape.slice(1)] : [1, shape];
+    const perExpert = as.name.includes("{e}");
+    const stacked = ours.startsWith("experts.") && !perExpert;
+    return Array.from({ length: perExpert ? experts : 1 }, (_, e) => piece(prefix + as.name.replace("{e}", String(e)), as, inner, stacked ? experts : 0, e * sizeOf(inner), config));
+  });
+}
 
-  const up = (path: string, shape: readonly number[], gated: boolean, n: FeedForwardNames, offset = 0): Piece[] => {
-    if (!gated) return [{ name: `${prefix}${path}.${n.up}.weight`, shape, offset }];
-    const half = [(shape[0] as number) / 2, shape[1] as number];
-    return [n.gate, n.up].map((part, i) => ({ name: `${prefix}${path}.${part}.weight`, shape: half, offset: offset + i * sizeOf(half) }));
+function partsOf(ours: string, stored: string | readonly StoredAs[], { moe }: ModelConfig): readonly StoredAs[] {
+  if (typeof stored === "string") return [{ name: stored }];
+  if (moe?.gated !== false || !/^(experts|shared)\./.test(ours)) return stored;
+  return stored.flatMap(({ half, ...whole }) => (half === "gate" ? [] : [whole])); // without a gate, the up projection is all of it
+}
+
+/** `stack`: number of matrices in the tensor, 0 for a tensor that is one matrix or vector; `base`: where that begins in the parameter. */
+function piece(name: string, as: StoredAs, inner: readonly number[], stack: number, base: number, config: ModelConfig): Piece {
+  const [allRows = 0, cols = 1] = inner;
+  const matrixRows = as.half === undefined ? allRows : allRows / 2;
+  const stored = as.rows?.(config);
+  const matrix = inner.length === 1 ? [matrixRows] : as.transposed === true ? [cols, matrixRows] : [stored?.of ?? matrixRows, cols];
+  const [first = 0, ...others] = matrix;
+  const shape = stack === 0 ? (as.row === true ? [1, ...matrix] : matrix) : as.flat === true ? [stack * first, ...others] : [stack, ...matrix];
+  const ourRow = (i: number): number => {
+    if (as.half === "up") return matrixRows + i;
+    return as.interleaved === true ? (i >> 1) + (i & 1) * (allRows / 2) : i;
   };
-  const dense: FeedForwardNames = { block: "mlp", gate: "gate_proj", up: "up_proj", down: "down_proj" };
-  const gated = config.moe?.gated ?? true;
-  const [experts = 0, ...shape] = spec.shape;
-  const each = (pieces: (path: string, offset: number) => Piece[]) =>
-    Array.from({ length: experts }, (_, e) => pieces(`${names.block}.experts.${e}`, e * sizeOf(shape))).flat();
-  switch (name) {
-    case "ffn.up":
-      return up("mlp", spec.shape, true, dense);
-    case "ffn.down":
-      return whole("mlp.down_proj.weight");
-    case "experts.up":
-      return each((path, offset) => up(path, shape, gated, names, offset));
-    case "experts.down":
-      return each((path, offset) => [{ name: `${prefix}${path}.${names.down}.weight`, shape, offset }]);
-    case "shared.up":
-      return up(`${names.block}.shared_expert`, spec.shape, gated, dense);
-    case "shared.down":
-      return whole(`${names.block}.shared_expert.down_proj.weight`);
-    case "shared.gate":
-      return whole(`${names.block}.shared_expert_gate.weight`);
-    case "router.weight":
-      return whole(`${names.block}.gate.weight`);
-    case "router.bias":
-      return whole(`${names.block}.gate.bias`);
-    case "router.noise":
-      return whole(`${names.block}.noise.weight`);
-    default: // "router.selectionBias"
-      return whole(`${names.block}.gate.e_score_correction_bias`);
-  }
+  return {
+    name,
+    shape,
+    rows: stored?.of ?? Math.max(1, stack) * matrixRows,
+    matrixRows: stored?.of ?? matrixRows,
+    cols,
+    transposed: as.transposed === true,
+    at(r) {
+      if (stored !== undefined) return r < stored.first || r >= stored.first + matrixRows ? -1 : base + (r - stored.first) * cols;
+      return base + (Math.floor(r / matrixRows) * allRows + ourRow(r % matrixRows)) * cols;
+    },
+  };
 }

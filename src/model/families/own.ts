@@ -1,17 +1,15 @@
 import { z } from "zod";
 import { conform, isJsonObject, type Json } from "../../formats/json.js";
 import { checkModelConfig, type ModelConfig } from "../config.js";
-import { families } from "./families.js";
-import type { Family } from "./family.js";
+import type { Architecture } from "./family.js";
+import { layouts } from "./layouts.js";
 
-/** What no published family expresses is saved under our own model_type: Qwen3-MoE's tensor names, our config as it is. */
-export const ownFamily: Family = {
-  ...(families.find((family) => family.modelType === "qwen3_moe") as Family),
-  modelType: "switchyard",
-  architecture: "SwitchyardForCausalLM",
-};
+/** What no published family expresses is saved under our own model_type: our own tensor names, our config as it is. */
+export const ownFamily: Architecture = { modelType: "switchyard", architecture: "SwitchyardForCausalLM", names: layouts.own };
 
-const activation = z.enum(["silu", "gelu", "gelu-tanh", "relu", "relu2"]);
+const scaling = { factors: z.array(z.number()), magnitude: z.number() };
+const temperature = z.object({ factor: z.number(), period: z.number(), from: z.number() }).optional();
+const activation = z.enum(["silu", "gelu", "gelu-tanh", "quick-gelu", "relu", "relu2"]);
 const schema = z.object({
   vocab: z.number(),
   width: z.number(),
@@ -21,14 +19,31 @@ const schema = z.object({
   headDim: z.number(),
   context: z.number(),
   normEps: z.number(),
+  layerNorm: z.object({ bias: z.boolean() }).optional(),
+  branches: z.enum(["after", "around", "parallel"]).optional(),
   tiedEmbeddings: z.boolean(),
+  headBias: z.boolean().optional(),
+  embeddingScale: z.number().optional(),
+  residualScale: z.number().optional(),
+  logitScale: z.number().optional(),
   qkvBias: z.boolean(),
   outputBias: z.boolean(),
-  qkNorm: z.enum(["none", "head", "row"]),
-  ropes: z.array(z.object({ theta: z.number() })),
-  mixers: z.array(z.object({ kind: z.literal("attention"), rope: z.number().optional() })),
+  qkNorm: z.enum(["none", "head", "row", "rotated-head", "rotated-unit"]),
+  clipQkv: z.number().optional(),
+  attentionScale: z.number().optional(),
+  sinks: z.boolean().optional(),
+  outputGate: z.boolean().optional(),
+  latent: z.object({ queryRank: z.number().optional(), rank: z.number(), unrotated: z.number(), value: z.number(), normEps: z.number() }).optional(),
+  ropes: z.array(z.object({ theta: z.number(), rotary: z.number(), interleaved: z.boolean(), scaling: z.object(scaling).optional(), long: z.object({ ...scaling, beyond: z.number() }).optional() })),
+  mixers: z.array(
+    z.discriminatedUnion("kind", [
+      z.object({ kind: z.literal("attention"), rope: z.number().optional(), window: z.number().optional(), chunk: z.number().optional(), temperature }),
+      z.object({ kind: z.literal("latent"), rope: z.number(), temperature }),
+    ]),
+  ),
   activation,
   hidden: z.number(),
+  ffnBias: z.boolean().optional(),
   sparseLayers: z.array(z.number()),
   moe: z
     .object({
@@ -37,9 +52,13 @@ const schema = z.object({
       hidden: z.number(),
       activation,
       gated: z.boolean(),
+      limit: z.number().optional(),
+      upOffset: z.number().optional(),
+      weightOn: z.literal("input").optional(),
+      bias: z.boolean().optional(),
       /** `checkModelConfig` goes through it field by field. */
       router: z.any(),
-      shared: z.object({ hidden: z.number(), combine: z.enum(["add", "sigmoid", "softmax"]) }).optional(),
+      shared: z.object({ hidden: z.number(), combine: z.enum(["add", "average", "sigmoid", "softmax"]) }).optional(),
     })
     .optional(),
 });

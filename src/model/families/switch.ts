@@ -6,7 +6,6 @@ import { routerPresets } from "../../routing/presets.js";
 import { sizeOf } from "../../tensor/tensor.js";
 import { checkEncoderDecoderConfig, type EncoderDecoderConfig, isSparse, type StackConfig } from "../encoder-decoder/config.js";
 import type { EncoderDecoderSpec } from "../encoder-decoder/parameters.js";
-import type { Piece } from "./names.js";
 
 const positive = z.number().int().positive().max(2 ** 31);
 const count = z.number().int().min(0).max(2 ** 31);
@@ -132,8 +131,13 @@ export function writeSwitchConfig(config: EncoderDecoderConfig): Record<string, 
   };
 }
 
-/** A published tensor; `sharedName`: what it is stored as where it is the same as another. */
-export interface SwitchPiece extends Piece {
+/** A published tensor, and the contiguous part of one of our parameters that it is. */
+export interface SwitchPiece {
+  name: string;
+  shape: readonly number[];
+  /** First element in our parameter. */
+  offset: number;
+  /** What it is stored as where it is the same as another. */
   sharedName?: string;
 }
 

@@ -1,0 +1,96 @@
+import type { Family } from "./family.js";
+import { layouts } from "./layouts.js";
+import { groupedRouter, latentAttention, layersWhere, mixture, refuse, required, sharedExperts, sigmoidRouter, sparseFrom } from "./read.js";
+import { ropeParameters, ropeType } from "./ropes.js";
+
+/* Families with latent attention: DeepSeek's, and those who took it over. */
+
+const sizes = { kv_lora_rank: 512, q_lora_rank: 1536, qk_rope_head_dim: 64, qk_nope_head_dim: 128, v_head_dim: 128 };
+
+export const latentFamilies: readonly Family[] = [
+  {
+    modelType: "deepseek_v2",
+    architecture: "DeepseekV2ForCausalLM",
+    names: layouts.deepseek,
+    defaults: { ...sizes, n_routed_experts: 64, n_shared_experts: 2, moe_intermediate_size: 1407, first_k_dense_replace: 0, topk_method: "greedy", routed_scaling_factor: 1 },
+    rope: () => undefined,
+    read(hf) {
+      const { topk_method: method, n_group: count, topk_group: keep } = hf;
+      refuse(hf, method !== "greedy" && method !== "group_limited_greedy", `topk_method "${method}"`);
+      refuse(hf, (hf.moe_layer_freq ?? 1) !== 1, `moe_layer_freq ${JSON.stringify(hf.moe_layer_freq)}`);
+      const hidden = required(hf, "moe_intermediate_size");
+      const groups = method === "greedy" ? {} : { groups: { count: count ?? required(hf, "n_group"), keep: keep ?? required(hf, "topk_group"), score: "max" as const } };
+      return {
+        ...latentAttention(hf, { interleaved: true }),
+        ...(hf.mlp_bias ? { ffnBias: true } : {}),
+        moe: mixture(hf, hidden, { scale: hf.routed_scaling_factor ?? 1, ...groups }, sharedExperts(hf.n_shared_experts, hidden)),
+        sparseLayers: layersWhere(hf, (l) => l >= (hf.first_k_dense_replace ?? 0)),
+      };
+    },
+  },
+  {
+    modelType: "deepseek_v3",
+    architecture: "DeepseekV3ForCausalLM",
+    names: layouts.deepseek,
+    defaults: {
+      ...sizes, n_routed_experts: 256, n_shared_experts: 1, num_experts_per_tok: 8, moe_intermediate_size: 2048, first_k_dense_replace: 3,
+      n_group: 8, topk_group: 4, norm_topk_prob: true, routed_scaling_factor: 2.5, num_key_value_heads: 128,
+    },
+    rope: () => undefined,
+    read(hf) {
+      refuse(hf, (hf.moe_layer_freq ?? 1) !== 1, `moe_layer_freq ${JSON.stringify(hf.moe_layer_freq)}`);
+      const hidden = required(hf, "moe_intermediate_size");
+      return {
+        ...latentAttention(hf),
+        moe: mixture(hf, hidden, sigmoidRouter(hf), sharedExperts(hf.n_shared_experts, hidden)),
+        sparseLayers: layersWhere(hf, (l) => l >= (hf.first_k_dense_replace ?? 0)),
+      };
+    },
+  },
+  {
+    modelType: "glm4_moe_lite",
+    architecture: "Glm4MoeLiteForCausalLM",
+    names: layouts.deepseek,
+    defaults: {
+      ...sizes, q_lora_rank: 768, qk_nope_head_dim: 192, v_head_dim: 256, n_routed_experts: 64, n_shared_experts: 1, num_experts_per_tok: 4, moe_intermediate_size: 1536,
+      n_group: 1, topk_group: 1, norm_topk_prob: true, routed_scaling_factor: 1.8, num_key_value_heads: 20, rms_norm_eps: 1e-5,
+    },
+    rope: () => undefined,
+    read(hf) {
+      const hidden = required(hf, "moe_intermediate_size");
+      return {
+        ...latentAttention(hf, { partial: "refused" }),
+        moe: mixture(hf, hidden, sigmoidRouter(hf), sharedExperts(hf.n_shared_experts, hidden)),
+        sparseLayers: sparseFrom(hf, 1),
+      };
+    },
+  },
+  {
+    modelType: "mistral4",
+    architecture: "Mistral4ForCausalLM",
+    names: layouts.mistral4,
+    defaults: {
+      ...sizes, kv_lora_rank: 256, q_lora_rank: 1024, qk_nope_head_dim: 64, n_routed_experts: 128, n_shared_experts: 1, num_experts_per_tok: 4, moe_intermediate_size: 2048,
+      first_k_dense_replace: 0, n_group: 1, topk_group: 1, norm_topk_prob: true, routed_scaling_factor: 1, num_key_value_heads: 32,
+      rope_parameters: {
+        type: "yarn", rope_theta: 10_000, factor: 128, original_max_position_embeddings: 8192, beta_fast: 32, beta_slow: 1, mscale: 1, mscale_all_dim: 1, llama_4_scaling_beta: 0.1,
+      },
+    },
+    rope: () => undefined,
+    read(hf) {
+      const hidden = required(hf, "moe_intermediate_size");
+      const p = ropeParameters(hf);
+      refuse(hf, ropeType(p) === "default", "a rotary embedding without scaling");
+      const { llama_4_scaling_beta: factor, original_max_position_embeddings: period } = p;
+      const headDim = required(hf, "qk_nope_head_dim") + required(hf, "qk_rope_head_dim");
+      const { mixers, ...attention } = latentAttention(hf, { dims: headDim, partial: "applied", fraction: required(hf, "qk_rope_head_dim") / headDim });
+      refuse(hf, factor == null || period == null, `llama_4_scaling_beta ${factor} with original_max_position_embeddings ${period}`);
+      return {
+        ...attention,
+        mixers: mixers.map((mixer) => ({ ...mixer, temperature: { factor: factor as number, period: period as number, from: 0 } })),
+        moe: mixture(hf, hidden, groupedRouter(hf), sharedExperts(hf.n_shared_experts, hidden)),
+        sparseLayers: layersWhere(hf, (l) => l >= (hf.first_k_dense_replace ?? 0)),
+      };
+    },
+  },
+];

@@ -1,0 +1,170 @@
+import type { ModelConfig } from "../config.js";
+import type { StoredAs, TensorNames } from "./names.js";
+
+/** Gate and up projection as two tensors, which one parameter of ours stacks. */
+const pair = (path: string, gate: string, up: string, suffix = ".weight"): StoredAs[] => [
+  { name: `${path}.${gate}${suffix}`, half: "gate" },
+  { name: `${path}.${up}${suffix}`, half: "up" },
+];
+
+/** A gated feed-forward network of three matrices at `path`, as the parameter `ours`. */
+const feedForward = (ours: string, path: string, [gate, up, down]: readonly [string, string, string] = ["gate_proj", "up_proj", "down_proj"]) => ({
+  [`${ours}.up`]: pair(path, gate, up),
+  [`${ours}.down`]: [{ name: `${path}.${down}.weight` }],
+  [`${ours}.upBias`]: pair(path, gate, up, ".bias"),
+  [`${ours}.downBias`]: [{ name: `${path}.${down}.bias` }],
+});
+
+/** The names that nearly all share: those of Llama. */
+const llama: TensorNames = {
+  layer: "model.layers.",
+  tensors: {
+    embedding: "model.embed_tokens.weight",
+    norm: "model.norm.weight",
+    normBias: "model.norm.bias",
+    head: "lm_head.weight",
+    headBias: "lm_head.bias",
+    "attention.norm": "input_layernorm.weight",
+    "attention.normBias": "input_layernorm.bias",
+    "attention.q": "self_attn.q_proj.weight",
+    "attention.k": "self_attn.k_proj.weight",
+    "attention.v": "self_attn.v_proj.weight",
+    "attention.out": "self_attn.o_proj.weight",
+    "attention.qBias": "self_attn.q_proj.bias",
+    "attention.kBias": "self_attn.k_proj.bias",
+    "attention.vBias": "self_attn.v_proj.bias",
+    "attention.outBias": "self_attn.o_proj.bias",
+    "attention.qNorm": "self_attn.q_norm.weight",
+    "attention.kNorm": "self_attn.k_norm.weight",
+    "attention.gate": "self_attn.gate_proj.weight",
+    "attention.sinks": "self_attn.sinks",
+    "attention.qDown": "self_attn.q_a_proj.weight",
+    "attention.qDownBias": "self_attn.q_a_proj.bias",
+    "attention.qDownNorm": "self_attn.q_a_layernorm.weight",
+    "attention.qUp": "self_attn.q_b_proj.weight",
+    "attention.kvDown": "self_attn.kv_a_proj_with_mqa.weight",
+    "attention.kvDownBias": "self_attn.kv_a_proj_with_mqa.bias",
+    "attention.kvDownNorm": "self_attn.kv_a_layernorm.weight",
+    "attention.kvUp": "self_attn.kv_b_proj.weight",
+    "ffn.norm": "post_attention_layernorm.weight",
+    "ffn.normBias": "post_attention_layernorm.bias",
+    ...feedForward("ffn", "mlp"),
+  },
+};
+
+const named = (base: TensorNames, tensors: TensorNames["tensors"], layer = base.layer): TensorNames => ({ layer, tensors: { ...base.tensors, ...tensors } });
+
+/** Experts one by one below "mlp.experts"; layout (a). */
+const oneByOne = feedForward("experts", "mlp.experts.{e}");
+
+const mixtral = named(llama, {
+  ...feedForward("experts", "block_sparse_moe.experts.{e}", ["w1", "w3", "w2"]),
+  "router.weight": "block_sparse_moe.gate.weight",
+  "router.bias": "block_sparse_moe.gate.bias",
+});
+
+const qwen = named(llama, {
+  ...oneByOne,
+  ...feedForward("shared", "mlp.shared_expert"),
+  "shared.gate": "mlp.shared_expert_gate.weight",
+  "router.weight": "mlp.gate.weight",
+});
+
+const deepseek = named(llama, {
+  ...oneByOne,
+  ...feedForward("shared", "mlp.shared_experts"),
+  "router.weight": "mlp.gate.weight",
+  "router.selectionBias": "mlp.gate.e_score_correction_bias",
+});
+
+const granite = named(llama, {
+  "experts.up": [{ name: "block_sparse_moe.input_linear.weight" }],
+  "experts.down": [{ name: "block_sparse_moe.output_linear.weight" }],
+  "router.weight": "block_sparse_moe.router.layer.weight",
+  "shared.up": "shared_mlp.input_linear.weight",
+  "shared.down": "shared_mlp.output_linear.weight",
+});
+
+/** Rows of queries, keys and values in one matrix. */
+const fused = (part: 0 | 1 | 2): StoredAs[] => [
+  {
+    name: "norm_attn_norm.attn.Wqkv.weight",
+    rows: ({ heads, kvHeads, headDim }: ModelConfig) => ({ first: (part === 0 ? 0 : heads + (part - 1) * kvHeads) * headDim, of: (heads + 2 * kvHeads) * headDim }),
+  },
+];
+
+/** Tensor names of each published family, and how they hold our parameters. */
+export const layouts = {
+  llama,
+  mixtral,
+  qwen,
+  deepseek,
+  granite,
+  /** Our own: Qwen3-MoE's, and names for what only we have. */
+  own: named(qwen, {
+    "router.bias": "mlp.gate.bias",
+    "router.noise": "mlp.noise.weight",
+    "router.selectionBias": "mlp.gate.e_score_correction_bias",
+    "attention.postNorm": "post_self_attn_layernorm.weight",
+    "ffn.postNorm": "post_mlp_layernorm.weight",
+  }),
+  afmoe: named(deepseek, {
+    "attention.postNorm": "post_attention_layernorm.weight",
+    "ffn.norm": "pre_mlp_layernorm.weight",
+    "ffn.postNorm": "post_mlp_layernorm.weight",
+    "router.weight": "mlp.router.gate.weight",
+    "router.selectionBias": "mlp.expert_bias",
+  }),
+  dbrx: named(
+    llama,
+    {
+      embedding: "transformer.wte.weight",
+      norm: "transformer.norm_f.weight",
+      "attention.norm": "norm_attn_norm.norm_1.weight",
+      "ffn.norm": "norm_attn_norm.norm_2.weight",
+      "attention.q": fused(0),
+      "attention.k": fused(1),
+      "attention.v": fused(2),
+      "attention.out": "norm_attn_norm.attn.out_proj.weight",
+      "experts.up": [
+        { name: "ffn.experts.mlp.w1", half: "gate", flat: true },
+        { name: "ffn.experts.mlp.v1", half: "up", flat: true },
+      ],
+      "experts.down": [{ name: "ffn.experts.mlp.w2", flat: true, transposed: true }],
+      "router.weight": "ffn.router.layer.weight",
+    },
+    "transformer.blocks.",
+  ),
+  ernie: named(deepseek, { "router.selectionBias": [{ name: "mlp.moe_statics.e_score_correction_bias", row: true }] }),
+  exaone: named(deepseek, { "router.selectionBias": "mlp.e_score_correction_bias" }),
+  flexOlmo: named(qwen, { "attention.postNorm": "post_attention_layernorm.weight", "ffn.postNorm": "post_feedforward_layernorm.weight" }),
+  gptOss: named(llama, {
+    "experts.up": [{ name: "mlp.experts.gate_up_proj", transposed: true, interleaved: true }],
+    "experts.upBias": [{ name: "mlp.experts.gate_up_proj_bias", interleaved: true }],
+    "experts.down": [{ name: "mlp.experts.down_proj", transposed: true }],
+    "experts.downBias": "mlp.experts.down_proj_bias",
+    "router.weight": "mlp.router.weight",
+    "router.bias": "mlp.router.bias",
+  }),
+  hunyuan: named(llama, {
+    ...oneByOne,
+    ...feedForward("shared", "mlp.shared_mlp"),
+    "attention.qNorm": "self_attn.query_layernorm.weight",
+    "attention.kNorm": "self_attn.key_layernorm.weight",
+    "router.weight": "mlp.gate.wg.weight",
+  }),
+  hunyuan3: named(deepseek, {
+    ...feedForward("shared", "mlp.shared_mlp"),
+    "router.weight": "mlp.router.gate.weight",
+    "router.selectionBias": "mlp.expert_bias",
+  }),
+  llama4: named(llama, {
+    ...feedForward("ffn", "feed_forward"),
+    ...feedForward("shared", "feed_forward.shared_expert"),
+    "experts.up": [{ name: "feed_forward.experts.gate_up_proj", transposed: true }],
+    "experts.down": [{ name: "feed_forward.experts.down_proj", transposed: true }],
+    "router.weight": "feed_forward.router.weight",
+  }),
+  minimaxM2: named(mixtral, { "router.selectionBias": "block_sparse_moe.e_score_correction_bias" }),
+  mistral4: named(deepseek, { "experts.up": [{ name: "mlp.experts.gate_up_proj" }], "experts.down": [{ name: "mlp.experts.down_proj" }] }),
+} as const satisfies Record<string, TensorNames>;

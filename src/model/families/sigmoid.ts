@@ -1,0 +1,136 @@
+import type { Family } from "./family.js";
+import type { HfConfig } from "./fields.js";
+import { layouts } from "./layouts.js";
+import { layersWhere, mixture, refuse, required, sharedExperts, sigmoidRouter, slidingMixers, sparseFrom } from "./read.js";
+
+/* Families whose router scores by a sigmoid and chooses with a bias, and whose attention is grouped-query attention. */
+
+const fromLayer = (hf: HfConfig): number[] => layersWhere(hf, (l) => l >= (hf.first_k_dense_replace ?? 0));
+
+export const sigmoidFamilies: readonly Family[] = [
+  {
+    modelType: "glm4_moe",
+    architecture: "Glm4MoeForCausalLM",
+    names: layouts.deepseek,
+    defaults: {
+      rms_norm_eps: 1e-5, n_routed_experts: 128, n_shared_experts: 1, num_experts_per_tok: 8, moe_intermediate_size: 1408, first_k_dense_replace: 1,
+      n_group: 1, topk_group: 1, norm_topk_prob: true, routed_scaling_factor: 1, use_qk_norm: false, num_key_value_heads: 8,
+    },
+    rope: () => ({ partial: "applied", fraction: 0.5 }),
+    read(hf) {
+      const hidden = required(hf, "moe_intermediate_size");
+      return {
+        qkNorm: hf.use_qk_norm === true ? "head" : "none",
+        qkvBias: hf.attention_bias,
+        moe: mixture(hf, hidden, sigmoidRouter(hf), sharedExperts(hf.n_shared_experts, hidden)),
+        sparseLayers: fromLayer(hf),
+      };
+    },
+  },
+  {
+    modelType: "dots1",
+    architecture: "Dots1ForCausalLM",
+    names: layouts.deepseek,
+    defaults: { n_group: 1, topk_group: 1, norm_topk_prob: false, routed_scaling_factor: 1, first_k_dense_replace: 0, sliding_window: 4096, max_window_layers: 62, moe_intermediate_size: 1408, num_key_value_heads: 32 },
+    read(hf) {
+      const hidden = required(hf, "moe_intermediate_size");
+      return {
+        qkNorm: "head",
+        qkvBias: hf.attention_bias,
+        outputBias: hf.attention_bias,
+        mixers: slidingMixers(hf, (l) => hf.sliding_window != null && l >= (hf.max_window_layers ?? 0)),
+        moe: mixture(hf, hidden, sigmoidRouter(hf), sharedExperts(hf.n_shared_experts, hidden)),
+        sparseLayers: fromLayer(hf),
+      };
+    },
+  },
+  {
+    modelType: "solar_open",
+    architecture: "SolarOpenForCausalLM",
+    names: layouts.deepseek,
+    defaults: {
+      rms_norm_eps: 1e-5, rope_theta: 1e6, head_dim: 128, n_routed_experts: 128, n_shared_experts: 1, num_experts_per_tok: 8, moe_intermediate_size: 1280,
+      n_group: 1, topk_group: 1, norm_topk_prob: true, routed_scaling_factor: 1, num_key_value_heads: 8,
+    },
+    rope: () => ({ partial: "refused" }),
+    read(hf) {
+      const hidden = required(hf, "moe_intermediate_size");
+      return { qkvBias: hf.attention_bias, moe: mixture(hf, hidden, sigmoidRouter(hf), sharedExperts(hf.n_shared_experts, hidden)), sparseLayers: layersWhere(hf, () => true) };
+    },
+  },
+  {
+    modelType: "exaone_moe",
+    architecture: "ExaoneMoeForCausalLM",
+    names: layouts.exaone,
+    defaults: {
+      rms_norm_eps: 1e-5, sliding_window: 4096, sliding_window_pattern: 4, first_k_dense_replace: 1, moe_intermediate_size: 1024, num_experts: 64, num_experts_per_tok: 8,
+      num_shared_experts: 1, norm_topk_prob: true, routed_scaling_factor: 2.5, n_group: 1, topk_group: 1, num_key_value_heads: 32,
+    },
+    read(hf) {
+      const hidden = required(hf, "moe_intermediate_size");
+      const { sliding_window: window, sliding_window_pattern: pattern } = hf;
+      refuse(hf, hf.layer_types == null && (typeof pattern !== "number" || pattern === 0), `sliding_window_pattern ${JSON.stringify(pattern)} without layer_types`);
+      return {
+        qkNorm: "head",
+        mixers: slidingMixers(hf, (l) => (l + 1) % (pattern as number) !== 0, (sliding) => (window == null || sliding ? 0 : undefined)),
+        moe: mixture(hf, hidden, sigmoidRouter(hf), sharedExperts(hf.num_shared_experts, hidden)),
+        sparseLayers: sparseFrom(hf, hf.first_k_dense_replace ?? 0),
+      };
+    },
+  },
+  {
+    modelType: "minimax_m2",
+    architecture: "MiniMaxM2ForCausalLM",
+    names: layouts.minimaxM2,
+    defaults: { rope_theta: 5e6, head_dim: 128, num_key_value_heads: 8, num_local_experts: 256, num_experts_per_tok: 8 },
+    rope: (hf) => ({ partial: "applied", ...(hf.rotary_dim == null ? {} : { fraction: hf.rotary_dim / (hf.head_dim as number) }) }),
+    read: (hf) => ({
+      qkNorm: "row",
+      moe: mixture(hf, required(hf, "intermediate_size"), { score: "sigmoid", selectionBias: true, normalize: { eps: 0, p: 1 } }),
+      sparseLayers: layersWhere(hf, () => true),
+    }),
+  },
+  {
+    modelType: "hy_v3",
+    architecture: "HYV3ForCausalLM",
+    names: layouts.hunyuan3,
+    defaults: {
+      rms_norm_eps: 1e-5, rope_theta: 11_158_840, head_dim: 128, num_key_value_heads: 8, num_experts: 192, num_experts_per_tok: 8, num_shared_experts: 1,
+      moe_intermediate_size: 1536, router_scaling_factor: 2.826,
+    },
+    read(hf) {
+      const hidden = required(hf, "moe_intermediate_size");
+      return {
+        qkNorm: "head",
+        qkvBias: hf.attention_bias,
+        outputBias: hf.attention_bias,
+        ...(hf.mlp_bias ? { ffnBias: true } : {}),
+        moe: mixture(hf, hidden, { score: "sigmoid", selectionBias: true, normalize: { eps: 1e-20, p: 1 }, scale: required(hf, "router_scaling_factor") }, sharedExperts(hf.num_shared_experts, hidden)),
+        sparseLayers: sparseFrom(hf, 1),
+      };
+    },
+  },
+  {
+    modelType: "afmoe",
+    architecture: "AfmoeForCausalLM",
+    names: layouts.afmoe,
+    defaults: {
+      rms_norm_eps: 1e-5, head_dim: 128, num_dense_layers: 1, num_experts: 64, num_experts_per_tok: 6, num_shared_experts: 2, moe_intermediate_size: 1408, route_scale: 1,
+      sliding_window: 1024,
+    },
+    read(hf) {
+      const hidden = required(hf, "moe_intermediate_size");
+      return {
+        branches: "around",
+        qkNorm: "head",
+        qkvBias: hf.attention_bias,
+        outputBias: hf.attention_bias,
+        outputGate: true,
+        ...(hf.mup_enabled === true ? { embeddingScale: Math.sqrt(hf.hidden_size) } : {}),
+        mixers: slidingMixers(hf, (l) => (l + 1) % hf.global_attn_every_n_layers !== 0, (sliding) => (sliding ? 0 : undefined)),
+        moe: mixture(hf, hidden, { score: "sigmoid", selectionBias: true, normalize: { eps: 1e-20, p: 1 }, scale: required(hf, "route_scale") }, sharedExperts(hf.num_shared_experts, hidden)),
+        sparseLayers: layersWhere(hf, (l) => l >= (hf.num_dense_layers ?? 0)),
+      };
+    },
+  },
+];

@@ -1,0 +1,119 @@
+import { isJsonObject, type JsonObject } from "../../formats/json.js";
+import type { Family } from "./family.js";
+import { layouts } from "./layouts.js";
+import { activationOf, layersWhere, mixture, required, sharedExperts, slidingMixers, sparseFrom } from "./read.js";
+import { readRope } from "./ropes.js";
+
+/* Families whose router takes a softmax over all experts, each with attention of its own kind. */
+
+/** The shared network of Hunyuan is as wide as one expert. */
+const oneShared = (hidden: number) => sharedExperts(1, hidden);
+
+export const softmaxFamilies: readonly Family[] = [
+  {
+    modelType: "dbrx",
+    architecture: "DbrxForCausalLM",
+    names: layouts.dbrx,
+    flatten(json) {
+      const part = (key: string): JsonObject => (isJsonObject(json[key]) ? (json[key] as JsonObject) : {});
+      const { clip_qkv: clip = null, kv_n_heads: kvHeads = 1, rope_theta: theta } = part("attn_config");
+      const ffn = part("ffn_config");
+      const { name: activation = "silu" } = isJsonObject(ffn["ffn_act_fn"]) ? ffn["ffn_act_fn"] : {};
+      return {
+        // The published file has its base in attn_config alone, where transformers 5.23 does not look; what it saves itself has it in both places.
+        ...(theta === undefined ? {} : { rope_theta: theta }),
+        ...json,
+        hidden_size: json["d_model"] ?? 2048,
+        num_hidden_layers: json["n_layers"] ?? 24,
+        num_attention_heads: json["n_heads"] ?? 16,
+        num_key_value_heads: kvHeads,
+        max_position_embeddings: json["max_seq_len"] ?? 2048,
+        clip_qkv: clip,
+        intermediate_size: ffn["ffn_hidden_size"] ?? 3584,
+        moe_num_experts: ffn["moe_num_experts"] ?? 4,
+        num_experts_per_tok: ffn["moe_top_k"] ?? 1,
+        moe_normalize_expert_weights: ffn["moe_normalize_expert_weights"] === undefined ? 1 : ffn["moe_normalize_expert_weights"],
+        hidden_act: activation,
+      };
+    },
+    read: (hf) => ({
+      normEps: 1e-5,
+      layerNorm: { bias: false },
+      ...(hf.clip_qkv == null ? {} : { clipQkv: hf.clip_qkv }),
+      moe: mixture(hf, required(hf, "intermediate_size"), hf.moe_normalize_expert_weights == null ? {} : { normalize: { eps: 0, p: hf.moe_normalize_expert_weights } }),
+      sparseLayers: layersWhere(hf, () => true),
+    }),
+  },
+  {
+    modelType: "ernie4_5_moe",
+    architecture: "Ernie4_5_MoeForCausalLM",
+    names: layouts.ernie,
+    defaults: {
+      rms_norm_eps: 1e-5, rope_theta: 500_000, num_key_value_heads: 4, tie_word_embeddings: true, moe_intermediate_size: 1536, moe_k: 6, moe_num_experts: 64, moe_num_shared_experts: 2,
+      moe_layer_start_index: 1, moe_layer_end_index: -1, moe_layer_interval: 1, moe_norm_min: 1e-12,
+    },
+    rope: () => ({ interleaved: true }),
+    read(hf) {
+      const hidden = required(hf, "moe_intermediate_size");
+      const bias = hf.use_bias === true;
+      const [first, last, interval] = [required(hf, "moe_layer_start_index"), required(hf, "moe_layer_end_index"), required(hf, "moe_layer_interval")];
+      return {
+        qkvBias: bias,
+        outputBias: bias,
+        ...(bias ? { ffnBias: true, headBias: true } : {}),
+        moe: mixture(hf, hidden, { selectionBias: true, normalize: { eps: 0, p: 1, least: required(hf, "moe_norm_min") } }, sharedExperts(hf.moe_num_shared_experts, hidden)),
+        sparseLayers: layersWhere(hf, (l) => (l + 1) % interval === 0 && l >= first && (last === -1 || l <= last)),
+      };
+    },
+  },
+  {
+    modelType: "hunyuan_v1_moe",
+    architecture: "HunYuanMoEV1ForCausalLM",
+    names: layouts.hunyuan,
+    defaults: { rms_norm_eps: 1e-5, num_experts: 1, moe_topk: 1 },
+    read(hf) {
+      const hidden = required(hf, "intermediate_size");
+      return {
+        qkNorm: "rotated-head",
+        qkvBias: hf.attention_bias,
+        outputBias: hf.attention_bias,
+        moe: mixture(hf, hidden, { normalize: { eps: 0, p: 1 } }, oneShared(hidden)),
+        sparseLayers: layersWhere(hf, () => true),
+      };
+    },
+  },
+  {
+    modelType: "flex_olmo",
+    architecture: "FlexOlmoForCausalLM",
+    names: layouts.flexOlmo,
+    defaults: { rope_theta: 500_000, num_experts: 7, num_experts_per_tok: 5 },
+    read: (hf) => ({
+      branches: "after",
+      qkNorm: "row",
+      qkvBias: hf.attention_bias,
+      outputBias: hf.attention_bias,
+      moe: mixture(hf, required(hf, "intermediate_size"), hf.norm_topk_prob === true ? { normalize: { eps: 0, p: 1 } } : {}),
+      sparseLayers: layersWhere(hf, () => true),
+    }),
+  },
+  {
+    modelType: "mellum",
+    architecture: "MellumForCausalLM",
+    names: layouts.qwen,
+    defaults: {
+      head_dim: 128, num_key_value_heads: 4, sliding_window: 1024, moe_intermediate_size: 896, num_experts_per_tok: 8, norm_topk_prob: true,
+      rope_parameters: { full_attention: { rope_type: "default", rope_theta: 500_000 }, sliding_attention: { rope_type: "default", rope_theta: 10_000 } },
+    },
+    rope: () => undefined,
+    read: (hf) => ({
+      activation: activationOf(hf),
+      qkNorm: "head",
+      qkvBias: hf.attention_bias,
+      outputBias: hf.attention_bias,
+      ropes: ["full_attention", "sliding_attention"].map((type) => readRope(hf, { partial: "refused" }, type)),
+      mixers: slidingMixers(hf, () => false, (sliding) => (sliding ? 1 : 0)),
+      moe: mixture(hf, required(hf, "moe_intermediate_size"), hf.norm_topk_prob === true ? { normalize: { eps: 0, p: 1 } } : {}),
+      sparseLayers: sparseFrom(hf, 0),
+    }),
+  },
+];

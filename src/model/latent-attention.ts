@@ -1,0 +1,97 @@
+import type { Tape } from "../autograd/tape.js";
+import { add, gatherRows, linear, mul, reshape, rmsNorm, rope } from "../ops/index.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { attendOver } from "./attention.js";
+import type { LatentAttentionConfig, LatentSizes, ModelConfig } from "./config.js";
+import type { Mixer, MixerParameter } from "./mixer.js";
+import type { Sequences } from "./sequences.js";
+import type { TransformerParts } from "./transformer.js";
+
+/**
+ * Multi-head latent attention (DeepSeek-AI 2024, arXiv 2405.04434). A token's keys and values come from one short vector, but for the
+ * rotated part of the keys, which all heads share. The state is the keys [capacity, heads * headDim] and the values [capacity, heads * value]:
+ * the short vectors would be smaller, and cost the multiplication of all of them at every step.
+ */
+export const latentAttention: Mixer = {
+  parameters: latentParameters,
+  state: (config, _, capacity) => [[capacity, config.heads * config.headDim], [capacity, config.heads * sizesOf(config).value]],
+  rewinds: true,
+  forward: attendLatent,
+};
+
+const sizesOf = ({ latent }: ModelConfig): LatentSizes => latent as LatentSizes;
+
+function latentParameters(config: ModelConfig): MixerParameter[] {
+  const { width, heads, headDim, qkvBias, outputBias } = config;
+  const { queryRank, rank, unrotated, value } = sizesOf(config);
+  const list: MixerParameter[] = [];
+  const matrix = (name: string, shape: readonly number[], bias: boolean, init: MixerParameter["init"] = "normal") => {
+    list.push({ name, shape, init });
+    if (bias) list.push({ name: `${name}Bias`, shape: shape.slice(0, 1), init: "zero" });
+  };
+  if (queryRank === undefined) matrix("q", [heads * headDim, width], false);
+  else {
+    matrix("qDown", [queryRank, width], qkvBias);
+    list.push({ name: "qDownNorm", shape: [queryRank], init: "one" });
+    matrix("qUp", [heads * headDim, queryRank], false);
+  }
+  matrix("kvDown", [rank + headDim - unrotated, width], qkvBias);
+  list.push({ name: "kvDownNorm", shape: [rank], init: "one" });
+  matrix("kvUp", [heads * (unrotated + value), rank], false);
+  matrix("out", [width, heads * value], outputBias, "residual");
+  return list;
+}
+
+function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
+  const { heads, headDim } = config;
+  const { queryRank, rank, unrotated, value, normEps } = sizesOf(config);
+  const layer = config.mixers[l] as LatentAttentionConfig;
+  const get = (name: string) => parameters.get(`layers.${l}.attention.${name}`);
+  const find = (name: string) => parameters.find(`layers.${l}.attention.${name}`);
+  const rotated = headDim - unrotated;
+  const turn = { rotary: rotated, interleaved: config.ropes[layer.rope]?.interleaved ?? false, ...sequences.rope(layer.rope) };
+  const blocks = new Blocks(tape, sequences, x.rows);
+
+  const query = queryRank === undefined ? linear(tape, x, get("q")) : linear(tape, rmsNorm(tape, linear(tape, x, get("qDown"), find("qDownBias")), get("qDownNorm"), normEps), get("qUp"));
+  const placed = rope(tape, query, { heads, headDim, first: unrotated, ...turn });
+  const q = layer.temperature === undefined ? placed : mul(tape, placed, sequences.temperature(layer.temperature));
+
+  const down = linear(tape, x, get("kvDown"), find("kvDownBias"));
+  const short = rmsNorm(tape, blocks.take(down, [[0, rank]], 1), get("kvDownNorm"), normEps);
+  const shared = rope(tape, blocks.take(down, [[rank, rotated]], 1), { heads: 1, headDim: rotated, ...turn });
+  const up = linear(tape, short, get("kvUp"));
+  const k = add(tape, blocks.take(up, [[0, unrotated], [-1, rotated]], heads, unrotated + value), blocks.take(shared, [[-1, unrotated], [0, rotated]], heads, 0));
+  const v = blocks.take(up, [[unrotated, value]], heads, unrotated + value);
+  const dims = { heads, kvHeads: heads, headDim, valueDim: value, scale: config.attentionScale ?? 1 / Math.sqrt(headDim) };
+  return linear(tape, attendOver(tape, { q, k, v }, sequences, l, dims), get("out"), find("outBias"));
+}
+
+/** Rearranges the columns of matrices of T rows, in blocks as large as the parts allow. */
+class Blocks {
+  constructor(
+    private readonly tape: Tape,
+    private readonly sequences: Sequences,
+    private readonly tokens: number,
+  ) {}
+
+  /**
+   * Of each row the `parts` [first column, length], side by side, for each of `heads`, whose columns begin `stride` further each. A first
+   * column of -1 gives zeros.
+   */
+  take(x: Tensor, parts: readonly (readonly [first: number, length: number])[], heads: number, stride = 0): Tensor {
+    const { tape, tokens } = this;
+    const block = parts.flat().reduce((a, b) => (b < 0 ? a : gcd(a, b)), gcd(x.cols, stride));
+    const perRow = x.cols / block;
+    const oneHead = parts.flatMap(([first, length]) => Array.from({ length: length / block }, (_, i) => (first < 0 ? -1 : first / block + i)));
+    const columns = Array.from({ length: heads }, (_, h) => oneHead.map((column) => (column < 0 ? -1 : column + (h * stride) / block))).flat();
+    const index = this.sequences.memo(`columns ${x.cols} ${parts.join(" ")} ${heads} ${stride}`, () => {
+      const rows = new Int32Array(tokens * columns.length);
+      for (let t = 0; t < tokens; t++) columns.forEach((column, i) => (rows[t * columns.length + i] = column < 0 ? -1 : t * perRow + column));
+      return tape.constant([rows.length], rows, "i32");
+    });
+    const y = gatherRows(tape, reshape(tape, x, [tokens * perRow, block]), index);
+    return reshape(tape, y, [tokens, columns.length * block]);
+  }
+}
+
+const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));

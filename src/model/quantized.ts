@@ -1,0 +1,71 @@
+import type { Engine } from "../engine/engine.js";
+import { check, SwitchyardError } from "../errors.js";
+import { type CheckpointTensor, readAsF32 } from "../formats/checkpoint.js";
+import { readChunks } from "../formats/chunks.js";
+import { decodeMxfp4Pairs } from "../quant/fp4.js";
+import { decodeFp8Blocks, type Fp8 } from "../quant/fp8.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { Piece } from "./families/names.js";
+import type { Quantization } from "./families/quantization.js";
+import { checkStoredShape, readBytes, readPiece } from "./stored.js";
+
+type Tensors = ReadonlyMap<string, CheckpointTensor>;
+
+/** A tensor of a checkpoint that can be read: `read` copies it to where it belongs. */
+export type Reader = (engine: Engine, parameter: Tensor) => void;
+
+/**
+ * How a piece is read: plain floats; 8-bit floats, whose scales are the tensor "NAME_scale_inv"; or MXFP4, "NAME_blocks" and "NAME_scales".
+ * Throws ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming the tensor.
+ */
+export function pieceReader(source: string, piece: Piece, tensors: Tensors, quantization: Quantization | undefined): Reader {
+  const { name, shape } = piece;
+  const blocks = tensors.get(`${name}_blocks`);
+  if (blocks !== undefined && quantization?.method === "mxfp4") return mxfp4Reader(piece, blocks, tensors);
+  const stored = tensors.get(name);
+  check(stored !== undefined, "ERR_SWITCHYARD_FORMAT", () => `${source}: tensor "${name}" is missing`);
+  checkStoredShape(name, stored, shape, "config.json says");
+  const elements = isFp8(stored.dtype) ? fp8Elements(stored.dtype, piece, stored, tensors, quantization) : () => readAsF32(stored);
+  return (engine, parameter) => readPiece(engine, parameter, piece, elements());
+}
+
+const isFp8 = (dtype: string): dtype is Fp8 => dtype === "F8_E4M3" || dtype === "F8_E5M2";
+
+function fp8Elements(dtype: Fp8, { name }: Piece, stored: CheckpointTensor, tensors: Tensors, quantization: Quantization | undefined): () => Iterable<Float32Array> {
+  const scales = tensors.get(`${name}_scale_inv`);
+  const [rows = 0, cols = 0] = stored.shape;
+  if (quantization?.method !== "fp8" || scales === undefined || stored.shape.length !== 2) {
+    throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${stored.file}: tensor "${name}": expected a matrix with scales "${name}_scale_inv" and a weight_block_size in config.json beside its ${dtype}`);
+  }
+  const { block } = quantization;
+  checkStoredShape(`${name}_scale_inv`, scales, [Math.ceil(rows / block[0]), Math.ceil(cols / block[1])], `expected, for [${rows}, ${cols}] in blocks of ${block.join(" x ")},`);
+  return function* () {
+    const perRow = Math.ceil(cols / block[1]);
+    const all = Float32Array.from([...readAsF32(scales)].flatMap((values) => Array.from(values)));
+    let first = 0;
+    for (const bytes of readChunks(stored.file, stored.begin, stored.end, block[0] * cols)) {
+      yield decodeFp8Blocks(dtype, bytes, [bytes.length / cols, cols], all.subarray(first, first + perRow), block);
+      first += perRow;
+    }
+  };
+}
+
+/** Matrices of MXFP4 stand [out, in], whatever the plain form of the tensor is, each row in blocks of 32: 16 bytes and one scale. */
+function mxfp4Reader(piece: Piece, blocks: CheckpointTensor, tensors: Tensors): Reader {
+  const { name, rows, matrixRows, cols } = piece;
+  const scales = tensors.get(`${name}_scales`);
+  check(scales !== undefined && cols % 32 === 0, "ERR_SWITCHYARD_FORMAT", () => `${blocks.file}: tensor "${name}_blocks": expected "${name}_scales" beside it and rows of whole blocks of 32 elements, got rows of ${cols}`);
+  const lead = [rows / matrixRows, matrixRows, cols / 32];
+  checkStoredShape(`${name}_blocks`, blocks, [...lead, 16], "config.json says");
+  checkStoredShape(`${name}_scales`, scales, lead, "config.json says");
+  check(blocks.dtype === "U8" && scales.dtype === "U8", "ERR_SWITCHYARD_FORMAT", () => `${blocks.file}: tensor "${name}_blocks": expected blocks and scales of U8, got ${blocks.dtype} and ${scales.dtype}`);
+  const elements = function* () {
+    const all = readBytes(scales);
+    let first = 0;
+    for (const bytes of readChunks(blocks.file, blocks.begin, blocks.end, cols / 2)) {
+      yield decodeMxfp4Pairs(bytes, all.subarray(first, first + cols / 32));
+      first += cols / 32;
+    }
+  };
+  return (engine, parameter) => readPiece(engine, parameter, piece, elements(), false);
+}
