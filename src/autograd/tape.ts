@@ -33,6 +33,8 @@ export class Tape {
   /** Floating-point operations of the matrix products so far, forward and backward. */
   flops = 0;
   private readonly nodes: Node[] = [];
+  /** Gradients that several tensors have in common, with the number of those beyond the first. */
+  private readonly shared = new Map<Tensor, number>();
   private readonly seed: number;
   private draws = 0;
 
@@ -82,9 +84,32 @@ export class Tape {
   /** Calls `write` with the gradient of `x` and whether to add to it, if `x` wants one. */
   into(x: Tensor | undefined, write: (dx: Tensor, accumulate: boolean) => void): void {
     if (x === undefined || !x.requiresGrad) return;
-    x.grad ??= this.alloc(x.shape, x.dtype);
+    const common = x.grad !== undefined && this.shared.has(x.grad) ? x.grad : undefined;
+    if (x.grad === undefined || common !== undefined) x.grad = this.alloc(x.shape, x.dtype);
+    if (common !== undefined) {
+      this.engine.copy(x.grad, common);
+      this.release(common);
+    }
     write(x.grad, x.gradWritten);
     x.gradWritten = true;
+  }
+
+  /** Adds `dy`, the gradient of an op's output, to that of `x`: without a copy when it is the first and until a second one comes. */
+  pass(x: Tensor, dy: Tensor): void {
+    if (x.requiresGrad && x.grad === undefined && x.shape.join() === dy.shape.join()) {
+      this.shared.set(dy, (this.shared.get(dy) ?? 0) + 1);
+      x.grad = dy;
+      x.gradWritten = true;
+    } else {
+      this.into(x, (dx, accumulate) => this.engine.scale(dx, dy, 1, accumulate));
+    }
+  }
+
+  /** Gives back one tensor's share of a gradient. */
+  private release(grad: Tensor): void {
+    const others = this.shared.get(grad) ?? 0;
+    if (others > 1) this.shared.set(grad, others - 1);
+    else if (!this.shared.delete(grad)) this.arena.release(grad);
   }
 
   /** As `into`, for kernels that can only overwrite: gives a tensor to write; `give` adds it to the gradient. */
@@ -112,7 +137,7 @@ export class Tape {
     for (let node = this.nodes.pop(); node !== undefined; node = this.nodes.pop()) {
       if (node.outputs.some((t) => t.gradWritten)) node.backward();
       for (const t of node.outputs) {
-        if (t.grad !== undefined) this.arena.release(t.grad);
+        if (t.grad !== undefined) this.release(t.grad);
         this.arena.release(t);
       }
       for (const t of node.saved) this.arena.release(t);

@@ -38,18 +38,18 @@ export function binary(tape: Tape, fn: BinaryFn, a: Tensor, b: Tensor): Tensor {
   engine.binary(fn, y, a, b);
   tape.record([y], [a, b], () => {
     const dy = gradOf(y);
-    if (a.requiresGrad) {
-      if (fn === "add" || fn === "sub") tape.into(a, (da, accumulate) => engine.scale(da, dy, 1, accumulate));
-      else {
-        const da = tape.borrow(a);
-        engine.binary(fn, da, dy, b);
-        tape.give(a, da);
-      }
+    const linear = fn === "add" || fn === "sub";
+    if (linear) tape.pass(a, dy);
+    else if (a.requiresGrad) {
+      const da = tape.borrow(a);
+      engine.binary(fn, da, dy, b);
+      tape.give(a, da);
     }
     if (!b.requiresGrad) return;
+    if (fn === "add" && over === "same") return tape.pass(b, dy);
     // d/db: 1, -1, a, or -(a/b)/b; then summed over where b was spread.
     const full = tape.alloc(a.shape);
-    if (fn === "add" || fn === "sub") engine.scale(full, dy, fn === "add" ? 1 : -1);
+    if (linear) engine.scale(full, dy, fn === "add" ? 1 : -1);
     else {
       engine.binary("mul", full, dy, fn === "mul" ? a : y);
       if (fn === "div") {

@@ -72,6 +72,14 @@ const cases: Record<string, [GradcheckInput[], (tape: Tape, x: Tensor[]) => Tens
   mean: [[input([3, 5])], (t, [x]) => mean(t, x!)],
   reshape: [[input([3, 4])], (t, [x]) => add(t, reshape(t, x!, [12]), reshape(t, scale(t, x!, 2), [12]))],
   dropout: [[input([4, 5])], (t, [x]) => dropout(t, x!, 0.4)],
+  "sums whose terms are used again": [
+    [input([2, 3])],
+    (t, [x]) => {
+      const [p, q] = [scale(t, x!, 2), scale(t, x!, 3)];
+      const y = add(t, p, q);
+      return add(t, add(t, mul(t, y, p), binary(t, "sub", q, y)), add(t, p, unary(t, "square", p)));
+    },
+  ],
   "a tensor used three times": [[input([2, 3])], (t, [x]) => mul(t, add(t, x!, x!), x!)],
 };
 for (const activation of ["silu", "gelu", "gelu-tanh", "quick-gelu", "relu", "relu2"] as const) {
