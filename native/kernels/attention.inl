@@ -95,7 +95,7 @@ SW_INLINE int64_t sequence_start(const Attention& p, const AttentionBlock& t, in
 static void multiply(MatmulForm form, bool accumulate, int64_t m, int64_t n, int64_t k, float* out, int64_t ld_out, const float* a, int64_t ld_a,
                      const int32_t* rows_a, const float* b, int64_t ld_b, const int32_t* rows_b) {
   const Product p = {form, accumulate, m, n, k, out, ld_out, a, ld_a, kFloat, (const char*)b, ld_b * (int64_t)sizeof(float), rows_a, rows_b, nullptr, 0};
-  product_block<kF32>(p, 0, m, 0, n);
+  product_block<kF32>(p, 0, m, 0, n, nullptr);
 }
 
 // Fills a row of scores with -infinity in its first and last vector where it sees no key; returns where the first vector starts.

@@ -7,46 +7,71 @@ constexpr int kTileRows = SW_LANES == 16 ? 12 : SW_LANES == 8 ? 6 : 4;
 constexpr int kPanel = 2 * kLanes;
 constexpr int64_t kBlockK = 256;
 // Rows of `a` in one task: their packed block takes half of a common L2 (512 KiB to 1 MiB).
-constexpr int64_t kMaxRows = 384;
+constexpr int64_t kMaxRows = SW_LANES == 16 ? 512 : 384;
 
-// What the micro-kernel asks for while it multiplies: kLinesPerStep cache lines at `at`, which moves by `step` bytes, and by `wrap` more
-// every kStepsPerRow steps; a step of pairs asks for as many lines again `second` bytes further on. Spread over the steps, the reads of
-// the next panel cost nothing; asked for at once, they stall. Passed by pointer: an argument on the stack is a store that waits behind the
-// missing stores of the last tile.
-struct Ahead {
-  const char* at;
-  int64_t step, wrap, second;
+// Steps of k between two requests for cache lines, and how many requests ask for all that a panel is packed from: 32 rows of kBlockK floats,
+// or kBlockK rows of 32 floats.
+constexpr int64_t kAskEvery = 8;
+constexpr int kSlices = 4;
+constexpr int64_t kAskRows = 32;
+
+// What the micro-kernel does besides multiplying. Spread over its steps, the reads of what is packed next cost nothing; asked for at once, they
+// stall. Passed by pointer: an argument on the stack is a store that waits behind the missing stores of the last tile.
+struct Aside {
+  int64_t steps;
+  bool add;
+  int slices;           // of kSlices; each request asks for two lines in each of two places per slice
+  const char* at;       // of row 0 of the operand
+  const int32_t* rows;  // as in Product
+  int64_t ld, row, last, row_step, second_row, second_byte, slice_row, slice_byte;
+
+  const char* line(int64_t r) const {
+    r = r < last ? r : last;
+    return at + (rows ? rows[r] : r) * ld;
+  }
 };
-constexpr int kLinesPerStep = kPanel / 16 > 0 ? kPanel / 16 : 1;
-constexpr int kStepsPerRow = kBlockK / 16 / kLinesPerStep;  // of f32; half of them for pairs, twice the lines
 
-// c[MR][kPanel] = a[steps][MR of kLanes]^T b[steps][kPanel] (+ c).
+// c[MR][kPanel] = a[steps][MR of kLanes]^T b[steps][kPanel] (+ c); next_c: the tile that is written after this one.
 template <int MR, bool PAIRS>
-static void micro(int64_t steps, const float* a, const float* b, int64_t ldb, float* c, int64_t ldc, bool add, const Ahead* next) {
-  Ahead ahead = *next;
+static void micro(const float* a, const float* b, float* c, int64_t ldc, const float* next_c, const Aside* aside) {
+  constexpr int64_t ask_every = PAIRS ? kAskEvery / 2 : kAskEvery;
+  const bool add = aside->add;
   vf sum[MR][2];
   SW_UNROLL for (int i = 0; i < MR; i++) {
     sum[i][0] = add ? load(c + i * ldc) : splat(0);
     sum[i][1] = add ? load(c + i * ldc + kLanes) : splat(0);
   }
-  for (; steps > 0; steps--, a += kLanes, b += ldb) {
-    const vf b0 = load(b), b1 = load(b + kLanes);
-    SW_UNROLL for (int l = 0; l < kLinesPerStep; l++) {
-      __builtin_prefetch(ahead.at + 64 * l, 0, 2);
-      if (PAIRS) __builtin_prefetch(ahead.at + ahead.second + 64 * l, 0, 2);
+  int64_t row = aside->row;
+  int rows = MR;  // of next_c still to be asked for
+  const int at_once = aside->steps >= MR * ask_every ? 1 : MR;
+  for (int64_t left = aside->steps; left > 0; left -= ask_every) {
+    for (int i = 0; i < at_once && rows > 0; i++, rows--) {
+      for (int v = 0; v < kPanel; v += 16) __builtin_prefetch(next_c + v, 1, 3);
+      next_c += ldc;
     }
-    ahead.at += ahead.step + (steps % (kStepsPerRow / (PAIRS ? 2 : 1)) == 0 ? ahead.wrap : 0);
-    SW_UNROLL for (int i = 0; i < MR; i++) {
-      const vf x = splat(a[i]);
+    for (int s = 0; s < aside->slices; s++) {
+      const char* first = aside->line(row + s * aside->slice_row) + s * aside->slice_byte;
+      const char* second = aside->line(row + s * aside->slice_row + aside->second_row) + s * aside->slice_byte + aside->second_byte;
+      __builtin_prefetch(first, 0, 2);
+      __builtin_prefetch(first + 64, 0, 2);
+      __builtin_prefetch(second, 0, 2);
+      __builtin_prefetch(second + 64, 0, 2);
+    }
+    row += aside->row_step;
+    for (int64_t n = left < ask_every ? left : ask_every; n > 0; n--, a += kLanes, b += kPanel) {
+      const vf b0 = load(b), b1 = load(b + kLanes);
+      SW_UNROLL for (int i = 0; i < MR; i++) {
+        const vf x = splat(a[i]);
 #ifdef __AVX512BF16__
-      if (PAIRS) {
-        sum[i][0] = (vf)_mm512_dpbf16_ps((__m512)sum[i][0], (__m512bh)x, (__m512bh)b0);
-        sum[i][1] = (vf)_mm512_dpbf16_ps((__m512)sum[i][1], (__m512bh)x, (__m512bh)b1);
-        continue;
-      }
+        if (PAIRS) {
+          sum[i][0] = (vf)_mm512_dpbf16_ps((__m512)sum[i][0], (__m512bh)x, (__m512bh)b0);
+          sum[i][1] = (vf)_mm512_dpbf16_ps((__m512)sum[i][1], (__m512bh)x, (__m512bh)b1);
+          continue;
+        }
 #endif
-      sum[i][0] += x * b0;
-      sum[i][1] += x * b1;
+        sum[i][0] += x * b0;
+        sum[i][1] += x * b1;
+      }
     }
   }
   __asm__("" : "+r"(c), "+r"(ldc));  // addresses of rows are computed again, not kept in spilled registers across the loop
@@ -56,7 +81,7 @@ static void micro(int64_t steps, const float* a, const float* b, int64_t ldb, fl
   }
 }
 
-using Micro = void (*)(int64_t, const float*, const float*, int64_t, float*, int64_t, bool, const Ahead*);
+using Micro = void (*)(const float*, const float*, float*, int64_t, const float*, const Aside*);
 
 template <bool PAIRS>
 SW_INLINE Micro micro_for(int rows) {
@@ -120,63 +145,69 @@ static void pack_b(float* dst, float* wide, const Product& p, int64_t j, int64_t
   }
 }
 
-// The part of b that pack_b will read for the panel at column j and step k0, unless its rows are gathered.
+// Asks for slices [slice, slice + slices) of what 32 rows of an operand that run along k, or 32 columns, are packed from: from `start` to `end` at
+// most, k0 to k.
+SW_INLINE void ask(Aside* aside, bool along, const char* data, int64_t ld, const int32_t* rows, int64_t start, int64_t end, int64_t k0, int64_t k,
+                   int slice, int slices) {
+  constexpr int64_t bytes = kBlockK * sizeof(float) / kSlices, steps = kAskEvery / kSlices;
+  if (along) *aside = {aside->steps, aside->add, slices, data + k0 * sizeof(float) + slice * bytes, rows, ld, start, end - 1, 1, 0, bytes / 2, 0, bytes};
+  else *aside = {aside->steps, aside->add, slices, data + start * sizeof(float), rows, ld, k0 + slice * steps, k - 1, kAskEvery, 1, 0, steps, 0};
+}
+
+// Asks for `slices` slices, from `slice` on, of what is packed from step k0 on: of a, for 32 rows of the result from `start` on.
+SW_INLINE void ask_a(Aside* aside, const Product& p, int64_t start, int64_t end, int64_t k0, int slice) {
+  ask(aside, p.form != kTN, (const char*)p.a, p.ld_a * sizeof(float), p.rows_a, start, end, k0, p.k, slice, 1);
+}
+
+// Of b, for 32 columns.
+SW_INLINE void ask_b(Aside* aside, const Product& p, int64_t start, int64_t k0, int slice, int slices) {
+  if (p.type == kFloat) ask(aside, p.form == kNT, p.b, p.ld_b, p.rows_b, start, p.n, k0, p.k, slice, slices);
+}
+
+// Rows [i0, i1) and columns [j0, j1) of a product; `next`: what this thread may do after it.
 template <Packing P>
-SW_INLINE Ahead panel_ahead(const Product& p, int64_t j, int64_t k0) {
-  constexpr int64_t per_step = P == kPairs ? 2 : 1;
-  const int64_t row = p.ld_b, block = kBlockK * sizeof(float), lines = 64 * kLinesPerStep;
-  if (p.form == kNT) return {(const char*)(p.row_b(j) + k0), lines * per_step, row - block, lines};
-  return {(const char*)(p.row_b(k0) + j), row * per_step, 0, row};
-}
-
-// The same for gathered rows: one of `parts` slices.
-SW_INLINE void prefetch_gathered(const Product& p, int64_t j, int64_t k0, int64_t length, int64_t part, int64_t parts) {
-  for (int64_t k = length * part / parts; k < length * (part + 1) / parts; k++) {
-    for (int v = 0; v < kPanel; v += 16) __builtin_prefetch(p.row_b(k0 + k) + j + v, 0, 2);
-  }
-}
-
-SW_INLINE void prefetch_tile(const float* c, int64_t ldc, int64_t rows) {
-  for (int64_t i = 0; i < rows; i++) {
-    for (int v = 0; v < kPanel; v += 16) __builtin_prefetch(c + i * ldc + v, 1, 3);
-  }
-}
-
-// Rows [i0, i1) and columns [j0, j1) of a product.
-template <Packing P>
-static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
   const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
   if (p.k == 0 && !p.accumulate) {
     for (int64_t i = i0; i < i1; i++) memset(p.out + i * p.ld_out + j0, 0, (j1 - j0) * sizeof(float));
   }
   float* const packed_b = (float*)scratch(2, kBlockK * (kPanel + (tiles.count + 1) * kLanes) * sizeof(float));
-  const Ahead nothing = {(const char*)packed_b, 0, 0, 0};
   float* const packed_a = packed_b + kBlockK * kPanel;
+  // The first tiles of a panel ask for the next panel, the others of the last panels for the next block of a.
+  const int asking = tiles.count >= kSlices ? kSlices : tiles.count >= 2 ? 2 : 1;
   for (int64_t k0 = 0; k0 < p.k; k0 += kBlockK) {
     const int64_t length = p.k - k0 < kBlockK ? p.k - k0 : kBlockK;
-    const int64_t steps = P == kPairs ? (length + 1) / 2 : length;
-    const bool add = p.accumulate || k0 > 0;
+    const bool last_k = k0 + kBlockK >= p.k;
+    const Product* const after = !last_k ? &p : next && next->p.k > 0 ? &next->p : nullptr;  // what is packed after this
+    const int64_t after_i0 = last_k && next ? next->i0 : i0, after_i1 = last_k && next ? next->i1 : i1;
+    const int64_t after_j = last_k && next ? next->j0 : j0, after_k = last_k ? 0 : k0 + kBlockK;
+    Aside aside = {P == kPairs ? (length + 1) / 2 : length, p.accumulate || k0 > 0, 0, nullptr, nullptr, 0, 0, 0, 0, 0, 0, 0, 0};
     pack_a<P>(packed_a, p, i0, tiles, k0, length);
+    int64_t slice = (after_i1 - after_i0 + kAskRows - 1) / kAskRows * kSlices - (j1 - j0 + kPanel - 1) / kPanel * (tiles.count - asking);
     for (int64_t j = j0; j < j1; j += kPanel) {
       const int64_t columns = j1 - j < kPanel ? j1 - j : kPanel;
       pack_b<P>(packed_b, packed_a + tiles.count * kBlockK * kLanes, p, j, columns, k0, length);
       const bool last = j + kPanel >= j1;
-      Ahead next = nothing;
-      if (p.rows_b == nullptr && p.type == kFloat && !(last && k0 + kBlockK >= p.k)) next = panel_ahead<P>(p, last ? j0 : j + kPanel, last ? k0 + kBlockK : k0);
       for (int64_t t = 0; t < tiles.count; t++) {
         const int64_t tile_rows = tiles.size(t);
         const Micro run = micro_for<P == kPairs>(tile_rows);
         const float* a = packed_a + t * kBlockK * kLanes;
         float* c = p.out + (i0 + tiles.start(t)) * p.ld_out + j;
-        if (t + 1 < tiles.count) prefetch_tile(c + tile_rows * p.ld_out, p.ld_out, tiles.size(t + 1));
-        if (p.rows_b != nullptr && !last) prefetch_gathered(p, j + kPanel, k0, length, t, tiles.count);
-        const Ahead* ahead = t == 0 ? &next : &nothing;
+        const float* next_c = t + 1 < tiles.count ? c + tile_rows * p.ld_out : last ? c : p.out + i0 * p.ld_out + j + kPanel;
+        aside.slices = 0;
+        if (t < asking) {
+          const int each = kSlices / asking;
+          if (!last) ask_b(&aside, p, j + kPanel, k0, t * each, each);
+          else if (after) ask_b(&aside, *after, after_j, after_k, t * each, each);
+        } else if (after && ++slice > 0) {
+          ask_a(&aside, *after, after_i0 + (slice - 1) / kSlices * kAskRows, after_i1, after_k, (slice - 1) % kSlices);
+        }
         if (columns == kPanel) {
-          run(steps, a, packed_b, kPanel, c, p.ld_out, add, ahead);
+          run(a, packed_b, c, p.ld_out, next_c, &aside);
         } else {
           float edge[kTileRows * kPanel];
-          for (int64_t i = 0; add && i < tile_rows; i++) memcpy(edge + i * kPanel, c + i * p.ld_out, columns * sizeof(float));
-          run(steps, a, packed_b, kPanel, edge, kPanel, add, ahead);
+          for (int64_t i = 0; aside.add && i < tile_rows; i++) memcpy(edge + i * kPanel, c + i * p.ld_out, columns * sizeof(float));
+          run(a, packed_b, edge, kPanel, edge, &aside);
           for (int64_t i = 0; i < tile_rows; i++) memcpy(c + i * p.ld_out, edge + i * kPanel, columns * sizeof(float));
         }
       }
@@ -192,6 +223,6 @@ static void float_matmul(const Matmul& p) {
   const auto bf16 = product_block<kRounded>;
 #endif
   const BlockKernel kernel = {p.bf16 ? bf16 : product_block<kF32>, kTileRows, kPanel, kMaxRows, 0};
-  Plan plan = {&p, &kernel, nullptr, 0, nullptr};
+  Plan plan = {&p, &kernel, nullptr, 0, nullptr, 0};
   run_plan(plan, (Cut*)scratch(0, (p.groups + 1) * sizeof(Cut)));
 }

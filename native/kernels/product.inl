@@ -2,7 +2,9 @@
 
 // A task of fewer multiply-adds is not worth handing out (about 10 us).
 constexpr double kMinTask = 5e5;
-constexpr int kTasksPerThread = 6;
+constexpr int kTasksPerThread = 4;
+// To pack a row or a column costs about as much as to multiply it with this many.
+constexpr double kPackCost = 6;
 
 // One product; ld: distance between rows.
 struct Product {
@@ -33,9 +35,15 @@ struct Tiles {
   int64_t size(int64_t t) const { return start(t + 1) - start(t); }
 };
 
-// What computes one block of a product: rows [i0, i1) and columns [j0, j1), which begin at multiples of `tile_rows` and `panel`.
+// Rows [i0, i1) and columns [j0, j1) of a product.
+struct Block {
+  Product p;
+  int64_t i0, i1, j0, j1;
+};
+
+// What computes one block of a product, which begins at a multiple of `tile_rows` and `panel`; next: what this thread may compute after it, or null.
 struct BlockKernel {
-  void (*block)(const Product&, int64_t i0, int64_t i1, int64_t j0, int64_t j1);
+  void (*block)(const Product&, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next);
   int64_t tile_rows, panel, most_rows;
   double fixed_rows;  // what unpacking a block's columns costs, in rows of multiply-adds
 };
@@ -51,6 +59,7 @@ struct Plan {
   const char* runs;
   int64_t ld_runs;
   const Cut* cuts;  // [groups + 1]
+  int64_t tasks;
 };
 
 static Product group_product(const Plan& plan, int64_t e) {
@@ -75,9 +84,21 @@ static Product group_product(const Plan& plan, int64_t e) {
   return g;
 }
 
-static int64_t blocks_of(int64_t length, int64_t blocks, int64_t unit) {
-  const int64_t units = (length + unit - 1) / unit, most = blocks < units ? blocks : units;
-  return most < 1 ? 1 : most;
+// Cuts a product into at least `parts` blocks, as far as it has tiles and panels. Alone, it takes as long as the thread with most blocks.
+static void cut_product(Cut* cut, const Product& g, const BlockKernel& kernel, double parts, bool alone) {
+  const int64_t tiles = (g.m + kernel.tile_rows - 1) / kernel.tile_rows, panels = (g.n + kernel.panel - 1) / kernel.panel;
+  const int64_t together = alone ? thread_count() : 1;
+  double best = 0;
+  for (int64_t r = (g.m + kernel.most_rows - 1) / kernel.most_rows, c = 2; r <= tiles && c > 1; r++) {
+    const int64_t wanted = (int64_t)ceil(parts / r);
+    c = wanted < 1 ? 1 : wanted < panels ? wanted : panels;
+    const double rows = (double)((tiles + r - 1) / r * kernel.tile_rows), columns = (double)((panels + c - 1) / c * kernel.panel);
+    const double cost = (double)((r * c + together - 1) / together) * (rows + kPackCost + kernel.fixed_rows) * (columns + kPackCost);
+    if (best != 0 && cost >= best) continue;
+    best = cost;
+    cut->row_blocks = r;
+    cut->column_blocks = c;
+  }
 }
 
 // Bounds of block `index` of `blocks` over `length`, in whole units but for the end.
@@ -86,8 +107,7 @@ static int64_t block_start(int64_t length, int64_t blocks, int64_t unit, int64_t
   return start < length ? start : length;
 }
 
-static void product_task(void* context, int64_t task) {
-  const Plan& plan = *(const Plan*)context;
+static Block find_block(const Plan& plan, int64_t task) {
   const BlockKernel& kernel = *plan.kernel;
   int64_t low = 0, high = plan.p->groups - 1;  // the last group whose first task is at or before this one
   while (low < high) {
@@ -98,8 +118,15 @@ static void product_task(void* context, int64_t task) {
   const Cut& cut = plan.cuts[low];
   const Product g = group_product(plan, low);
   const int64_t index = task - cut.first_task, row = index / cut.column_blocks, column = index % cut.column_blocks;
-  kernel.block(g, block_start(g.m, cut.row_blocks, kernel.tile_rows, row), block_start(g.m, cut.row_blocks, kernel.tile_rows, row + 1),
-               block_start(g.n, cut.column_blocks, kernel.panel, column), block_start(g.n, cut.column_blocks, kernel.panel, column + 1));
+  return {g, block_start(g.m, cut.row_blocks, kernel.tile_rows, row), block_start(g.m, cut.row_blocks, kernel.tile_rows, row + 1),
+          block_start(g.n, cut.column_blocks, kernel.panel, column), block_start(g.n, cut.column_blocks, kernel.panel, column + 1)};
+}
+
+static void product_task(void* context, int64_t task) {
+  const Plan& plan = *(const Plan*)context;
+  const int64_t after = task + thread_count();  // if all threads are equally fast
+  const Block block = find_block(plan, task), next = find_block(plan, after < plan.tasks ? after : task);
+  plan.kernel->block(block.p, block.i0, block.i1, block.j0, block.j1, after < plan.tasks ? &next : nullptr);
 }
 
 // Fills `plan.cuts` and runs all tasks.
@@ -110,19 +137,19 @@ static void run_plan(Plan& plan, Cut* cuts) {
   plan.cuts = cuts;
   double total = 0;
   for (int64_t e = 0; e < p.groups; e++) total += cost(group_product(plan, e));
-  double target = total / (thread_count() * kTasksPerThread);
-  if (target < kMinTask) target = kMinTask;
+  const double most = total / (thread_count() * kTasksPerThread);
+  double left = total;
   int64_t tasks = 0;
   for (int64_t e = 0; e < p.groups; e++) {
     const Product g = group_product(plan, e);
     cuts[e] = {tasks, 0, 0};
     if (g.m == 0 || g.n == 0 || (g.k == 0 && p.accumulate)) continue;
-    // Packing costs a block of rows once per column block and a block of columns once per row block.
-    const double parts = cost(g) / target;
-    const int64_t least = (g.m + kernel.most_rows - 1) / kernel.most_rows, wanted = (int64_t)(sqrt(parts * g.m / g.n) + 0.5);
-    cuts[e].row_blocks = blocks_of(g.m, wanted > least ? wanted : least, kernel.tile_rows);
-    cuts[e].column_blocks = blocks_of(g.n, (int64_t)ceil(parts / cuts[e].row_blocks), kernel.panel);
+    // The last groups are cut into smaller tasks, so that all threads finish at the same time.
+    const double last = left / (2 * thread_count()), target = most < last ? most : last;
+    cut_product(cuts + e, g, kernel, cost(g) / (target > kMinTask ? target : kMinTask), p.groups == 1);
+    left -= cost(g);
     tasks += cuts[e].row_blocks * cuts[e].column_blocks;
   }
+  plan.tasks = tasks;
   parallel_for(tasks, product_task, &plan);
 }

@@ -80,7 +80,7 @@ static void unpack_panel(Panel& panel, const Product& p, int64_t j, int64_t colu
 }
 
 template <StoredType T>
-static void quant_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+static void quant_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block*) {
   const Tiles tiles = {i1 - i0, (i1 - i0 + kQuantTile - 1) / kQuantTile};
   Panel& panel = *(Panel*)scratch(2, sizeof(Panel));
   for (int64_t j = j0; j < j1; j += kPanelColumns) {
@@ -116,7 +116,7 @@ static void quant_matmul(const Matmul& p) {
     for (int64_t r = first; r < last; r++) quantise_run<T>(runs + r, p.a + 32 * r);
   });
   const BlockKernel kernel = {quant_block<T>, kQuantTile, kPanelColumns, kQuantRows, 8};
-  Plan plan = {&p, &kernel, (const char*)runs, row_runs * (int64_t)sizeof(R), nullptr};
+  Plan plan = {&p, &kernel, (const char*)runs, row_runs * (int64_t)sizeof(R), nullptr, 0};
   run_plan(plan, (Cut*)(runs + p.rows * row_runs));
 }
 
