@@ -76,6 +76,7 @@ describe.skipIf(absent)("whole models against logits of transformers (needs ../s
     ["mixtral_classic", "mixtral_classic_config", "full_mixtral", mixtral],
     ["mixtral_scale", "mixtral_scale_config", "mixtral_scale", mixtral],
     ["qwen_moe_tiny", "qwen_moe_tiny_config", "qwen_moe_tiny", plain],
+    ["deepseek_full", "deepseek_full_config", "deepseek_full", plain],
   ])("%s", async (weights, config, reference, names) => {
     const model = join(folder, weights);
     const golden = join(folder, `${weights}-golden`);

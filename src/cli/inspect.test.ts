@@ -21,6 +21,25 @@ const published = {
   qwen3_30b: { model_type: "qwen3_moe", vocab_size: 151_936, hidden_size: 2048, intermediate_size: 6144, moe_intermediate_size: 768, num_hidden_layers: 48, num_attention_heads: 32, num_key_value_heads: 4, head_dim: 128, num_experts: 128, num_experts_per_tok: 8, norm_topk_prob: true, max_position_embeddings: 40_960, rope_theta: 1e6 },
   qwen3_235b: { model_type: "qwen3_moe", vocab_size: 151_936, hidden_size: 4096, intermediate_size: 12_288, moe_intermediate_size: 1536, num_hidden_layers: 94, num_attention_heads: 64, num_key_value_heads: 4, head_dim: 128, num_experts: 128, num_experts_per_tok: 8, norm_topk_prob: true, max_position_embeddings: 40_960, rope_theta: 1e6 },
   olmoe: { model_type: "olmoe", vocab_size: 50_304, hidden_size: 2048, intermediate_size: 1024, num_hidden_layers: 16, num_attention_heads: 16, num_key_value_heads: 16, num_experts: 64, num_experts_per_tok: 8, norm_topk_prob: false, max_position_embeddings: 4096, rope_theta: 1e4, rms_norm_eps: 1e-5 },
+  deepseekV3: {
+    model_type: "deepseek_v3", vocab_size: 129_280, hidden_size: 7168, intermediate_size: 18_432, moe_intermediate_size: 2048, num_hidden_layers: 61, num_attention_heads: 128, num_key_value_heads: 128,
+    n_routed_experts: 256, n_shared_experts: 1, num_experts_per_tok: 8, first_k_dense_replace: 3, moe_layer_freq: 1, n_group: 8, topk_group: 4, norm_topk_prob: true, routed_scaling_factor: 2.5, scoring_func: "sigmoid", topk_method: "noaux_tc",
+    q_lora_rank: 1536, kv_lora_rank: 512, qk_rope_head_dim: 64, qk_nope_head_dim: 128, v_head_dim: 128, max_position_embeddings: 163_840, rope_theta: 10_000, num_nextn_predict_layers: 1, hidden_act: "silu", rms_norm_eps: 1e-6,
+    rope_scaling: { type: "yarn", factor: 40, beta_fast: 32, beta_slow: 1, mscale: 1, mscale_all_dim: 1, original_max_position_embeddings: 4096 },
+    quantization_config: { activation_scheme: "dynamic", fmt: "e4m3", quant_method: "fp8", weight_block_size: [128, 128] },
+  },
+  deepseekV2Lite: {
+    model_type: "deepseek_v2", vocab_size: 102_400, hidden_size: 2048, intermediate_size: 10_944, moe_intermediate_size: 1408, num_hidden_layers: 27, num_attention_heads: 16, num_key_value_heads: 16,
+    n_routed_experts: 64, n_shared_experts: 2, num_experts_per_tok: 6, first_k_dense_replace: 1, moe_layer_freq: 1, n_group: 1, topk_group: 1, norm_topk_prob: false, routed_scaling_factor: 1, scoring_func: "softmax", topk_method: "greedy",
+    q_lora_rank: null, kv_lora_rank: 512, qk_rope_head_dim: 64, qk_nope_head_dim: 128, v_head_dim: 128, max_position_embeddings: 163_840, rope_theta: 10_000,
+    rope_scaling: { type: "yarn", factor: 40, beta_fast: 32, beta_slow: 1, mscale: 1, mscale_all_dim: 1, original_max_position_embeddings: 4096 },
+  },
+  gptOss20b: {
+    model_type: "gpt_oss", vocab_size: 201_088, hidden_size: 2880, intermediate_size: 2880, num_hidden_layers: 24, num_attention_heads: 64, num_key_value_heads: 8, head_dim: 64, num_local_experts: 32, num_experts_per_tok: 4, sliding_window: 128,
+    layer_types: Array.from({ length: 24 }, (_, l) => (l % 2 === 0 ? "sliding_attention" : "full_attention")), attention_bias: true, max_position_embeddings: 131_072, rope_theta: 150_000, hidden_act: "silu", rms_norm_eps: 1e-5, swiglu_limit: 7,
+    rope_scaling: { rope_type: "yarn", factor: 32, beta_fast: 32, beta_slow: 1, truncate: false, original_max_position_embeddings: 4096 },
+    quantization_config: { quant_method: "mxfp4", modules_to_not_convert: ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"] },
+  },
 } as const;
 
 describe("inspect, from config.json alone", () => {
@@ -31,6 +50,9 @@ describe("inspect, from config.json alone", () => {
     ["qwen3_30b", 30_532_122_624, 3_353_032_704],
     ["qwen3_235b", 235_093_634_560, 22_190_763_520],
     ["olmoe", 6_919_161_856, 1_282_017_280],
+    ["deepseekV3", 671_026_404_352, 37_552_282_624],
+    ["deepseekV2Lite", 15_706_484_224, 2_661_150_208],
+    ["gptOss20b", 20_914_757_184, 4_187_440_704],
   ])("%s: every parameter counted", async (name, total, active) => {
     expect(await cliJson<Inspection>("inspect", configFile(published[name]))).toMatchObject({ parameters: { total, active }, weights: null, checkpoints: [] });
   });
@@ -69,4 +91,7 @@ const configs = new URL("../../../shared/data/moe-configs/", import.meta.url).pa
 
 it.skipIf(!existsSync(configs))("published config.json files (needs ../shared/data)", async () => {
   expect(await cliJson<Inspection>("inspect", join(configs, "olmoe-1b-7b-0125-instruct"))).toMatchObject({ architecture: "OlmoeForCausalLM", parameters: { total: 6_919_161_856 } });
+  // GLM-4.5-Air without its layer for multi-token prediction.
+  expect(await cliJson<Inspection>("inspect", join(configs, "glm-moe/config.json"))).toMatchObject({ modelType: "glm4_moe", parameters: { total: 106_852_245_504, active: 13_424_123_904 } });
+  expect(await cli(["inspect", join(configs, "gpt-oss-lite-16exp")])).toMatchObject({ code: 1, stderr: expect.stringMatching(/unknown model_type "gpt_oss_lite_minimal"; known are /) });
 });

@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -183,5 +183,15 @@ describe("verify", () => {
     const half = await variant({});
     rmSync(join(half, "golden.safetensors"));
     expect(await check(half)).toEqual({ code: 1, stderr: expect.stringMatching(/golden\.safetensors is no file/) });
+  });
+});
+
+const goldens = new URL("../../../shared/goldens/", import.meta.url).pathname;
+const families = existsSync(goldens) ? readdirSync(goldens).filter((name) => existsSync(join(goldens, name, "golden.json"))) : [];
+
+describe.skipIf(families.length === 0)("verify on checkpoints of published families (needs ../shared/goldens)", () => {
+  it.each(families)("%s", async (family) => {
+    const checkpoint = join(goldens, family);
+    expect(await cliJson<Verification>("verify", checkpoint, "--golden", checkpoint)).toMatchObject({ pass: true, greedy: { match: true } });
   });
 });

@@ -1,4 +1,4 @@
-import type { ModelConfig } from "../model/config.js";
+import type { MixerConfig, ModelConfig } from "../model/config.js";
 import { type EncoderDecoderConfig, isSparse, stackNames } from "../model/encoder-decoder/config.js";
 import type { MoeConfig, SharedExpert } from "../moe/layer.js";
 import { describeRouter } from "../routing/describe.js";
@@ -30,8 +30,20 @@ function sparse(layer: LayerName, mixer: string, { experts, active, hidden, shar
   return { layer, mixer, kind: "sparse", experts, active, hidden, shared: shared ?? null, router: describeRouter(router, { experts, active }) };
 }
 
+const mixers: Readonly<Record<MixerConfig["kind"], string>> = {
+  attention: "attention",
+  latent: "latent attention",
+  deltaNet: "gated DeltaNet",
+  lightning: "lightning attention",
+  mamba: "Mamba",
+  shortConv: "short convolution",
+};
+
 /** "attention, window 4096" */
-function describeMixer(mixer: ModelConfig["mixers"][number]): string {
-  const notes = mixer.kind === "attention" && mixer.rope === undefined ? ["no positions"] : [];
-  return [mixer.kind, ...notes].join(", ");
+function describeMixer(mixer: MixerConfig): string {
+  const words = [mixers[mixer.kind]];
+  if (mixer.kind === "attention" && mixer.window !== undefined) words.push(`window ${mixer.window}`);
+  if (mixer.kind === "attention" && mixer.chunk !== undefined) words.push(`chunks of ${mixer.chunk}`);
+  if (mixer.kind === "attention" && mixer.rope === undefined) words.push("no positions");
+  return words.join(", ");
 }

@@ -15,7 +15,7 @@ import { isGguf, readModelGguf } from "../model/gguf-file.js";
 import { LanguageModel } from "../model/language-model.js";
 import { mixerOf } from "../model/mixer.js";
 import { forward, logits, moeParameters } from "../model/transformer.js";
-import { type MoeConfig, moeLayer, type MoeOutput } from "../moe/layer.js";
+import { type MoeConfig, moeLayer, type MoeParameters } from "../moe/layer.js";
 import type { Routing } from "../routing/types.js";
 import type { Tensor } from "../tensor/tensor.js";
 
@@ -66,8 +66,11 @@ export interface Subject {
   recurrent: boolean;
   /** Logits [tokens, V] of all sequences, and the decision of every sparse layer. */
   forward(tape: Tape, inputs: Inputs): { logits: Tensor; routings: ReadonlyMap<LayerName, Routing> };
-  /** One sparse block alone on x [T, D], the rows of all sequences. */
-  block(tape: Tape, layer: LayerName, x: Tensor, inputs: Inputs): MoeOutput;
+  /**
+   * One sparse block alone on x [T, D], the rows of all sequences: its decision, and its output; where a shared expert is added to it, which
+   * some implementations do outside of the block, also the output without.
+   */
+  block(tape: Tape, layer: LayerName, x: Tensor, inputs: Inputs): { routing: Routing; outs: Tensor[] };
   /** The most likely token, again and again, with a cache. It ends at the end-of-text token of a model with a tokenizer. */
   greedy(prompt: readonly number[], count: number): Promise<number[]>;
 }
@@ -91,7 +94,12 @@ function languageModelSubject(model: LanguageModel): Subject {
       const { hidden, routings } = forward(tape, model, { ids: tokenIds(tape, ids), batch: ids.length });
       return { logits: logits(tape, model, hidden), routings: new Map(routings.map((routing, i) => [sparseLayers[i] as number, routing])) };
     },
-    block: (tape, layer, x, { ids }) => moeLayer(tape, x, moeParameters(parameters, layer as number), moe as MoeConfig, tokenIds(tape, ids)),
+    block(tape, layer, x, { ids }) {
+      const own = moeParameters(parameters, layer as number);
+      const run = (p: MoeParameters) => moeLayer(tape, x, p, moe as MoeConfig, tokenIds(tape, ids));
+      const { routing, out } = run(own);
+      return { routing, outs: moe?.shared?.combine === "add" ? [out, run({ ...own, shared: undefined }).out] : [out] };
+    },
     async greedy(prompt, count) {
       const answer: number[] = [];
       for await (const { token } of generate(model, Int32Array.from(prompt), { temperature: 0, maxTokens: count })) answer.push(token);
@@ -119,7 +127,8 @@ function encoderDecoderSubject(model: EncoderDecoderModel): Subject {
     },
     block(tape, layer, x, { ids }) {
       const [stack, l] = String(layer).split(".") as [StackName, string];
-      return sparseBlock(tape, model, stack, Number(l), x, Array.from(ids, () => new Int32Array(moe.experts)));
+      const { routing, out } = sparseBlock(tape, model, stack, Number(l), x, Array.from(ids, () => new Int32Array(moe.experts)));
+      return { routing, outs: [out] };
     },
     greedy: async (prompt, count) => [...model.generate(prompt, { maxTokens: count })],
   };
