@@ -5,7 +5,7 @@
 
 // Scores of one block, in floats: half a common L2. A block has at least a tile of rows, at most kAttentionRows.
 constexpr int64_t kScores = 1 << 17;
-constexpr int64_t kAttentionRows = 64;
+constexpr int64_t kAttentionRows = 96;
 
 struct KeyRange {
   int64_t first, end;
@@ -48,6 +48,7 @@ struct AttentionBlock {
     if (p.bias == nullptr) return nullptr;
     return p.bias + batch * p.bias_batch + (kv_head * group + row % group) * p.bias_head + (first + row / group) * p.keys + begin;
   }
+  Causal causal(const Attention& p) const { return {visible(p, 0).end, p.causal ? group : 0}; }
   const float* sink(const Attention& p, int64_t row) const { return p.sinks_H ? p.sinks_H + kv_head * group + row % group : nullptr; }
 };
 
@@ -93,8 +94,8 @@ SW_INLINE int64_t sequence_start(const Attention& p, const AttentionBlock& t, in
 }
 
 static void multiply(MatmulForm form, bool accumulate, int64_t m, int64_t n, int64_t k, float* out, int64_t ld_out, const float* a, int64_t ld_a,
-                     const int32_t* rows_a, const float* b, int64_t ld_b, const int32_t* rows_b) {
-  const Product p = {form, accumulate, m, n, k, out, ld_out, a, ld_a, kFloat, (const char*)b, ld_b * (int64_t)sizeof(float), rows_a, rows_b, nullptr, 0};
+                     const int32_t* rows_a, const float* b, int64_t ld_b, const int32_t* rows_b, Causal causal = {0, 0}) {
+  const Product p = {form, accumulate, m, n, k, out, ld_out, a, ld_a, kFloat, (const char*)b, ld_b * (int64_t)sizeof(float), rows_a, rows_b, nullptr, 0, causal};
   product_block<kF32>(p, 0, m, 0, n, nullptr);
 }
 
@@ -142,14 +143,14 @@ static void attention_task(void* context, int64_t task) {
   const AttentionBlock t = attention_block(p, task % heads / p.kv_heads, task % p.kv_heads, query_blocks(p) - 1 - task / heads, false);
   const float* q = p.q + sequence_start(p, t, d);
   float *out = p.out + sequence_start(p, t, dv), *lse = p.lse + sequence_start(p, t, 1);
-  multiply(kNT, false, t.rows, t.keys, d, t.scores, t.ld, q, d, t.index_R, t.k, t.ld_k, nullptr);
+  multiply(kNT, false, t.rows, t.keys, d, t.scores, t.ld, q, d, t.index_R, t.k, t.ld_k, nullptr, t.causal(p));
   for (int64_t r = 0; r < t.rows; r++) {
     float max, sum;
     softmax_row(t.scores + r * t.ld, t.visible(p, r), t.keys, p.scale, t.bias(p, r), t.sink(p, r), &max, &sum);
     lse[t.index_R[r]] = max + logf(sum);
     t.delta_R[r] = sum > 0 ? 1 / sum : 0;
   }
-  multiply(kNN, false, t.rows, dv, t.keys, t.result_RD, dv, t.scores, t.ld, nullptr, t.v, t.ld_v, nullptr);
+  multiply(kNN, false, t.rows, dv, t.keys, t.result_RD, dv, t.scores, t.ld, nullptr, t.v, t.ld_v, nullptr, t.causal(p));
   for (int64_t r = 0; r < t.rows; r++) {
     for (int64_t c = 0; c < dv; c++) out[t.index_R[r] * dv + c] = t.result_RD[r * dv + c] * t.delta_R[r];
   }

@@ -35,8 +35,8 @@ static void attention_backward_task(void* context, int64_t task) {
     }
     const int64_t start = sequence_start(p, t, d), start_v = sequence_start(p, t, dv);
     const float *q = p.q + start, *out = p.out + start_v, *dout = p.dout + start_v, *lse = p.lse + sequence_start(p, t, 1);
-    multiply(kNT, false, t.rows, t.keys, d, t.scores, t.ld, q, d, t.index_R, t.k, t.ld_k, nullptr);
-    multiply(kNT, false, t.rows, t.keys, dv, t.dscores, t.ld, dout, dv, t.index_R, t.v, t.ld_v, nullptr);
+    multiply(kNT, false, t.rows, t.keys, d, t.scores, t.ld, q, d, t.index_R, t.k, t.ld_k, nullptr, t.causal(p));
+    multiply(kNT, false, t.rows, t.keys, dv, t.dscores, t.ld, dout, dv, t.index_R, t.v, t.ld_v, nullptr, t.causal(p));
     for (int64_t r = 0; r < t.rows; r++) {
       const int64_t row = t.index_R[r];
       vf sum = splat(0);
@@ -49,9 +49,9 @@ static void attention_backward_task(void* context, int64_t task) {
       if (run.dsinks_BH) run.dsinks_BH[t.batch * p.heads + row % p.heads] -= vexp(splat(*t.sink(p, r) - log_sum))[0] * delta;
     }
     const bool add = add_all || block < blocks - 1;
-    multiply(kTN, add, t.keys, dv, t.rows, dv_block, t.ld_v, t.scores, t.ld, nullptr, dout, dv, t.index_R);
-    multiply(kTN, add, t.keys, d, t.rows, dk_block, t.ld_k, t.dscores, t.ld, nullptr, q, d, t.index_R);
-    multiply(kNN, false, t.rows, d, t.keys, t.result_RD, d, t.dscores, t.ld, nullptr, t.k, t.ld_k, nullptr);
+    multiply(kTN, add, t.keys, dv, t.rows, dv_block, t.ld_v, t.scores, t.ld, nullptr, dout, dv, t.index_R, t.causal(p));
+    multiply(kTN, add, t.keys, d, t.rows, dk_block, t.ld_k, t.dscores, t.ld, nullptr, q, d, t.index_R, t.causal(p));
+    multiply(kNN, false, t.rows, d, t.keys, t.result_RD, d, t.dscores, t.ld, nullptr, t.k, t.ld_k, nullptr, t.causal(p));
     for (int64_t r = 0; r < t.rows; r++) memcpy(p.dq + start + t.index_R[r] * d, t.result_RD + r * d, d * sizeof(float));
   }
 }

@@ -164,6 +164,18 @@ SW_INLINE void ask_b(Aside* aside, const Product& p, int64_t start, int64_t k0, 
   if (p.type == kFloat) ask(aside, p.form == kNT, p.b, p.ld_b, p.rows_b, start, p.n, k0, p.k, slice, slices);
 }
 
+struct Steps {
+  int64_t first, end;
+};
+
+// The steps in which a causal product adds to rows [first, end) of column j: none to what is masked, which nt does not write.
+SW_INLINE Steps unmasked(const Product& p, int64_t first, int64_t end, int64_t j) {
+  const int64_t keys = p.causal.seen + (end - 1) / p.causal.group;
+  if (p.form == kNT) return {0, j < keys ? p.k : 0};
+  if (p.form == kNN) return {0, keys};
+  return {(first + 1 - p.causal.seen) * p.causal.group, p.k};
+}
+
 // Rows [i0, i1) and columns [j0, j1) of a product; `next`: what this thread may do after it.
 template <Packing P>
 static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
@@ -193,6 +205,16 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
         const Micro run = micro_for<P == kPairs>(tile_rows);
         const float* a = packed_a + t * kBlockK * kLanes;
         float* c = p.out + (i0 + tiles.start(t)) * p.ld_out + j;
+        const float* b = packed_b;
+        if (p.causal.group > 0) {
+          const Steps all = unmasked(p, i0 + tiles.start(t), i0 + tiles.start(t + 1), j);
+          const int64_t from = all.first > k0 ? (all.first < k0 + length ? all.first - k0 : length) : 0;
+          const int64_t to = all.end < k0 + length ? all.end - k0 : length;
+          aside.steps = to > from ? to - from : 0;
+          if (aside.steps == 0 && (aside.add || p.form == kNT)) continue;
+          a += from * kLanes;
+          b += from * kPanel;
+        }
         const float* next_c = t + 1 < tiles.count ? c + tile_rows * p.ld_out : last ? c : p.out + i0 * p.ld_out + j + kPanel;
         aside.slices = 0;
         if (t < asking) {
@@ -203,11 +225,11 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
           ask_a(&aside, *after, after_i0 + (slice - 1) / kSlices * kAskRows, after_i1, after_k, (slice - 1) % kSlices);
         }
         if (columns == kPanel) {
-          run(a, packed_b, c, p.ld_out, next_c, &aside);
+          run(a, b, c, p.ld_out, next_c, &aside);
         } else {
           float edge[kTileRows * kPanel];
           for (int64_t i = 0; aside.add && i < tile_rows; i++) memcpy(edge + i * kPanel, c + i * p.ld_out, columns * sizeof(float));
-          run(a, packed_b, edge, kPanel, edge, &aside);
+          run(a, b, edge, kPanel, edge, &aside);
           for (int64_t i = 0; i < tile_rows; i++) memcpy(c + i * p.ld_out, edge + i * kPanel, columns * sizeof(float));
         }
       }

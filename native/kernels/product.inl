@@ -6,6 +6,11 @@ constexpr int kTasksPerThread = 4;
 // To pack a row or a column costs about as much as to multiply it with this many.
 constexpr double kPackCost = 6;
 
+// A product of queries and keys of which a part is masked: row i of the queries sees the first seen + i / group keys. group 0: all of them.
+struct Causal {
+  int64_t seen, group;
+};
+
 // One product; ld: distance between rows.
 struct Product {
   MatmulForm form;
@@ -21,6 +26,7 @@ struct Product {
   const int32_t *rows_a, *rows_b;  // where row i of a or b really is; null: consecutive
   const char* runs;                // quantised rows of a, of those of `a`
   int64_t ld_runs;                 // bytes
+  Causal causal;                   // queries: a (nt, nn) or the rows of a and b (tn)
 
   const float* row_a(int64_t i) const { return a + (rows_a ? rows_a[i] : i) * ld_a; }
   const float* row_b(int64_t i) const { return (const float*)stored_row(rows_b ? rows_b[i] : i); }
