@@ -35,9 +35,8 @@ async function convertAction(io: Io, source: string, target: string, { type, jso
   check(existsSync(source), "ERR_SWITCHYARD_CHECKPOINT", () => `convert: ${source} does not exist; name the folder of a model, or a .gguf file`);
   check(!existsSync(target), "ERR_SWITCHYARD_USAGE", () => `convert: ${target} exists; name another target, or move it away`);
   const start = performance.now();
-  const { config, family, fill, tokenizer } = await readModel(source);
-  using parameters = new Parameters(loadEngine(), config);
-  fill(parameters);
+  const { config, family, sources, tokenizer } = await readModel(source);
+  using parameters = new Parameters(loadEngine(), config, sources);
   const vocabulary = isGguf(target) && tokenizer !== undefined ? ggufVocabulary(tokenizer, config.vocab) : undefined;
   if (isGguf(target)) await writeModelGguf(target, config, parameters, type.toUpperCase() as GgufFileType, vocabulary);
   else await writeModelFolder(target, config, parameters, tokenizer);

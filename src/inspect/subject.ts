@@ -35,20 +35,17 @@ export interface Inputs {
 export async function openModel(path: string, engine = loadEngine()): Promise<LanguageModel | EncoderDecoderModel> {
   if (!isGguf(path) && existsSync(join(path, "config.json")) && isSwitchConfig(readJsonFile(join(path, "config.json")))) {
     const { config, fill } = await readEncoderDecoderFolder(path);
-    return filled(new EncoderDecoderModel(engine, { ...config, endIds: [] }, undefined), fill);
+    const model = new EncoderDecoderModel(engine, { ...config, endIds: [] }, undefined);
+    try {
+      fill(model.parameters);
+      return model;
+    } catch (error) {
+      model[Symbol.dispose]();
+      throw error;
+    }
   }
-  const { config, fill } = isGguf(path) ? readModelGguf(path) : await readModelFolder(path);
-  return filled(new LanguageModel(engine, config, undefined), fill);
-}
-
-function filled<P, M extends Disposable & { parameters: P }>(model: M, fill: (parameters: P) => void): M {
-  try {
-    fill(model.parameters);
-    return model;
-  } catch (error) {
-    model[Symbol.dispose]();
-    throw error;
-  }
+  const { config, sources } = isGguf(path) ? readModelGguf(path) : await readModelFolder(path);
+  return new LanguageModel(engine, config, undefined, sources);
 }
 
 /** A model of either kind as `verify` and `recordGolden` see it. */

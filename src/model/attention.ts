@@ -34,7 +34,7 @@ function attend(tape: Tape, { config, parameters }: TransformerParts, l: number,
   const { heads, kvHeads, headDim, normEps, qkNorm, clipQkv } = config;
   const layer = config.mixers[l] as AttentionConfig;
   const at = (name: string) => `layers.${l}.attention.${name}`;
-  const project = (name: "q" | "k" | "v") => linear(tape, x, parameters.get(at(name)), parameters.find(at(`${name}Bias`)));
+  const project = (name: "q" | "k" | "v") => linear(tape, x, parameters.weight(at(name)), parameters.find(at(`${name}Bias`)));
   const clipped = (y: Tensor) => (clipQkv === undefined ? y : clip(tape, y, clipQkv));
   const prepared = (name: "q" | "k") => {
     const y = project(name);
@@ -57,9 +57,9 @@ function attend(tape: Tape, { config, parameters }: TransformerParts, l: number,
   const place = late ? (keys: Tensor) => placed("k", keys, sequences.ropeOfKeys(layer.rope as number, keys.rows)) : undefined;
   const dims = { heads, kvHeads, headDim, scale: config.attentionScale ?? 1 / Math.sqrt(headDim), window: layer.window, chunk: layer.chunk };
   const y = attendOver(tape, { q, k, v, sinks: parameters.find(at("sinks")), place }, sequences, l, dims);
-  const gate = parameters.find(at("gate"));
+  const gate = parameters.findWeight(at("gate"));
   const gated = gate === undefined ? y : mul(tape, y, unary(tape, "sigmoid", linear(tape, x, gate)));
-  return linear(tape, gated, parameters.get(at("out")), parameters.find(at("outBias")));
+  return linear(tape, gated, parameters.weight(at("out")), parameters.find(at("outBias")));
 }
 
 /** x limited to [-limit, limit]; within, exactly x. */

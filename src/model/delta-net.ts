@@ -55,15 +55,16 @@ function deltaNetParameters({ width: D, mixers }: ModelConfig, l: number): Mixer
 function attendDelta(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
   const { heads, keyHeads, keyDim, valueDim } = config.mixers[l] as DeltaNetConfig;
   const get = (name: string) => parameters.get(`layers.${l}.attention.delta.${name}`);
+  const weight = (name: string) => parameters.weight(`layers.${l}.attention.delta.${name}`);
   const silu = (y: Tensor) => glu(tape, y, { activation: "silu", gated: false });
 
   // decay = exp(-exp(logRate) * softplus(step))
-  const step = unary(tape, "softplus", add(tape, linear(tape, x, get("step")), get("stepBias")));
+  const step = unary(tape, "softplus", add(tape, linear(tape, x, weight("step")), get("stepBias")));
   const decay = unary(tape, "exp", mul(tape, step, unary(tape, "neg", unary(tape, "exp", get("logRate")))));
-  const beta = unary(tape, "sigmoid", linear(tape, x, get("beta")));
-  const qkv = silu(overSequences(tape, sequences, l, 0, [linear(tape, x, get("qkv"))], ([y], past) => causalConv(tape, y as Tensor, get("kernel"), undefined, past)));
+  const beta = unary(tape, "sigmoid", linear(tape, x, weight("beta")));
+  const qkv = silu(overSequences(tape, sequences, l, 0, [linear(tape, x, weight("qkv"))], ([y], past) => causalConv(tape, y as Tensor, get("kernel"), undefined, past)));
   const dims = { heads, keyHeads, keyDim, valueDim, scale: 1 / Math.sqrt(keyDim), normEps: keyNormEps };
   const y = overSequences(tape, sequences, l, 1, [qkv, decay, beta], ([m, d, b], past) => linearAttention(tape, m as Tensor, d as Tensor, b, dims, past));
-  const gate = silu(linear(tape, x, get("gate")));
-  return linear(tape, mul(tape, rmsNorm(tape, y, get("norm"), config.normEps), gate), get("out"));
+  const gate = silu(linear(tape, x, weight("gate")));
+  return linear(tape, mul(tape, rmsNorm(tape, y, get("norm"), config.normEps), gate), weight("out"));
 }

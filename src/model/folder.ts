@@ -12,18 +12,19 @@ import type { Architecture } from "./families/family.js";
 import { readHfConfig, writeHfConfig } from "./families/hf-config.js";
 import { type Piece, publishedPieces, sharedTableName } from "./families/names.js";
 import { readQuantization } from "./families/quantization.js";
-import { type Parameters, parameterSpecs } from "./parameters.js";
+import type { ParameterSource } from "./mapped.js";
+import { type Parameters, type ParameterSpec, parameterSpecs } from "./parameters.js";
 import { pieceReader } from "./quantized.js";
-import { publishedTensor } from "./stored.js";
+import { publishedTensor, storedRows } from "./stored.js";
 
 export interface ModelFolder {
   config: ModelConfig;
   family: Architecture;
-  /** Copies the weights into parameters of this config. */
-  fill(parameters: Parameters): void;
+  /** By parameter: where its weights come from. */
+  sources: ReadonlyMap<string, ParameterSource>;
 }
 
-/** Config and tensor directory of a model folder, checked against each other; `fill` then reads the weights. */
+/** Config and tensor directory of a model folder, checked against each other; `sources` then read the weights. */
 export async function readModelFolder(folder: string): Promise<ModelFolder> {
   await verifyFolder(folder);
   const configFile = join(folder, "config.json");
@@ -31,16 +32,16 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const { config, family } = readHfConfig(json, configFile);
   const quantization = readQuantization(json, configFile);
   const tensors = openCheckpointTensors(folder);
-  const readers = parameterSpecs(config).flatMap((spec) =>
-    publishedPieces(spec, config, family.names).map((piece) => {
-      const name = config.tiedEmbeddings ? sharedTableName(piece.name, family.names, tensors) : piece.name;
-      return { parameter: spec.name, read: pieceReader(folder, { ...piece, name }, tensors, quantization) };
-    }),
-  );
-  const fill = (parameters: Parameters) => {
-    for (const { parameter, read } of readers) read(parameters.engine, parameters.get(parameter));
+  const sourceOf = (spec: ParameterSpec): ParameterSource => {
+    const pieces = publishedPieces(spec, config, family.names).map((piece) => ({ ...piece, name: config.tiedEmbeddings ? sharedTableName(piece.name, family.names, tensors) : piece.name }));
+    const readers = pieces.map((piece) => pieceReader(folder, piece, tensors, quantization));
+    const rows = pieces.map((piece) => storedRows(piece, tensors));
+    return {
+      read: (engine, target) => readers.forEach((read) => read(engine, target)),
+      rows: rows.every((part) => part !== undefined) ? rows : undefined,
+    };
   };
-  return { config, family, fill };
+  return { config, family, sources: new Map(parameterSpecs(config).map((spec) => [spec.name, sourceOf(spec)])) };
 }
 
 /** The weights under their published names. */

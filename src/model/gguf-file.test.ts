@@ -23,9 +23,7 @@ const absent = !existsSync(goldens);
 const cases = ["llama", "qwen3", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "qwen2_moe_sparse"];
 
 function load(read: ModelFolder): Parameters {
-  const parameters = new Parameters(engine, read.config);
-  read.fill(parameters);
-  return parameters;
+  return new Parameters(engine, read.config, read.sources);
 }
 
 /** The bytes of every tensor of a safetensors file, by name. */

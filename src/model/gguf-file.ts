@@ -13,6 +13,7 @@ import type { ModelConfig } from "./config.js";
 import { type GgufPiece, ggufPieces } from "./families/gguf-names.js";
 import { readGgufConfig, writeGgufConfig } from "./families/gguf.js";
 import type { ModelFolder } from "./folder.js";
+import { type ParameterSource, storedDtype, type StoredRows } from "./mapped.js";
 import { type Parameters, type ParameterSpec, parameterSpecs } from "./parameters.js";
 
 /** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too. */
@@ -31,14 +32,19 @@ export function readModelGguf(path: string): ModelGguf {
   const gguf = openGguf(path);
   const { config, family, interleaved } = readGgufConfig(gguf);
   const unused = new Set(gguf.tensors.keys());
-  const pieces = parameterSpecs(config).flatMap((spec) => ggufPieces(spec, config, interleaved).map((piece) => ({ spec, piece, stored: find(gguf, piece, path) })));
-  for (const { piece } of pieces) unused.delete(piece.name);
+  const sources = new Map<string, ParameterSource>();
+  for (const spec of parameterSpecs(config)) {
+    const pieces = ggufPieces(spec, config, interleaved).map((piece) => ({ piece, stored: find(gguf, piece, path) }));
+    for (const { piece } of pieces) unused.delete(piece.name);
+    const rows = pieces.map(({ piece, stored }) => storedRows(piece, stored));
+    sources.set(spec.name, {
+      read: (engine, target) => pieces.forEach(({ piece, stored }) => readPiece(engine, target, piece, stored)),
+      rows: rows.every((part) => part !== undefined) ? rows : undefined,
+    });
+  }
   const [extra] = unused;
   check(extra === undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `${path}: tensor ${JSON.stringify(extra)} is not part of a ${family.modelType} model as Switchyard computes it`);
-  const fill = (parameters: Parameters) => {
-    for (const { spec, piece, stored } of pieces) readPiece(parameters.engine, parameters.get(spec.name), piece, stored);
-  };
-  return { config, family, gguf, fill };
+  return { config, family, gguf, sources };
 }
 
 function find({ tensors }: Gguf, { name, shape }: GgufPiece, path: string): GgufTensor {
@@ -51,6 +57,14 @@ function find({ tensors }: Gguf, { name, shape }: GgufPiece, path: string): Gguf
   );
   check(isDecodable(stored.type), "ERR_SWITCHYARD_UNSUPPORTED", () => `${stored.file}: tensor "${name}": its type ${stored.type} cannot be read yet`);
   return stored;
+}
+
+/** A piece as products read it in its file, if they can. */
+function storedRows({ run, at }: GgufPiece, { type, shape, file, begin }: GgufTensor): StoredRows | undefined {
+  const dtype = storedDtype(type);
+  const cols = shape.at(-1) as number;
+  const rowsPerRun = run / cols;
+  return dtype === undefined ? undefined : { file, dtype, begin, rows: sizeOf(shape) / cols, at: (r) => at(Math.floor(r / rowsPerRun)) / cols + (r % rowsPerRun) };
 }
 
 /** Dimensions of 1 in front mean nothing in GGUF. */

@@ -8,6 +8,7 @@ import { loadTokenizer } from "../tokenizer/load.js";
 import { type ModelFolder, readModelFolder, writeModelFolder } from "./folder.js";
 import { isGguf, readModelGguf } from "./gguf-file.js";
 import { checkModelConfig, type ModelConfig } from "./config.js";
+import type { ParameterSource } from "./mapped.js";
 import { countParameters, Parameters } from "./parameters.js";
 import { type ModelOptions, modelConfig } from "./presets.js";
 import { RopeTables } from "./rope.js";
@@ -18,7 +19,7 @@ export interface LoadOptions {
 }
 
 /** This class, or one that extends it. */
-type ModelClass<M> = new (engine: Engine, config: ModelConfig, tokenizer: Tokenizer | undefined) => M;
+type ModelClass<M> = new (engine: Engine, config: ModelConfig, tokenizer: Tokenizer | undefined, sources?: ReadonlyMap<string, ParameterSource>) => M;
 
 /** A model folder or a GGUF file, with its tokenizer if it has one. Throws as `LanguageModel.load`. */
 export async function readModel(path: string): Promise<ModelFolder & { tokenizer: Tokenizer | undefined }> {
@@ -34,14 +35,15 @@ export class LanguageModel implements TransformerParts {
   /** A user's own router, used by every sparse layer instead of the configured one. Not saved. */
   router: Router | undefined;
 
-  /** Parameters are uninitialised: `create` and `load` fill them. */
+  /** Without `sources` the parameters are uninitialised: `create` fills them. */
   constructor(
     readonly engine: Engine,
     readonly config: ModelConfig,
     public tokenizer: Tokenizer | undefined,
+    sources?: ReadonlyMap<string, ParameterSource>,
   ) {
     checkModelConfig(config);
-    this.parameters = new Parameters(engine, config);
+    this.parameters = new Parameters(engine, config, sources);
     this.ropes = new RopeTables(engine, config);
   }
 
@@ -54,19 +56,13 @@ export class LanguageModel implements TransformerParts {
   }
 
   /**
-   * A model folder in the Hugging Face layout, or a GGUF file (of a split one, the first). Throws ERR_SWITCHYARD_CHECKPOINT,
+   * A model folder in the Hugging Face layout, or a GGUF file (of a split one, the first). Its weights are read where they lie in its files,
+   * which must stay as they are while the model lives, and copied when they are to be trained. Throws ERR_SWITCHYARD_CHECKPOINT,
    * ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field.
    */
   static async load<M extends LanguageModel>(this: ModelClass<M>, path: string, options: LoadOptions = {}): Promise<M> {
-    const { config, fill, tokenizer } = await readModel(path);
-    const model = new this(options.engine ?? loadEngine(), config, tokenizer);
-    try {
-      fill(model.parameters);
-    } catch (error) {
-      model[Symbol.dispose]();
-      throw error;
-    }
-    return model;
+    const { config, sources, tokenizer } = await readModel(path);
+    return new this(options.engine ?? loadEngine(), config, tokenizer, sources);
   }
 
   /** Writes the folder in one step: it is there whole or not at all. */

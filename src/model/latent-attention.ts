@@ -47,23 +47,24 @@ function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: n
   const { queryRank, rank, unrotated, value, normEps } = sizesOf(config);
   const layer = config.mixers[l] as LatentAttentionConfig;
   const get = (name: string) => parameters.get(`layers.${l}.attention.${name}`);
+  const weight = (name: string) => parameters.weight(`layers.${l}.attention.${name}`);
   const find = (name: string) => parameters.find(`layers.${l}.attention.${name}`);
   const rotated = headDim - unrotated;
   const turn = { rotary: rotated, interleaved: config.ropes[layer.rope]?.interleaved ?? false, ...sequences.rope(layer.rope) };
   const blocks = new Blocks(tape, sequences, x.rows);
 
-  const query = queryRank === undefined ? linear(tape, x, get("q")) : linear(tape, rmsNorm(tape, linear(tape, x, get("qDown"), find("qDownBias")), get("qDownNorm"), normEps), get("qUp"));
+  const query = queryRank === undefined ? linear(tape, x, weight("q")) : linear(tape, rmsNorm(tape, linear(tape, x, weight("qDown"), find("qDownBias")), get("qDownNorm"), normEps), weight("qUp"));
   const placed = rope(tape, query, { heads, headDim, first: unrotated, ...turn });
   const q = layer.temperature === undefined ? placed : mul(tape, placed, sequences.temperature(layer.temperature));
 
-  const down = linear(tape, x, get("kvDown"), find("kvDownBias"));
+  const down = linear(tape, x, weight("kvDown"), find("kvDownBias"));
   const short = rmsNorm(tape, blocks.take(down, [[0, rank]], 1), get("kvDownNorm"), normEps);
   const shared = rope(tape, blocks.take(down, [[rank, rotated]], 1), { heads: 1, headDim: rotated, ...turn });
-  const up = linear(tape, short, get("kvUp"));
+  const up = linear(tape, short, weight("kvUp"));
   const k = add(tape, blocks.take(up, [[0, unrotated], [-1, rotated]], heads, unrotated + value), blocks.take(shared, [[-1, unrotated], [0, rotated]], heads, 0));
   const v = blocks.take(up, [[unrotated, value]], heads, unrotated + value);
   const dims = { heads, kvHeads: heads, headDim, valueDim: value, scale: config.attentionScale ?? 1 / Math.sqrt(headDim) };
-  return linear(tape, attendOver(tape, { q, k, v }, sequences, l, dims), get("out"), find("outBias"));
+  return linear(tape, attendOver(tape, { q, k, v }, sequences, l, dims), weight("out"), find("outBias"));
 }
 
 /** Rearranges the columns of matrices of T rows, in blocks as large as the parts allow. */

@@ -42,10 +42,11 @@ export function lightningRates(heads: number, l: number, layers: number): number
 function attendLightning(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
   const { heads, headDim, layers } = config;
   const get = (name: string) => parameters.get(`layers.${l}.attention.lightning.${name}`);
-  const qkv = glu(tape, linear(tape, x, get("qkv")), { activation: "silu", gated: false });
+  const weight = (name: string) => parameters.weight(`layers.${l}.attention.lightning.${name}`);
+  const qkv = glu(tape, linear(tape, x, weight("qkv")), { activation: "silu", gated: false });
   const decay = tape.constant([heads], lightningRates(heads, l, layers).map((rate) => Math.exp(-rate)));
   const dims = { heads, keyHeads: heads, keyDim: headDim, valueDim: headDim, scale: 1 };
   const y = overSequences(tape, sequences, l, 0, [qkv], ([m], past) => linearAttention(tape, m as Tensor, decay, undefined, dims, past));
-  const gate = unary(tape, "sigmoid", linear(tape, x, get("gate")));
-  return linear(tape, mul(tape, rmsNorm(tape, y, get("norm"), normEps), gate), get("out"));
+  const gate = unary(tape, "sigmoid", linear(tape, x, weight("gate")));
+  return linear(tape, mul(tape, rmsNorm(tape, y, get("norm"), normEps), gate), weight("out"));
 }

@@ -71,5 +71,5 @@ function scan(tape: Tape, { config, parameters }: TransformerParts, l: number, x
   const y = overSequences(tape, sequences, l, 1, [u, delta, b, c], ([v, step, input, output], past) =>
     selectiveScan(tape, v as Tensor, { ...fixed, delta: step as Tensor, b: input as Tensor, c: output as Tensor }, past),
   );
-  return linear(tape, mul(tape, y, silu(project(C))), get("out"), find("outBias"));
+  return linear(tape, mul(tape, y, silu(project(C))), parameters.weight(`layers.${l}.attention.mamba.out`), find("outBias"));
 }

@@ -1,8 +1,9 @@
 import { Arena } from "../engine/arena.js";
-import type { Engine } from "../engine/engine.js";
+import type { Engine, ExpertMatrices } from "../engine/engine.js";
 import { check } from "../errors.js";
 import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
+import { copyMapped, mapWeight, MappedFiles, type ParameterSource } from "./mapped.js";
 import { mixerOf } from "./mixer.js";
 
 /** What a parameter belongs to: its learning rate, its gradient norm in the log, its place in the active count. */
@@ -94,23 +95,56 @@ export function countParameters(config: ModelConfig): { total: number; active: n
 }
 
 export interface Parameter extends ParameterSpec {
-  tensor: Tensor;
+  readonly tensor: Tensor;
 }
 
-/** The parameters of one model in engine memory, by name. */
+/** The parameters of one model in engine memory, by name, or where its files have them. */
 export class Parameters {
+  /** `tensor`: as `get` gives it. */
   readonly list: readonly Parameter[];
-  private readonly byName: ReadonlyMap<string, Tensor>;
+  private readonly specs: ReadonlyMap<string, ParameterSpec>;
+  private readonly tensors = new Map<string, Tensor>();
+  private readonly mapped = new Map<string, readonly ExpertMatrices[]>();
   private readonly arena: Arena;
+  private readonly files: MappedFiles;
 
-  /** Allocates them uninitialised. Throws ERR_SWITCHYARD_MEMORY. */
+  /**
+   * Without sources all of them are allocated, uninitialised. With sources the native engine takes matrices where their files have them, so
+   * that opening a large model costs nothing; the rest is read. Throws ERR_SWITCHYARD_MEMORY, ERR_SWITCHYARD_IO.
+   */
   constructor(
     readonly engine: Engine,
     config: ModelConfig,
+    sources?: ReadonlyMap<string, ParameterSource>,
   ) {
     this.arena = new Arena(engine);
-    this.list = parameterSpecs(config).map((spec) => ({ ...spec, tensor: this.arena.alloc(engine.float, spec.shape) }));
-    this.byName = new Map(this.list.map((p) => [p.name, p.tensor]));
+    this.files = new MappedFiles(engine);
+    const specs = parameterSpecs(config);
+    this.specs = new Map(specs.map((spec) => [spec.name, spec]));
+    const tensor = (name: string) => this.get(name);
+    this.list = specs.map((spec) => ({
+      ...spec,
+      get tensor() {
+        return tensor(spec.name);
+      },
+    }));
+    try {
+      for (const spec of specs) this.take(spec, sources?.get(spec.name));
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  private take({ name, shape }: ParameterSpec, source: ParameterSource | undefined): void {
+    const rows = this.engine.name === "native" && shape.length > 1 ? source?.rows : undefined;
+    const parts = rows === undefined ? undefined : mapWeight(this.files, this.arena, this.engine, shape, rows);
+    if (parts !== undefined) {
+      this.mapped.set(name, parts);
+      return;
+    }
+    const tensor = this.get(name);
+    source?.read(this.engine, tensor);
   }
 
   /** Random initial values; the same seed gives the same bits. */
@@ -121,14 +155,41 @@ export class Parameters {
     });
   }
 
+  /** A parameter as one float tensor of its own; made from what is mapped when it is first asked for. */
   get(name: string): Tensor {
-    const tensor = this.byName.get(name);
-    check(tensor !== undefined, "ERR_SWITCHYARD_CONFIG", () => `parameters: the model has no "${name}"`);
+    const known = this.tensors.get(name);
+    if (known !== undefined) return known;
+    const spec = this.specs.get(name);
+    check(spec !== undefined, "ERR_SWITCHYARD_CONFIG", () => `parameters: the model has no "${name}"`);
+    const tensor = this.arena.alloc(this.engine.float, spec.shape);
+    const parts = this.mapped.get(name);
+    if (parts !== undefined) copyMapped(this.engine, tensor, parts);
+    this.tensors.set(name, tensor);
     return tensor;
   }
 
   find(name: string): Tensor | undefined {
-    return this.byName.get(name);
+    return this.specs.has(name) ? this.get(name) : undefined;
+  }
+
+  /** A matrix for `linear` and `gatherRows`: in the file if it can be read there. */
+  weight(name: string): Tensor | readonly Tensor[] {
+    const parts = this.parts(name) as readonly Tensor[];
+    return parts.length === 1 ? (parts[0] as Tensor) : parts;
+  }
+
+  findWeight(name: string): Tensor | readonly Tensor[] | undefined {
+    return this.specs.has(name) ? this.weight(name) : undefined;
+  }
+
+  /** A stack of matrices for grouped products: as it is, or as its parts, such as gate and up, in the file. */
+  experts(name: string): readonly ExpertMatrices[] {
+    return this.parts(name);
+  }
+
+  private parts(name: string): readonly ExpertMatrices[] {
+    const own = this.tensors.get(name);
+    return own === undefined ? (this.mapped.get(name) ?? [this.get(name)]) : [own];
   }
 
   /** Gives every trainable parameter a gradient. */
@@ -142,5 +203,6 @@ export class Parameters {
 
   [Symbol.dispose](): void {
     this.arena[Symbol.dispose]();
+    this.files[Symbol.dispose]();
   }
 }

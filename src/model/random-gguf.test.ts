@@ -19,10 +19,9 @@ const write = async (type: RandomType, seed: number) => {
 };
 
 it.each(randomTypes)("a model of random %s can be loaded, and its weights are those of a new model in size", async (type) => {
-  const { config: read, fill } = readModelGguf(await write(type, 1));
+  const { config: read, sources } = readModelGguf(await write(type, 1));
   expect(read).toMatchObject({ width: 256, layers: 2, moe: { experts: 4, active: 2, hidden: 256 } });
-  const parameters = new Parameters(new ReferenceEngine({ float: "f32" }), read);
-  fill(parameters);
+  const parameters = new Parameters(new ReferenceEngine({ float: "f32" }), read, sources);
   for (const { name, tensor, init } of parameters.list) {
     const values = Float32Array.from(parameters.engine.read(tensor));
     if ("constant" in init) expect(values.every((x) => x === init.constant), name).toBe(true);

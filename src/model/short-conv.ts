@@ -47,5 +47,5 @@ function convolve(tape: Tape, { config, parameters }: TransformerParts, l: numbe
   const part = (i: number) => linear(tape, x, view(get("in"), [D, D], i * D * D), bias && view(bias, [D], i * D));
   const [b, c, u] = [part(0), part(1), part(2)];
   const y = overSequences(tape, sequences, l, 0, [mul(tape, b, u)], ([v], past) => causalConv(tape, v as Tensor, get("kernel"), find("kernelBias"), past));
-  return linear(tape, mul(tape, c, y), get("out"), find("outBias"));
+  return linear(tape, mul(tape, c, y), parameters.weight(`layers.${l}.attention.conv.out`), find("outBias"));
 }

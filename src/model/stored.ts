@@ -5,6 +5,7 @@ import { readChunks } from "../formats/chunks.js";
 import type { TensorToWrite } from "../formats/safetensors-writer.js";
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { Piece } from "./families/names.js";
+import { storedDtype, type StoredRows } from "./mapped.js";
 
 /** Elements read or written at a time. */
 const chunkElements = 2 ** 20;
@@ -29,6 +30,13 @@ export function readPiece(engine: Engine, parameter: Tensor, piece: Piece, eleme
     }
     first += values.length;
   }
+}
+
+/** A piece of a matrix as products read it in its file; undefined for one that is stored [in, out], or in a type that only `readPiece` understands. */
+export function storedRows({ name, rows, cols, transposed, at }: Piece, tensors: ReadonlyMap<string, CheckpointTensor>): StoredRows | undefined {
+  const stored = tensors.get(name);
+  const dtype = stored === undefined || transposed || cols === 1 ? undefined : storedDtype(stored.dtype);
+  return stored === undefined || dtype === undefined ? undefined : { file: stored.file, dtype, begin: stored.begin, rows, at: (r) => Math.floor(at(r) / cols) };
 }
 
 /** The longest run of at most `most` elements, from element `first` of the piece's rows on, that is one in the parameter too. */

@@ -1,5 +1,6 @@
 import type { Tape } from "../autograd/tape.js";
-import { feedForward, type FeedForwardParameters } from "../moe/experts.js";
+import type { ExpertMatrices } from "../engine/engine.js";
+import { type ExpertParameters, feedForward, type FeedForwardParameters } from "../moe/experts.js";
 import { moeLayer, type MoeParameters } from "../moe/layer.js";
 import { add, crossEntropy, dropout, gatherRows, layerNorm, linear, mean, rmsNorm, scale } from "../ops/index.js";
 import type { Router, Routing } from "../routing/types.js";
@@ -43,7 +44,7 @@ export function forward(tape: Tape, parts: TransformerParts, { ids, batch, dropo
   if (typeof batch !== "number") for (const { cache, length } of batch) cache.reserve(length);
   const routings: Routing[] = [];
   const scaled = (x: Tensor, factor: number) => (factor === 1 ? x : scale(tape, x, factor));
-  let x = dropout(tape, scaled(gatherRows(tape, parameters.get("embedding"), ids), embeddingScale), rate);
+  let x = dropout(tape, scaled(gatherRows(tape, parameters.weight("embedding") as Tensor, ids), embeddingScale), rate);
   for (let l = 0; l < config.layers; l++) {
     const before = (name: "attention" | "ffn", input: Tensor) => (branches === "after" ? input : norm(tape, parts, `layers.${l}.${name}.norm`, input));
     const addTo = (sum: Tensor, name: "attention" | "ffn", y: Tensor) => {
@@ -72,9 +73,16 @@ function feedForwardBlock(tape: Tape, { config, parameters, router }: Transforme
   return out;
 }
 
-function feedForwardParameters(parameters: Parameters, l: number, name: "ffn" | "experts" | "shared"): FeedForwardParameters {
+function feedForwardParameters(parameters: Parameters, l: number, name: "ffn" | "shared"): FeedForwardParameters {
   const at = (part: string) => `layers.${l}.${name}.${part}`;
-  return { up: parameters.get(at("up")), down: parameters.get(at("down")), upBias: parameters.find(at("upBias")), downBias: parameters.find(at("downBias")) };
+  return { up: parameters.weight(at("up")), down: parameters.weight(at("down")), upBias: parameters.find(at("upBias")), downBias: parameters.find(at("downBias")) };
+}
+
+function expertParameters(parameters: Parameters, l: number): ExpertParameters {
+  const at = (part: string) => `layers.${l}.experts.${part}`;
+  const [up, beside] = parameters.experts(at("up")) as [ExpertMatrices, ExpertMatrices?];
+  const [down] = parameters.experts(at("down")) as [ExpertMatrices];
+  return { up, beside, down, upBias: parameters.find(at("upBias")), downBias: parameters.find(at("downBias")) };
 }
 
 /** The tensors of sparse layer `l`. */
@@ -83,7 +91,7 @@ export function moeParameters(parameters: Parameters, l: number): MoeParameters 
   const get = (name: string) => parameters.get(`layers.${l}.${name}`);
   return {
     router: { weight: get("router.weight"), bias: find("router.bias"), noise: find("router.noise"), selectionBias: find("router.selectionBias") },
-    experts: feedForwardParameters(parameters, l, "experts"),
+    experts: expertParameters(parameters, l),
     shared: find("shared.up") === undefined ? undefined : feedForwardParameters(parameters, l, "shared"),
     sharedGate: find("shared.gate"),
   };
@@ -91,7 +99,7 @@ export function moeParameters(parameters: Parameters, l: number): MoeParameters 
 
 /** Logits [rows, V] of hidden states [rows, D]. */
 export function logits(tape: Tape, { config, parameters }: TransformerParts, hidden: Tensor): Tensor {
-  const y = linear(tape, hidden, parameters.get(config.tiedEmbeddings ? "embedding" : "head"), parameters.find("headBias"));
+  const y = linear(tape, hidden, parameters.weight(config.tiedEmbeddings ? "embedding" : "head"), parameters.find("headBias"));
   return config.logitScale === undefined ? y : scale(tape, y, config.logitScale);
 }
 

@@ -1,5 +1,5 @@
 import type { Tape } from "../autograd/tape.js";
-import type { Activation } from "../engine/engine.js";
+import type { Activation, ExpertMatrices } from "../engine/engine.js";
 import { add, expertsIn, expertsOut, gatherRows, glu, linear, matmul, reshape, scatterColumns } from "../ops/index.js";
 import type { Routing } from "../routing/types.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -17,15 +17,29 @@ export interface FeedForwardShape {
   weightOn?: "input" | undefined;
 }
 
-/** One feed-forward network: `up` holds gate then up rows when gated. */
+/** One feed-forward network: `up` holds gate then up rows when gated. A weight may stand in several parts, one below the other. */
 export interface FeedForwardParameters {
-  /** [2F or F, D], or [E, 2F or F, D] for a stack of experts. */
-  up: Tensor;
-  /** [D, F], or [E, D, F]. */
-  down: Tensor;
-  /** [2F or F], or [E, 2F or F]. */
+  /** [2F or F, D] */
+  up: Tensor | readonly Tensor[];
+  /** [D, F] */
+  down: Tensor | readonly Tensor[];
+  /** [2F or F] */
   upBias?: Tensor | undefined;
-  /** [D], or [E, D]. */
+  /** [D] */
+  downBias?: Tensor | undefined;
+}
+
+/** A stack of such networks. */
+export interface ExpertParameters {
+  /** [E, 2F or F, D]; or [E, F, D], the gate alone. */
+  up: ExpertMatrices;
+  /** [E, F, D]: up where it stands apart from the gate. */
+  beside?: ExpertMatrices | undefined;
+  /** [E, D, F] */
+  down: ExpertMatrices;
+  /** [E, 2F or F] */
+  upBias?: Tensor | undefined;
+  /** [E, D] */
   downBias?: Tensor | undefined;
 }
 
@@ -42,10 +56,10 @@ export type Routed = Pick<Routing, "experts" | "weights">;
  * out[t] = sum over k of weights[t,k] * expert_k(x[t]), all experts in two grouped products.
  * The weight multiplies the hidden row, which by linearity of `down` weights the expert's output (decision 0003).
  */
-export function routedExperts(tape: Tape, x: Tensor, { experts, weights }: Routed, plan: DispatchPlan, { up, down, upBias, downBias }: FeedForwardParameters, shape: FeedForwardShape): Tensor {
+export function routedExperts(tape: Tape, x: Tensor, { experts, weights }: Routed, plan: DispatchPlan, { up, beside, down, upBias, downBias }: ExpertParameters, shape: FeedForwardShape): Tensor {
   const rowScale = gatherRows(tape, reshape(tape, weights, [weights.size, 1]), plan.slots);
   const options = { ...activationOf(shape), rowScale, rowScaleOn: shape.weightOn, bias: upBias, offsets: plan.offsets };
-  const out = expertsOut(tape, glu(tape, expertsIn(tape, x, up, plan), options), down, plan);
+  const out = expertsOut(tape, glu(tape, expertsIn(tape, x, up, plan, beside), options), down, plan);
   if (downBias === undefined) return out;
   // With the weight on the input, each expert's own bias counts in full.
   const share = shape.weightOn === undefined ? weights : tape.constant(weights.shape, new Float32Array(weights.size).fill(1));

@@ -3,7 +3,7 @@ import { add, gatherColumns, linear, mul, scale, softmax, unary } from "../ops/i
 import { route } from "../routing/route.js";
 import type { Router, RouterConfig, RouterParameters, Routing } from "../routing/types.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { feedForward, type FeedForwardParameters, type FeedForwardShape, routedExperts } from "./experts.js";
+import { type ExpertParameters, feedForward, type FeedForwardParameters, type FeedForwardShape, routedExperts } from "./experts.js";
 import { dispatchPlan } from "./plan.js";
 
 /** A dense feed-forward network beside the routed experts that sees every token. */
@@ -32,7 +32,7 @@ export interface MoeConfig extends FeedForwardShape {
 
 export interface MoeParameters {
   router: RouterParameters;
-  experts: FeedForwardParameters;
+  experts: ExpertParameters;
   shared?: FeedForwardParameters | undefined;
   /** [1, D] for sigmoid, [2, D] for softmax. */
   sharedGate?: Tensor | undefined;

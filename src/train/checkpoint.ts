@@ -71,7 +71,8 @@ export function readRunState(folder: string): RunState {
 export async function restoreCheckpoint(folder: string, trainer: Trainer): Promise<RunState> {
   const { model, optimizer } = trainer;
   const state = readRunState(folder);
-  (await readModelFolder(folder)).fill(model.parameters);
+  const { sources } = await readModelFolder(folder);
+  for (const { name, tensor } of model.parameters.list) sources.get(name)?.read(model.engine, tensor);
   const file = join(folder, momentsFile);
   const { tensors } = readSafetensorsHeader(file);
   for (const { parameter, m, v } of optimizer.moments) {

@@ -1,0 +1,132 @@
+import { Arena } from "../engine/arena.js";
+import type { Engine, ExpertMatrices, Region } from "../engine/engine.js";
+import { byteLength, type DType, isStored, storedBlocks } from "../tensor/dtype.js";
+import { type Tensor, view } from "../tensor/tensor.js";
+
+/** The rows of a parameter that one tensor of a file holds, in a type that products read in place. */
+export interface StoredRows {
+  file: string;
+  dtype: DType;
+  /** Byte of the file where the first row begins. */
+  begin: number;
+  rows: number;
+  /** The row of the parameter, its matrices one below the other, that row r of the tensor is; -1 for none. */
+  at(r: number): number;
+}
+
+/** Where a parameter comes from. */
+export interface ParameterSource {
+  /** Copies its elements into `target`, a float tensor of its shape. */
+  read(engine: Engine, target: Tensor): void;
+  /** Its rows as files have them; undefined where products cannot read them. */
+  rows?: readonly StoredRows[] | undefined;
+}
+
+/** The engine's type for elements that a file calls by this name, if products read it. */
+export function storedDtype(name: string): DType | undefined {
+  const dtype = name.toLowerCase();
+  return dtype === "f32" || dtype in storedBlocks ? (dtype as DType) : undefined;
+}
+
+/** Files mapped once each, as long as a model lives. */
+export class MappedFiles {
+  private readonly regions = new Map<string, Region>();
+
+  constructor(private readonly engine: Engine) {}
+
+  tensor(file: string, dtype: DType, shape: readonly number[], begin: number): Tensor {
+    let region = this.regions.get(file);
+    if (region === undefined) this.regions.set(file, (region = this.engine.mapFile(file)));
+    return region.tensor(dtype, shape, begin);
+  }
+
+  [Symbol.dispose](): void {
+    for (const region of this.regions.values()) region.free();
+    this.regions.clear();
+  }
+}
+
+/** A run of whole rows, mapped, that stands at row `at` of a parameter. */
+interface Run {
+  at: number;
+  rows: Tensor;
+}
+
+/**
+ * A parameter [rows, columns] or [E, rows, columns] as products take it, where the files have it: one part, or two such as gate and up, whose
+ * rows follow one another; of a stack of experts each part is a matrix per expert. Rows in another order than the parameter's are copied
+ * into `arena`, as they are stored. Undefined where the files have floats that are not aligned, or a part in several types.
+ */
+export function mapWeight(files: MappedFiles, arena: Arena, engine: Engine, shape: readonly number[], stored: readonly StoredRows[]): readonly ExpertMatrices[] | undefined {
+  if (stored.some(({ dtype, begin }) => !isStored(dtype) && begin % byteLength(dtype, 1) !== 0)) return undefined;
+  const cols = shape.at(-1) as number;
+  const runs = stored.flatMap((part) => runsOf(files, part, cols));
+  const [rows, experts] = [shape.at(-2) as number, shape.length === 3 ? (shape[0] as number) : undefined];
+  const parts = partsOf(runs.flatMap((run) => split(run, rows)), rows, experts ?? 1);
+  if (parts !== undefined) return experts === undefined ? parts.flat() : parts;
+  const [{ dtype }] = stored as [StoredRows];
+  if (!isStored(dtype) || stored.some((other) => other.dtype !== dtype)) return undefined;
+  const copy = arena.alloc(dtype, shape);
+  for (const run of runs) engine.copy(view(copy, run.rows.shape, run.at * cols), run.rows);
+  return [copy];
+}
+
+function runsOf(files: MappedFiles, { file, dtype, begin, rows, at }: StoredRows, cols: number): Run[] {
+  const runs: Run[] = [];
+  for (let first = 0; first < rows; ) {
+    const start = at(first);
+    let end = first + 1;
+    while (end < rows && at(end) === (start < 0 ? -1 : start + end - first)) end++;
+    if (start >= 0) runs.push({ at: start, rows: files.tensor(file, dtype, [end - first, cols], begin + byteLength(dtype, first * cols)) });
+    first = end;
+  }
+  return runs;
+}
+
+/** A run as pieces of one matrix each. */
+function split({ at, rows: all }: Run, matrixRows: number): Run[] {
+  const pieces: Run[] = [];
+  for (let done = 0; done < all.rows; ) {
+    const n = Math.min(all.rows - done, matrixRows - ((at + done) % matrixRows));
+    pieces.push({ at: at + done, rows: n === all.rows ? all : view(all, [n, all.cols], done * all.cols) });
+    done += n;
+  }
+  return pieces;
+}
+
+/** At most two parts that make up every matrix, each with one piece of the same size and type in each of them; undefined where there are others. */
+function partsOf(pieces: readonly Run[], matrixRows: number, matrices: number): Tensor[][] | undefined {
+  const byOffset = new Map<number, Tensor[]>();
+  for (const { at, rows } of pieces.toSorted((a, b) => a.at - b.at)) {
+    const offset = at % matrixRows;
+    let part = byOffset.get(offset);
+    if (part === undefined) byOffset.set(offset, (part = []));
+    if (part.length !== Math.floor(at / matrixRows) || (part[0] !== undefined && (part[0].dtype !== rows.dtype || part[0].rows !== rows.rows))) return undefined;
+    part.push(rows);
+  }
+  const parts = [...byOffset].sort(([a], [b]) => a - b).map(([, part]) => part);
+  return parts.length <= 2 && parts.every((part) => part.length === matrices) ? parts : undefined;
+}
+
+/** Copies a mapped parameter into a float tensor of its shape. */
+export function copyMapped(engine: Engine, target: Tensor, parts: readonly ExpertMatrices[]): void {
+  const rows = target.shape.at(-2) as number;
+  let first = 0;
+  for (const part of parts) {
+    const matrices = "shape" in part ? [part] : part;
+    for (const [m, matrix] of matrices.entries()) {
+      const out = view(target, [matrix.rows, matrix.cols], (m * rows + first) * matrix.cols);
+      if (matrix.dtype === out.dtype) engine.copy(out, matrix);
+      else widen(engine, out, matrix);
+    }
+    first += (matrices[0] as Tensor).rows;
+  }
+}
+
+/** Rows of a stored type as floats. */
+function widen(engine: Engine, out: Tensor, matrix: Tensor): void {
+  using arena = new Arena(engine, byteLength("i32", matrix.rows) + 64);
+  const rows = arena.alloc("i32", [matrix.rows]);
+  engine.write(rows, Int32Array.from({ length: matrix.rows }, (_, r) => r));
+  engine.gatherRows(out, view(matrix, [matrix.rows, matrix.cols]), rows);
+}
