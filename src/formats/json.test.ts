@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { SwitchyardError } from "../errors.js";
-import { type JsonLimits, parseJson } from "./json.js";
+import { type JsonLimits, type JsonObject, parseJson, stringifyJson } from "./json.js";
 
 const parse = (text: string, limits?: JsonLimits) => parseJson(new TextEncoder().encode(text), "x.json", limits);
 
@@ -73,3 +73,18 @@ function attempt(action: () => unknown): { value?: unknown; error?: SwitchyardEr
     throw error;
   }
 }
+
+describe("stringifyJson", () => {
+  it("writes whole floats as they were read, wherever they stand", () => {
+    const text = '{"a":1.0,"b":1,"c":{"d":[0.0,2,-3.0],"e":1e3},"f":0.5,"g":"1.0","h":1e300}';
+    const again = stringifyJson(parse(text) as JsonObject);
+    expect(again.replaceAll(/\s/g, "")).toBe('{"a":1.0,"b":1,"c":{"d":[0.0,2,-3.0],"e":1000.0},"f":0.5,"g":"1.0","h":1e+300}');
+  });
+
+  it("a copy of the top level takes its spelling from the original", () => {
+    const read = parse('{"a":1.0,"b":{"c":2.0}}') as JsonObject;
+    expect(JSON.parse(stringifyJson({ ...read, d: 4 }, read))).toEqual({ a: 1, b: { c: 2 }, d: 4 });
+    expect(stringifyJson({ ...read, d: 4 }, read).replaceAll(/\s/g, "")).toBe('{"a":1.0,"b":{"c":2.0},"d":4}');
+    expect(stringifyJson({ a: 1 })).toBe('{\n  "a": 1\n}');
+  });
+});

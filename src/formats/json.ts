@@ -40,6 +40,24 @@ export function readJsonFile(path: string, limits: JsonLimits = {}): Json {
   });
 }
 
+/** Keys and indices whose numbers a parsed text has as floats although they are whole, "1.0", by their object or array. */
+const wholeFloats = new WeakMap<object, Set<string>>();
+
+/**
+ * JSON of `value` for people, in which numbers that `parseJson` read as "1.0" are so again: readers in typed languages refuse 1 where they
+ * expect a float. `like`: whose numbers the top level has, where it is a copy.
+ */
+export function stringifyJson(value: JsonObject, like: JsonObject = value): string {
+  function spell(this: object, key: string, x: unknown): unknown {
+    const whole = typeof x === "number" && Number.isInteger(x) && wholeFloats.get(this === value ? like : this)?.has(key) === true;
+    return whole && !String(x).includes("e") ? `${mark}${x}.0` : x;
+  }
+  return JSON.stringify(value, spell, 2).replaceAll(new RegExp(`"${mark}(-?\\d+\\.0)"`, "g"), "$1");
+}
+
+/** A character that JSON.stringify writes as it is, and that no checkpoint's config has in a string (private use). */
+const mark = "\uf8ff";
+
 /**
  * Parses JSON (RFC 8259) from a source that may be hostile. `JSON.parse` keeps the last of two equal keys, nests without
  * limit and does not say where it failed; this one refuses duplicate keys, `__proto__`, text that is not UTF-8, lone
@@ -65,6 +83,8 @@ class Parser {
   private at = 0;
   /** Keys and indices from the root to the value now read. */
   private readonly path: (string | number)[] = [];
+  /** Whether the last number was a whole one with a point or an exponent. */
+  private wholeFloat = false;
 
   constructor(
     private readonly text: string,
@@ -105,6 +125,7 @@ class Parser {
       if (Object.hasOwn(object, key)) this.fail("duplicate key");
       if (!this.skip(":")) this.fail('expected ":"');
       object[key] = this.value();
+      this.noteFloat(object, key);
       this.path.pop();
     } while (this.skip(","));
     if (!this.skip("}")) this.fail('expected "," or "}"');
@@ -117,6 +138,7 @@ class Parser {
     do {
       this.path.push(array.length);
       array.push(this.value());
+      this.noteFloat(array, array.length - 1);
       this.path.pop();
     } while (this.skip(","));
     if (!this.skip("]")) this.fail('expected "," or "]"');
@@ -154,7 +176,16 @@ class Parser {
     const value = Number(digits);
     const fits = this.integersOnly ? /^[0-9]+$/.test(digits) && Number.isSafeInteger(value) : Number.isFinite(value);
     if (!fits) this.fail(`expected ${this.integersOnly ? "a non-negative integer up to 2^53 - 1" : "a finite number"}, got ${digits.slice(0, 40)}`);
+    this.wholeFloat = Number.isInteger(value) && /[.eE]/.test(digits);
     return value;
+  }
+
+  /** Remembers how the number just read into `holder` was spelled. */
+  private noteFloat(holder: Json[] | JsonObject, key: string | number): void {
+    if (!this.wholeFloat) return;
+    this.wholeFloat = false;
+    const keys = wholeFloats.get(holder) ?? new Set();
+    wholeFloats.set(holder, keys.add(String(key)));
   }
 
   private match(pattern: RegExp): string | undefined {

@@ -2,7 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { openCheckpointTensors, writeCheckpointTensors } from "../formats/checkpoint.js";
 import { verifyFolder, writeFolderAtomically } from "../formats/folder.js";
-import { readJsonFile } from "../formats/json.js";
+import { type JsonObject, readJsonFile, stringifyJson } from "../formats/json.js";
 import type { TensorToWrite } from "../formats/safetensors-writer.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -68,10 +68,9 @@ export async function writeModelFolder(
 ): Promise<void> {
   const { json, family } = writeHfConfig(config);
   await writeFolderAtomically(folder, async (temporary) => {
-    const writeJson = (name: string, value: unknown) => writeFile(join(temporary, name), `${JSON.stringify(value, undefined, 2)}\n`);
-    const special = { bos_token_id: tokenizer?.bosId, eos_token_id: tokenizer?.eosId };
-    await writeJson("config.json", { ...json, ...special });
-    await writeJson("generation_config.json", special);
+    const special = Object.fromEntries(Object.entries({ bos_token_id: tokenizer?.bosId, eos_token_id: tokenizer?.eosId }).filter(([, id]) => id !== undefined)) as JsonObject;
+    await writeFile(join(temporary, "config.json"), `${stringifyJson({ ...json, ...special }, config.published)}\n`);
+    await writeFile(join(temporary, "generation_config.json"), `${stringifyJson(special)}\n`);
     await writeFile(join(temporary, "README.md"), modelCard(config, family));
     await writeCheckpointTensors(temporary, publishedTensors(config, parameters, family));
     await tokenizer?.save(temporary);
