@@ -35,7 +35,7 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const sourceOf = (spec: ParameterSpec): ParameterSource => {
     const pieces = publishedPieces(spec, config, family.names).map((piece) => ({ ...piece, name: config.tiedEmbeddings ? sharedTableName(piece.name, family.names, tensors) : piece.name }));
     const readers = pieces.map((piece) => pieceReader(folder, piece, tensors, quantization));
-    const rows = pieces.map((piece) => storedRows(piece, tensors));
+    const rows = pieces.map((piece) => storedRows(piece, tensors.get(piece.name)));
     return {
       read: (engine, target) => readers.forEach((read) => read(engine, target)),
       rows: rows.every((part) => part !== undefined) ? rows : undefined,

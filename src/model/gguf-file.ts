@@ -8,13 +8,15 @@ import type { GgufTensor } from "../formats/gguf/reader.js";
 import { ggufBytes, ggufFileTypeIds, type GgufType, ggufTypes } from "../formats/gguf/types.js";
 import { type GgufTensorToWrite, writeGguf } from "../formats/gguf/writer.js";
 import { decodeBlocks, encodeBlocks, isDecodable } from "../quant/codecs.js";
-import { sizeOf, type Tensor, view } from "../tensor/tensor.js";
+import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
-import { type GgufPiece, ggufPieces } from "./families/gguf-names.js";
 import { readGgufConfig, writeGgufConfig } from "./families/gguf.js";
+import { ggufPieces } from "./families/gguf-names.js";
+import type { Piece } from "./families/names.js";
 import type { ModelFolder } from "./folder.js";
-import { type ParameterSource, storedDtype, type StoredRows } from "./mapped.js";
+import type { ParameterSource } from "./mapped.js";
 import { type Parameters, type ParameterSpec, parameterSpecs } from "./parameters.js";
+import { publishedElements, readPiece, storedRows } from "./stored.js";
 
 /** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too. */
 export const isGguf = (path: string): boolean => /\.gguf$/i.test(path);
@@ -30,15 +32,16 @@ export interface ModelGguf extends ModelFolder {
  */
 export function readModelGguf(path: string): ModelGguf {
   const gguf = openGguf(path);
-  const { config, family, interleaved } = readGgufConfig(gguf);
+  const { config, family, architecture } = readGgufConfig({ ...gguf, ropeFactors: () => ropeFactors(gguf) });
   const unused = new Set(gguf.tensors.keys());
+  unused.delete(ropeFactorsName);
   const sources = new Map<string, ParameterSource>();
   for (const spec of parameterSpecs(config)) {
-    const pieces = ggufPieces(spec, config, interleaved).map((piece) => ({ piece, stored: find(gguf, piece, path) }));
+    const pieces = ggufPieces(spec, config, architecture, gguf.tensors).map((piece) => ({ piece, stored: find(gguf, piece, path) }));
     for (const { piece } of pieces) unused.delete(piece.name);
-    const rows = pieces.map(({ piece, stored }) => storedRows(piece, stored));
+    const rows = pieces.map(({ piece, stored }) => storedRows(piece, { ...stored, dtype: stored.type }));
     sources.set(spec.name, {
-      read: (engine, target) => pieces.forEach(({ piece, stored }) => readPiece(engine, target, piece, stored)),
+      read: (engine, target) => pieces.forEach(({ piece, stored }) => readPiece(engine, target, piece, decodeTensor(stored))),
       rows: rows.every((part) => part !== undefined) ? rows : undefined,
     });
   }
@@ -47,7 +50,16 @@ export function readModelGguf(path: string): ModelGguf {
   return { config, family, gguf, sources };
 }
 
-function find({ tensors }: Gguf, { name, shape }: GgufPiece, path: string): GgufTensor {
+const ropeFactorsName = "rope_freqs.weight";
+
+function ropeFactors({ tensors }: Gguf): number[] | undefined {
+  const stored = tensors.get(ropeFactorsName);
+  if (stored === undefined) return undefined;
+  check(stored.type === "F32" && stored.shape.length === 1, "ERR_SWITCHYARD_UNSUPPORTED", () => `${stored.file}: tensor "${ropeFactorsName}": expected a vector of F32, got ${stored.type} [${stored.shape.join(", ")}]`);
+  return [...decodeTensor(stored)].flatMap((values) => [...values]);
+}
+
+function find({ tensors }: Gguf, { name, shape }: Piece, path: string): GgufTensor {
   const stored = tensors.get(name);
   check(stored !== undefined, "ERR_SWITCHYARD_FORMAT", () => `${path}: tensor "${name}" is missing`);
   check(
@@ -59,33 +71,11 @@ function find({ tensors }: Gguf, { name, shape }: GgufPiece, path: string): Gguf
   return stored;
 }
 
-/** A piece as products read it in its file, if they can. */
-function storedRows({ run, at }: GgufPiece, { type, shape, file, begin }: GgufTensor): StoredRows | undefined {
-  const dtype = storedDtype(type);
-  const cols = shape.at(-1) as number;
-  const rowsPerRun = run / cols;
-  return dtype === undefined ? undefined : { file, dtype, begin, rows: sizeOf(shape) / cols, at: (r) => at(Math.floor(r / rowsPerRun)) / cols + (r % rowsPerRun) };
-}
-
 /** Dimensions of 1 in front mean nothing in GGUF. */
 const significant = (shape: readonly number[]): readonly number[] => shape.slice(shape.findIndex((n) => n !== 1));
 
-/** Bytes read at a time, and elements written. */
+/** Bytes read at a time. */
 const chunkBytes = 2 ** 22;
-const chunkElements = 2 ** 20;
-
-function readPiece(engine: Engine, parameter: Tensor, { run, at }: GgufPiece, stored: GgufTensor): void {
-  let first = 0;
-  for (const values of decodeTensor(stored)) {
-    for (let done = 0; done < values.length; ) {
-      const within = (first + done) % run;
-      const n = Math.min(values.length - done, run - within);
-      engine.write(view(parameter, [n], at((first + done - within) / run) + within), values.subarray(done, done + n));
-      done += n;
-    }
-    first += values.length;
-  }
-}
 
 /** A stored tensor's elements as f32, in order, some megabytes at a time. */
 function* decodeTensor({ type, file, begin, end }: GgufTensor): Generator<Float32Array> {
@@ -99,8 +89,8 @@ export const ggufFileTypes = ["F32", "F16", "Q4_0", "Q8_0"] as const satisfies r
 export type GgufFileType = (typeof ggufFileTypes)[number];
 
 /** The type of a tensor in a file of mostly `type`. */
-export function storedType(type: GgufType, { shape }: GgufPiece, { group }: ParameterSpec): GgufType {
-  if (shape.length === 1 || group === "router") return "F32";
+export function storedType(type: GgufType, { name, shape }: Pick<Piece, "name" | "shape">, { group }: ParameterSpec): GgufType {
+  if (shape.length === 1 || group === "router" || name.endsWith(".bias")) return "F32";
   return ggufBytes(type, shape) === undefined ? "F16" : type;
 }
 
@@ -112,35 +102,32 @@ export function describeFile(type: GgufType): [string, GgufValue][] {
 }
 
 /**
- * Writes a model as GGUF, atomically, with the metadata of `vocabulary` (see `ggufVocabulary`). Vectors and routers stay F32, whatever the type: they are small, and a rounded router sends tokens
- * elsewhere. A matrix whose rows are not whole blocks of the type becomes F16. Throws ERR_SWITCHYARD_UNSUPPORTED for a model that GGUF
- * cannot express, ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_DATA for weights that the type cannot hold.
+ * Writes a model as GGUF, atomically, with the metadata of `vocabulary` (see `ggufVocabulary`). Vectors, biases and routers stay F32,
+ * whatever the type: they are small, and a rounded router sends tokens elsewhere. A matrix whose rows are not whole blocks of the type
+ * becomes F16. Throws ERR_SWITCHYARD_UNSUPPORTED for a model that GGUF cannot express, ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_DATA for
+ * weights that the type cannot hold.
  */
 export async function writeModelGguf(path: string, config: ModelConfig, parameters: Parameters, type: GgufFileType, vocabulary?: ReadonlyMap<string, GgufValue>): Promise<void> {
-  const { metadata, interleaved } = writeGgufConfig(config);
-  const tensors = parameterSpecs(config).flatMap((spec) =>
-    ggufPieces(spec, config, interleaved).map((piece) => tensorToWrite(parameters.engine, parameters.get(spec.name), piece, storedType(type, piece, spec))),
-  );
+  const { metadata, architecture, ropeFactors: factors } = writeGgufConfig(config);
+  const sources = new Map<string, { piece: Piece; parameter: Tensor; spec: ParameterSpec }[]>();
+  for (const spec of parameterSpecs(config)) {
+    for (const piece of ggufPieces(spec, config, architecture)) sources.set(piece.name, [...(sources.get(piece.name) ?? []), { piece, parameter: parameters.get(spec.name), spec }]);
+  }
+  const tensors = [...sources.values()].map((parts) => tensorToWrite(parameters.engine, parts, type));
+  if (factors !== undefined) tensors.push({ name: ropeFactorsName, type: "F32", shape: [factors.length], chunks: () => [encodeBlocks("F32", Float32Array.from(factors))] });
   await writeGguf(path, new Map([...metadata, ...describeFile(type), ...(vocabulary ?? [])]), tensors);
 }
 
-function tensorToWrite(engine: Engine, parameter: Tensor, { name, shape, run, at }: GgufPiece, type: GgufType): GgufTensorToWrite {
+function tensorToWrite(engine: Engine, parts: readonly { piece: Piece; parameter: Tensor; spec: ParameterSpec }[], wanted: GgufFileType): GgufTensorToWrite {
+  const [{ piece, spec }] = parts as [(typeof parts)[number]];
+  const type = storedType(wanted, piece, spec);
+  const { name, shape, elements } = publishedElements(engine, parts);
   return {
     name,
     type,
     shape,
     *chunks() {
-      const size = sizeOf(shape);
-      for (let first = 0; first < size; first += chunkElements) {
-        const values = new Float32Array(Math.min(chunkElements, size - first));
-        for (let done = 0; done < values.length; ) {
-          const within = (first + done) % run;
-          const n = Math.min(values.length - done, run - within);
-          values.set(engine.read(view(parameter, [n], at((first + done - within) / run) + within)), done);
-          done += n;
-        }
-        yield encodeBlocks(type, values);
-      }
+      for (const values of elements()) yield encodeBlocks(type, values);
     },
   };
 }

@@ -25,9 +25,9 @@ export async function writeRandomGguf(path: string, config: ModelConfig, type: R
 
 /** What such a file holds. The matrices are random blocks of `type`, with the deviation that a new model's have; vectors have their initial values. */
 export function randomGguf(config: ModelConfig, type: RandomType, seed: number): { metadata: Map<string, GgufValue>; tensors: GgufTensorToWrite[] } {
-  const { metadata, interleaved } = writeGgufConfig(config);
+  const { metadata, architecture } = writeGgufConfig(config);
   const tensors = parameterSpecs(config)
-    .flatMap((spec) => ggufPieces(spec, config, interleaved).map((piece) => ({ spec, piece })))
+    .flatMap((spec) => ggufPieces(spec, config, architecture).map((piece) => ({ spec, piece })))
     .map(({ spec, piece }, i): GgufTensorToWrite => {
       const { name, shape } = piece;
       const stored = storedType(type, piece, spec);

@@ -33,8 +33,7 @@ export function readPiece(engine: Engine, parameter: Tensor, piece: Piece, eleme
 }
 
 /** A piece of a matrix as products read it in its file; undefined for one that is stored [in, out], or in a type that only `readPiece` understands. */
-export function storedRows({ name, rows, cols, transposed, at }: Piece, tensors: ReadonlyMap<string, CheckpointTensor>): StoredRows | undefined {
-  const stored = tensors.get(name);
+export function storedRows({ rows, cols, transposed, at }: Piece, stored: { dtype: string; file: string; begin: number } | undefined): StoredRows | undefined {
   const dtype = stored === undefined || transposed || cols === 1 ? undefined : storedDtype(stored.dtype);
   return stored === undefined || dtype === undefined ? undefined : { file: stored.file, dtype, begin: stored.begin, rows, at: (r) => Math.floor(at(r) / cols) };
 }
@@ -81,15 +80,32 @@ export function storedTensor(engine: Engine, name: string, tensor: Tensor): Tens
 const bytesOf = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 
 /** A published tensor whose rows come from one parameter or several. */
-export function publishedTensor(engine: Engine, sources: readonly { piece: Piece; parameter: Tensor }[]): TensorToWrite {
-  const [{ piece }] = sources as [{ piece: Piece; parameter: Tensor }];
-  const { name, shape, rows, matrixRows, cols, transposed } = piece;
-  const step = transposed ? matrixRows : Math.max(1, Math.floor(chunkElements / cols));
+export function publishedTensor(engine: Engine, sources: readonly Source[]): TensorToWrite {
+  const { name, shape, elements } = publishedElements(engine, sources);
   return {
     name,
     dtype: "F32",
     shape,
     *chunks() {
+      for (const values of elements()) yield bytesOf(values);
+    },
+  };
+}
+
+export interface Source {
+  piece: Piece;
+  parameter: Tensor;
+}
+
+/** The same as f32 in order, whole rows of the tensor at a time. */
+export function publishedElements(engine: Engine, sources: readonly Source[]): { name: string; shape: readonly number[]; elements: () => Generator<Float32Array<ArrayBuffer>> } {
+  const [{ piece }] = sources as [Source];
+  const { name, shape, rows, matrixRows, cols, transposed } = piece;
+  const step = transposed ? matrixRows : Math.max(1, Math.floor(chunkElements / cols));
+  return {
+    name,
+    shape,
+    *elements() {
       for (let row = 0; row < rows; row += step) {
         const values = new Float32Array(Math.min(step, rows - row) * cols);
         for (const { piece: part, parameter } of sources) {
@@ -99,13 +115,13 @@ export function publishedTensor(engine: Engine, sources: readonly { piece: Piece
             done += length;
           }
         }
-        yield bytesOf(transposed ? transpose(values, matrixRows, cols) : values);
+        yield transposed ? transpose(values, matrixRows, cols) : values;
       }
     },
   };
 }
 
-function transpose(values: Float32Array, rows: number, cols: number): Float32Array {
+function transpose(values: Float32Array, rows: number, cols: number): Float32Array<ArrayBuffer> {
   const out = new Float32Array(values.length);
   for (let r = 0; r < rows; r++) for (let c = 0; c < cols; c++) out[c * rows + r] = values[r * cols + c] as number;
   return out;

@@ -1,62 +1,108 @@
-import { sizeOf } from "../../tensor/tensor.js";
-import type { ModelConfig } from "../config.js";
+import { check } from "../../errors.js";
+import type { LatentSizes, ModelConfig } from "../config.js";
 import type { ParameterSpec } from "../parameters.js";
+import type { GgufArchitecture } from "./gguf-architectures.js";
+import { type Piece, publishedPieces, type StoredAs, type TensorNames } from "./names.js";
 
-/** A tensor of a GGUF file as parts of one of our parameters: run i of `run` elements begins at element `at(i)` there. */
-export interface GgufPiece {
-  name: string;
-  shape: readonly number[];
-  run: number;
-  at: (i: number) => number;
-}
+/** A gated feed-forward network, or a stack of them: gate and up, which our parameter stacks, and down, with the suffix of its kind. */
+const feedForward = (ours: string, kind: string): TensorNames["tensors"] => ({
+  [`${ours}.up`]: halves(`ffn_gate${kind}.weight`, `ffn_up${kind}.weight`),
+  [`${ours}.upBias`]: halves(`ffn_gate${kind}.bias`, `ffn_up${kind}.bias`),
+  [`${ours}.down`]: [{ name: `ffn_down${kind}.weight` }],
+  [`${ours}.downBias`]: [{ name: `ffn_down${kind}.bias` }],
+});
+const halves = (gate: string, up: string): StoredAs[] => [{ name: gate, half: "gate" }, { name: up, half: "up" }];
 
-/** Below "blk.N.", but for the first three. A pair is gate and up, which our parameter stacks. */
-const names: Readonly<Record<string, string | readonly [gate: string, up: string]>> = {
-  embedding: "token_embd.weight",
-  norm: "output_norm.weight",
-  head: "output.weight",
-  "attention.norm": "attn_norm.weight",
-  "attention.q": "attn_q.weight",
-  "attention.k": "attn_k.weight",
-  "attention.v": "attn_v.weight",
-  "attention.out": "attn_output.weight",
-  "attention.qBias": "attn_q.bias",
-  "attention.kBias": "attn_k.bias",
-  "attention.vBias": "attn_v.bias",
-  "attention.outBias": "attn_output.bias",
-  "attention.qNorm": "attn_q_norm.weight",
-  "attention.kNorm": "attn_k_norm.weight",
-  "ffn.norm": "ffn_norm.weight",
-  "ffn.up": ["ffn_gate.weight", "ffn_up.weight"],
-  "ffn.down": "ffn_down.weight",
-  "router.weight": "ffn_gate_inp.weight",
-  "experts.up": ["ffn_gate_exps.weight", "ffn_up_exps.weight"],
-  "experts.down": "ffn_down_exps.weight",
-  "shared.up": ["ffn_gate_shexp.weight", "ffn_up_shexp.weight"],
-  "shared.down": "ffn_down_shexp.weight",
-  "shared.gate": "ffn_gate_inp_shexp.weight",
+/** What most architectures of GGUF call their tensors. */
+export const ggufNames: TensorNames = {
+  layer: "blk.",
+  tensors: {
+    embedding: "token_embd.weight",
+    norm: "output_norm.weight",
+    normBias: "output_norm.bias",
+    head: "output.weight",
+    headBias: "output.bias",
+    "attention.norm": "attn_norm.weight",
+    "attention.normBias": "attn_norm.bias",
+    "attention.q": "attn_q.weight",
+    "attention.k": "attn_k.weight",
+    "attention.v": "attn_v.weight",
+    "attention.out": "attn_output.weight",
+    "attention.qBias": "attn_q.bias",
+    "attention.kBias": "attn_k.bias",
+    "attention.vBias": "attn_v.bias",
+    "attention.outBias": "attn_output.bias",
+    "attention.qNorm": "attn_q_norm.weight",
+    "attention.kNorm": "attn_k_norm.weight",
+    "attention.gate": "attn_gate.weight",
+    "attention.sinks": "attn_sinks.weight",
+    "attention.qDown": "attn_q_a.weight",
+    "attention.qDownNorm": "attn_q_a_norm.weight",
+    "attention.qUp": "attn_q_b.weight",
+    "attention.kvDown": "attn_kv_a_mqa.weight",
+    "attention.kvDownNorm": "attn_kv_a_norm.weight",
+    "attention.kvUp": "attn_kv_b.weight",
+    "attention.postNorm": "post_attention_norm.weight",
+    "ffn.norm": "ffn_norm.weight",
+    "ffn.normBias": "ffn_norm.bias",
+    "ffn.postNorm": "post_ffw_norm.weight",
+    ...feedForward("ffn", ""),
+    ...feedForward("experts", "_exps"),
+    ...feedForward("shared", "_shexp"),
+    "router.weight": "ffn_gate_inp.weight",
+    "router.bias": "ffn_gate_inp.bias",
+    "router.selectionBias": "exp_probs_b.bias",
+    "shared.gate": "ffn_gate_inp_shexp.weight",
+  },
 };
 
-const rotated: readonly string[] = ["attention.q", "attention.k", "attention.qBias", "attention.kBias"];
+/**
+ * The tensors of a GGUF file that hold a parameter. Some have two forms: with `stored` that of this file is taken. Throws
+ * ERR_SWITCHYARD_UNSUPPORTED for a parameter that the architecture has no tensor for.
+ */
+export function ggufPieces(spec: ParameterSpec, config: ModelConfig, architecture: GgufArchitecture, stored?: { has(name: string): boolean }): Piece[] {
+  const { names, arch } = architecture;
+  const [, layer, rest] = /^layers\.(\d+)\.(.+)$/.exec(spec.name) ?? [];
+  const ours = rest ?? spec.name;
+  check(Object.hasOwn(names.tensors, ours), "ERR_SWITCHYARD_UNSUPPORTED", () => `GGUF: the architecture "${arch}" has no tensor for "${spec.name}"`);
+  const prefix = `${names.layer}${layer}.`;
+  if (ours === "attention.kvUp" && stored?.has(`${prefix}attn_kv_b.weight`) !== true) return splitKvUp(prefix, config);
+  const whole = `${prefix}ffn_gate_up_exps.weight`;
+  const tensors = ours === "experts.up" && stored?.has(whole) ? { ...names, tensors: { [ours]: [{ name: "ffn_gate_up_exps.weight" }] } } : names;
+  const turned = rowOrder(ours, config, architecture);
+  return publishedPieces(spec, config, tensors).map((piece) => ({
+    ...piece,
+    // A vector, in the file.
+    shape: ours === "shared.gate" && piece.shape[0] === 1 ? piece.shape.slice(1) : piece.shape,
+    at: turned === undefined ? piece.at : (r) => piece.at(turned(r)),
+  }));
+}
+
+/** The up projection of latent attention in two: for keys, transposed, so that queries can be brought down to the short vector instead; and for values. */
+function splitKvUp(prefix: string, { heads, latent }: ModelConfig): Piece[] {
+  const { rank, unrotated, value } = latent as LatentSizes;
+  const part = (first: number, count: number) => ({ rows: heads * count, matrixRows: count, cols: rank, at: (r: number) => (Math.floor(r / count) * (unrotated + value) + first + (r % count)) * rank });
+  return [
+    { name: `${prefix}attn_k_b.weight`, shape: [heads, rank, unrotated], transposed: true, ...part(0, unrotated) },
+    { name: `${prefix}attn_v_b.weight`, shape: [heads, value, rank], transposed: false, ...part(unrotated, value) },
+  ];
+}
 
 /**
- * The tensors of a GGUF file that make up a parameter. With `interleaved`, row r of a head of q and k is in the file the
- * r/2-th of the first half of our rows if r is even, of the second if it is odd.
+ * Our row of each row in the file, where they differ: an architecture turns the elements of a head in pairs (2i, 2i + 1) or half against half
+ * (i, i + n / 2), and its files have the rows in that order, whatever the published checkpoint has.
  */
-export function ggufPieces({ name: full, shape }: ParameterSpec, config: ModelConfig, interleaved: boolean): GgufPiece[] {
-  const [, layer, rest] = /^layers\.(\d+)\.(.+)$/.exec(full) ?? [];
-  const ours = rest ?? full;
-  const prefix = layer === undefined ? "" : `blk.${layer}.`;
-  const theirs = names[ours] as string | readonly [string, string];
-  if (typeof theirs !== "string") {
-    const matrices = shape.slice(0, -2);
-    const half = [(shape.at(-2) as number) / 2, shape.at(-1) as number];
-    const run = sizeOf(half);
-    return theirs.map((name, part) => ({ name: prefix + name, shape: [...matrices, ...half], run, at: (i) => (2 * i + part) * run }));
-  }
-  const whole = { name: prefix + theirs, shape: ours === "shared.gate" ? shape.slice(1) : shape };
-  if (!interleaved || !rotated.includes(ours)) return [{ ...whole, run: sizeOf(shape), at: () => 0 }];
-  const row = sizeOf(shape.slice(1));
-  const half = config.headDim / 2;
-  return [{ ...whole, run: row, at: (r) => row * (r - (r % config.headDim) + (r % 2) * half + Math.floor((r % config.headDim) / 2)) }];
+function rowOrder(ours: string, config: ModelConfig, { paired }: GgufArchitecture): ((r: number) => number) | undefined {
+  const [rope] = config.ropes;
+  if (rope === undefined || rope.interleaved === paired) return undefined;
+  const { headDim, latent } = config;
+  const isHead = /^attention\.(q|k|qUp|qBias|kBias)$/.test(ours);
+  if (!isHead && !(latent !== undefined && ours.startsWith("attention.kvDown") && ours !== "attention.kvDownNorm")) return undefined;
+  const [size, first] = !isHead && latent !== undefined ? [latent.rank + headDim - latent.unrotated, latent.rank] : [headDim, latent?.unrotated ?? 0];
+  const half = rope.rotary / 2;
+  return (r) => {
+    const i = (r % size) - first;
+    if (i < 0 || i >= rope.rotary) return r;
+    return r - i + (paired ? (i % 2) * half + Math.floor(i / 2) : i < half ? 2 * i : 2 * (i - half) + 1);
+  };
 }

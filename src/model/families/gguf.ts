@@ -1,144 +1,192 @@
 import { check, SwitchyardError } from "../../errors.js";
-import type { GgufMetadata, GgufValue } from "../../formats/gguf/metadata.js";
-import type { Gguf } from "../../formats/gguf/open.js";
+import { GgufMetadata, type GgufValue } from "../../formats/gguf/metadata.js";
 import type { JsonObject } from "../../formats/json.js";
-import type { ModelConfig } from "../config.js";
-import { type KnownModel, readHfConfig, writeHfConfig } from "./hf-config.js";
+import { checkModelConfig, type ModelConfig } from "../config.js";
+import { parameterSpecs } from "../parameters.js";
+import { type GgufArchitecture, ggufArchitectures, type GgufFields } from "./gguf-architectures.js";
+import { ggufPieces } from "./gguf-names.js";
+import { ggufKeys, shortest } from "./gguf-keys.js";
+import { computesSame, type KnownModel, readHfConfig, writeHfConfig } from "./hf-config.js";
 
-/** A GGUF architecture and the family of Hugging Face's whose model it holds. */
-interface Architecture {
-  /** `general.architecture`, and the prefix of its keys. */
-  arch: string;
-  modelType: string;
-  sparse: boolean;
-  /** Rows of q and k are stored pair by pair of the rotation (x0, x1), not all first halves before all second (llama.cpp's LLAMA_ROPE_TYPE_NORM). */
-  interleaved: boolean;
-  /** Whether the chosen experts' weights are renormalised where the file does not say: what llama.cpp computes for this architecture. */
-  normalised?: boolean;
+/** What a config is read from: keys, and which tensors of which shapes there are. */
+export interface GgufModel {
+  metadata: GgufMetadata;
+  tensors: ReadonlyMap<string, { readonly shape: readonly number[] }>;
+  /** Elements of the tensor "rope_freqs.weight", the factors that frequencies are divided by; undefined if there is none. */
+  ropeFactors(): readonly number[] | undefined;
 }
 
-const architectures: readonly Architecture[] = [
-  { arch: "llama", modelType: "llama", sparse: false, interleaved: true },
-  { arch: "llama", modelType: "mixtral", sparse: true, interleaved: true },
-  { arch: "qwen3", modelType: "qwen3", sparse: false, interleaved: false },
-  { arch: "olmoe", modelType: "olmoe", sparse: true, interleaved: false, normalised: false },
-  { arch: "qwen2moe", modelType: "qwen2_moe", sparse: true, interleaved: false, normalised: false },
-  { arch: "qwen3moe", modelType: "qwen3_moe", sparse: true, interleaved: false, normalised: true },
-];
-
-/** Keys below the architecture's name, and the fields of config.json with the same meaning. */
-const integers: readonly (readonly [key: string, field: string, need: "always" | "sparse" | "optional"])[] = [
-  ["block_count", "num_hidden_layers", "always"],
-  ["context_length", "max_position_embeddings", "always"],
-  ["embedding_length", "hidden_size", "always"],
-  ["feed_forward_length", "intermediate_size", "always"],
-  ["attention.head_count", "num_attention_heads", "always"],
-  ["attention.head_count_kv", "num_key_value_heads", "optional"],
-  ["attention.key_length", "head_dim", "optional"],
-  ["expert_count", "num_experts", "sparse"],
-  ["expert_used_count", "num_experts_per_tok", "sparse"],
-  ["expert_feed_forward_length", "moe_intermediate_size", "optional"],
-  ["expert_shared_feed_forward_length", "shared_expert_intermediate_size", "optional"],
-];
-const floats = [
-  ["attention.layer_norm_rms_epsilon", "rms_norm_eps"],
-  ["rope.freq_base", "rope_theta"],
-  ["attention.clamp_kqv", "clip_qkv"],
-] as const;
-
-/** What a file may say only if it says the usual: anything else would be another function than ours. */
-function checkUnused(m: GgufMetadata, arch: string, headDim: number): void {
-  const refuse = (key: string, value: unknown, usual: unknown) =>
-    check(value === usual, "ERR_SWITCHYARD_UNSUPPORTED", () => `${m.source}: metadata "${arch}.${key}": ${JSON.stringify(value)} is not supported, only ${JSON.stringify(usual)}`);
-  refuse("attention.sliding_window", m.integer(`${arch}.attention.sliding_window`, 0), 0);
-  refuse("rope.scaling.type", m.string(`${arch}.rope.scaling.type`, "none"), "none");
-  refuse("rope.dimension_count", m.integer(`${arch}.rope.dimension_count`, headDim), headDim);
-  refuse("attention.value_length", m.integer(`${arch}.attention.value_length`, headDim), headDim);
-  refuse("expert_weights_scale", m.number(`${arch}.expert_weights_scale`, 1), 1);
-  refuse("expert_gating_func", m.integer(`${arch}.expert_gating_func`, 1), 1); // softmax
-  refuse("expert_group_count", m.integer(`${arch}.expert_group_count`, 1), 1);
+export interface KnownGguf extends KnownModel {
+  architecture: GgufArchitecture;
 }
 
 /** The config of a GGUF model. Throws ERR_SWITCHYARD_FORMAT, ERR_SWITCHYARD_UNSUPPORTED or ERR_SWITCHYARD_CONFIG naming file and key. */
-export function readGgufConfig({ metadata: m, tensors }: Gguf): KnownModel & { interleaved: boolean } {
+export function readGgufConfig(model: GgufModel): KnownGguf {
+  const { metadata: m } = model;
   const arch = m.string("general.architecture");
-  const sparse = m.integer(`${arch}.expert_count`, 0) > 0;
-  const known = architectures.find((a) => a.arch === arch && a.sparse === sparse);
-  check(
-    known !== undefined,
-    "ERR_SWITCHYARD_UNSUPPORTED",
-    () => `${m.source}: metadata "general.architecture": unknown architecture ${JSON.stringify(arch)} ${sparse ? "with" : "without"} experts; known are ${describeArchitectures()}`,
-  );
-  const hf: JsonObject = { model_type: known.modelType };
-  for (const [key, field, need] of integers) {
-    const name = `${arch}.${key}`;
-    if (need === "always" || (need === "sparse" && sparse) || m.has(name)) hf[field] = m.integer(name);
-  }
-  for (const [key, field] of floats) if (m.has(`${arch}.${key}`)) hf[field] = shortest(m.number(`${arch}.${key}`));
+  const named = ggufArchitectures.filter((a) => a.arch === arch);
+  check(named.length > 0, "ERR_SWITCHYARD_UNSUPPORTED", () => `${m.source}: metadata "general.architecture": unknown architecture ${JSON.stringify(arch)}; known are ${known()}`);
+  const architecture = named.find((a) => a.matches?.(fieldsOf(model, a)) ?? true) ?? (named[0] as GgufArchitecture);
+  const { config, family } = configOf(model, architecture);
+  checkKeys(m, architecture, config);
+  return { config, family, architecture };
+}
+
+const known = (): string => [...new Set(ggufArchitectures.map(({ arch }) => arch))].join(", ");
+
+function configOf(model: GgufModel, architecture: GgufArchitecture): KnownModel {
+  const fields = fieldsOf(model, architecture);
+  const { config, family } = readHfConfig({ ...fields.common, ...architecture.fields?.(fields), model_type: architecture.modelType }, model.metadata.source);
+  const factors = model.ropeFactors();
+  if (factors === undefined) return { config, family };
+  const ropes = config.ropes.map((rope) => ({ ...rope, scaling: { factors, magnitude: 1 } }));
+  return { config: checkModelConfig({ ...config, ropes }), family };
+}
+
+/** The keys of a file as its architecture names them, and those that all share as fields of config.json, under each of their published names. */
+function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true, isSliding }: GgufArchitecture): GgufFields {
+  const key = (name: string) => `${arch}.${name}`;
+  const integer = (name: string, fallback?: number) => m.integer(key(name), fallback);
+  const number = (name: string, fallback?: number) => shortest(m.number(key(name), fallback));
+  const has = (name: string) => m.has(key(name));
+  const layersWith = (name: string) => [...tensors.keys()].flatMap((tensor) => (tensor.startsWith("blk.") && tensor.endsWith(`.${name}`) ? [Number(tensor.slice(4, -name.length - 1))] : []));
+  const hasTensor = (name: string) => tensors.has(name) || layersWith(name).length > 0;
+
   const embedding = tensors.get("token_embd.weight");
   check(embedding !== undefined, "ERR_SWITCHYARD_FORMAT", () => `${m.source}: tensor "token_embd.weight" is missing`);
-  hf["vocab_size"] = embedding.shape[0] ?? 0;
-  hf["tie_word_embeddings"] = !tensors.has("output.weight");
-  const hasBias = tensors.has("blk.0.attn_q.bias");
-  hf["attention_bias"] = hasBias;
-  hf["qkv_bias"] = hasBias;
-  if (sparse) {
-    hf["num_local_experts"] = hf["num_experts"] as number;
-    hf["norm_topk_prob"] = m.boolean(`${arch}.expert_weights_norm`, known.normalised ?? true);
-    // No key says which layers are dense: those with the tensors of a dense one.
-    hf["mlp_only_layers"] = [...tensors.keys()].flatMap((name) => {
-      const [, layer] = /^blk\.(\d{1,4})\.ffn_gate\.weight$/.exec(name) ?? [];
-      return layer === undefined ? [] : [Number(layer)];
-    });
-  }
-  const { config, family } = readHfConfig(hf, m.source);
-  checkUnused(m, arch, config.headDim);
-  return { config, family, interleaved: known.interleaved };
+  const layers = integer("block_count");
+  const experts = integer("expert_count", 0);
+  const hidden = integer("feed_forward_length", integer("expert_feed_forward_length", 0));
+  const expertHidden = integer("expert_feed_forward_length", hidden);
+  const heads = integer("attention.head_count");
+  // No key says which layers are dense: those with the tensors of a dense one.
+  const dense = layersWith("ffn_gate.weight").filter((l) => l < layers);
+  const sharedWidth = [...tensors].find(([name]) => name.endsWith(".ffn_up_shexp.weight"))?.[1].shape.at(-2) ?? 0;
+  const windowed = integer("attention.sliding_window", 0);
+  const hasBias = hasTensor("attn_q.bias");
+  const common: JsonObject = {
+    vocab_size: embedding.shape[0] ?? 0,
+    hidden_size: integer("embedding_length"),
+    num_hidden_layers: layers,
+    num_attention_heads: heads,
+    num_key_value_heads: integer("attention.head_count_kv", heads),
+    head_dim: integer("attention.key_length", Math.floor(integer("embedding_length") / heads)),
+    max_position_embeddings: integer("context_length"),
+    ...(has("attention.layer_norm_rms_epsilon") ? { rms_norm_eps: number("attention.layer_norm_rms_epsilon") } : {}),
+    rope_theta: number("rope.freq_base", 10_000),
+    rope_parameters: ropeParameters(integer, number, m.string(key("rope.scaling.type"), "none"), number("rope.freq_base", 10_000)),
+    tie_word_embeddings: !tensors.has("output.weight"),
+    attention_bias: hasBias,
+    qkv_bias: hasBias,
+    intermediate_size: hidden,
+    moe_intermediate_size: expertHidden,
+    sliding_window: windowed === 0 ? null : windowed,
+    ...(has("attention.clamp_kqv") ? { clip_qkv: number("attention.clamp_kqv") } : {}),
+  };
+  if (windowed > 0 && isSliding !== undefined) common["layer_types"] = slidingTypes(m, key("attention.sliding_window_pattern"), layers, isSliding);
+  if (experts === 0) return { metadata: m, integer, number, has, hasTensor, common };
+  const groups = integer("expert_group_count", 1);
+  Object.assign(common, {
+    num_experts: experts,
+    num_experts_per_tok: integer("expert_used_count"),
+    norm_topk_prob: m.boolean(key("expert_weights_norm"), normalised),
+    routed_scaling_factor: number("expert_weights_scale", 1) || 1, // 0 is llama.cpp's "not given"
+    router_scaling_factor: number("expert_weights_scale", 1) || 1,
+    ...(groups > 1 ? { n_group: groups, topk_group: integer("expert_group_used_count") } : { n_group: 1, topk_group: 1 }),
+    ...Object.fromEntries(["n_shared_experts", "num_shared_experts", "moe_num_shared_experts"].map((field) => [field, Math.floor(sharedWidth / Math.max(1, expertHidden))])),
+    shared_intermediate_size: sharedWidth,
+    shared_expert_intermediate_size: sharedWidth,
+    first_k_dense_replace: dense.length,
+    mlp_only_layers: dense,
+    decoder_sparse_step: 1,
+  });
+  return { metadata: m, integer, number, has, hasTensor, common };
 }
 
-const describeArchitectures = (): string => architectures.map(({ arch, sparse }) => `${arch} ${sparse ? "with" : "without"} experts`).join(", ");
-
-/** The shortest decimal that is this f32: a file's 1e-6 is 9.99999997e-7, config.json's is not. */
-function shortest(x: number): number {
-  for (let digits = 1; digits < 10; digits++) {
-    const candidate = Number(x.toPrecision(digits));
-    if (Math.fround(candidate) === Math.fround(x)) return candidate;
-  }
-  return x;
+/** Which layers have the window: as the file lists them, or as is usual for the architecture. */
+function slidingTypes(m: GgufMetadata, key: string, layers: number, isSliding: (l: number) => boolean): string[] {
+  const listed = m.entries.get(key);
+  const list = listed?.type === "array" && listed.of === "bool" ? Array.from(listed.value as ArrayLike<number>, (n) => n === 1) : undefined;
+  return Array.from({ length: layers }, (_, l) => ((list === undefined ? isSliding(l) : list[l]) ? "sliding_attention" : "full_attention"));
 }
 
-/** What no key or tensor below would hold. */
-function unwritten({ ropes, mixers, ffnBias, clipQkv }: ModelConfig): string[] {
-  const features: [string, boolean][] = [
-    ["rotary scaling", ropes.some(({ scaling }) => scaling !== undefined)],
-    ["a sliding window", mixers.some((mixer) => mixer.kind === "attention" && mixer.window !== undefined)],
-    ["biases in feed-forward layers", ffnBias === true],
-    ["limited queries, keys and values", clipQkv !== undefined],
-  ];
-  return features.filter(([, has]) => has).map(([name]) => name);
+type Numbers = (key: string, fallback?: number) => number;
+
+function ropeParameters(integer: Numbers, number: Numbers, type: string, theta: number): JsonObject {
+  if (type === "none") return { rope_theta: theta, rope_type: "default" };
+  if (type === "linear") return { rope_theta: theta, rope_type: type, factor: number("rope.scaling.factor") };
+  if (type !== "yarn") return { rope_theta: theta, rope_type: type };
+  // DeepSeek's two factors of the attention's sharpness, which are equal in all published models.
+  const sharpness = shortest(10 * number("rope.scaling.yarn_log_multiplier", 0));
+  return {
+    rope_theta: theta,
+    rope_type: type,
+    factor: number("rope.scaling.factor"),
+    original_max_position_embeddings: integer("rope.scaling.original_context_length"),
+    beta_fast: number("rope.scaling.yarn_beta_fast", 32),
+    beta_slow: number("rope.scaling.yarn_beta_slow", 1),
+    ...(sharpness > 0 ? { mscale: sharpness, mscale_all_dim: sharpness } : {}),
+  };
 }
 
-/** Metadata of a model, without the file's type. Throws ERR_SWITCHYARD_UNSUPPORTED for a config that no architecture of GGUF expresses. */
-export function writeGgufConfig(config: ModelConfig): { metadata: Map<string, GgufValue>; interleaved: boolean } {
-  const { json: hf, family } = writeHfConfig(config);
-  const known = architectures.find(({ modelType }) => modelType === family.modelType);
-  if (known === undefined) {
-    throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `write GGUF: no architecture of GGUF expresses this model (${family.modelType}); those that can are ${describeArchitectures()}`);
+/** Keys that change what is computed, with the value that says nothing. */
+const meaningful: Readonly<Record<string, number | string>> = {
+  "rope.scaling.type": "none", "rope.scaling.attn_factor": 1, "rope.dimension_count": 0, "attention.sliding_window": 0, "attention.clamp_kqv": 0, "attention.scale": 0,
+  "attention.max_alibi_bias": 0, "attention.temperature_scale": 0, attn_logit_softcapping: 0, final_logit_softcapping: 0, router_logit_softcapping: 0, logit_scale: 1,
+  residual_scale: 1, embedding_scale: 1, expert_weights_scale: 1, expert_gating_func: 1, expert_group_count: 1, expert_group_used_count: 1, expert_group_scale: 0,
+  swiglu_clamp_exp: 0,
+};
+
+/** A key that changes what is computed must say what we compute: anything else would be another function than ours. */
+function checkKeys(m: GgufMetadata, { arch, normalised, keys }: GgufArchitecture, config: ModelConfig): void {
+  const ours = { ...ggufKeys(config, undefined, normalised !== undefined), ...keys?.(config) };
+  for (const [key, nothing] of Object.entries(meaningful)) {
+    const entry = m.entries.get(`${arch}.${key}`);
+    if (entry === undefined || entry.value === nothing || entry.value === 0) continue;
+    const expected = ours[key] ?? nothing;
+    const same = typeof expected === "number" ? Math.fround(Number(entry.value)) === Math.fround(expected) : entry.value === expected || key === "rope.scaling.type";
+    check(same, "ERR_SWITCHYARD_UNSUPPORTED", () => `${m.source}: metadata "${arch}.${key}": ${JSON.stringify(entry.value)} is not supported in this model, only ${JSON.stringify(expected)}`);
   }
-  for (const feature of unwritten(config)) throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `write GGUF: a ${family.modelType} model with ${feature} cannot be written yet`);
-  const { arch, sparse, interleaved, normalised } = known;
+}
+
+/** What stands in a GGUF file beside the weights. */
+export interface GgufDescription {
+  architecture: GgufArchitecture;
+  metadata: Map<string, GgufValue>;
+  /** For the tensor "rope_freqs.weight". */
+  ropeFactors?: readonly number[] | undefined;
+}
+
+/** Keys of a model, without the file's type. Throws ERR_SWITCHYARD_UNSUPPORTED for a config that no architecture of GGUF expresses. */
+export function writeGgufConfig(config: ModelConfig): GgufDescription {
+  const { json, family } = writeHfConfig(config);
+  const architecture = ggufArchitectures.find(({ modelType, also = [] }) => [modelType, ...also].includes(family.modelType));
+  const fail = (what: string): never => {
+    throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `write GGUF: ${what}; the architectures that can be written are ${known()}`);
+  };
+  if (architecture === undefined) return fail(`no architecture of GGUF expresses this model (${family.modelType})`);
+  const { arch, isSliding, normalised, keys } = architecture;
+  const all = { ...ggufKeys(config, json, normalised !== undefined, isSliding), ...keys?.(config) };
   const metadata = new Map<string, GgufValue>([
     ["general.architecture", { type: "string", value: arch }],
     ["general.type", { type: "string", value: "model" }],
   ]);
-  const put = (key: string, type: "u32" | "f32" | "bool", value: unknown) => {
-    if (typeof value === "number" || typeof value === "boolean") metadata.set(`${arch}.${key}`, { type, value });
-  };
-  for (const [key, field] of integers) put(key, "u32", hf[field] ?? (sparse && field === "num_experts" ? hf["num_local_experts"] : undefined));
-  for (const [key, field] of floats) put(key, "f32", hf[field]);
-  put("vocab_size", "u32", config.vocab);
-  put("attention.value_length", "u32", config.headDim);
-  put("rope.dimension_count", "u32", config.headDim);
-  if (normalised !== undefined) put("expert_weights_norm", "bool", hf["norm_topk_prob"]);
-  return { metadata, interleaved };
+  for (const [key, value] of Object.entries(all)) if (value !== undefined) metadata.set(`${arch}.${key}`, typed(key, value));
+  // Llama 3 stretches each frequency by a factor of its own.
+  const scaling = config.ropes.length === 1 && !all["rope.scaling.type"] ? config.ropes[0]?.scaling : undefined;
+  const ropeFactors = scaling?.magnitude === 1 ? scaling.factors : undefined;
+  const tensors = new Map(parameterSpecs(config).flatMap((spec) => ggufPieces(spec, config, architecture)).map((piece) => [piece.name, piece]));
+  const read = readGgufConfig({ metadata: new GgufMetadata(metadata, "write GGUF"), tensors, ropeFactors: () => ropeFactors });
+  if (!computesSame(read.config, config)) return fail(`its keys cannot express this ${family.modelType} model`);
+  return { architecture, metadata, ropeFactors };
+}
+
+/** Keys whose numbers are floats, even where one is whole. */
+const floats = /epsilon|freq_base|clamp|scale|factor|multiplier|beta|jitter/;
+
+function typed(key: string, value: number | boolean | string | readonly boolean[]): GgufValue {
+  if (typeof value === "string") return { type: "string", value };
+  if (typeof value === "boolean") return { type: "bool", value };
+  if (typeof value === "number") return { type: floats.test(key) ? "f32" : "u32", value };
+  return { type: "array", of: "bool", value: Uint8Array.from(value, Number) };
 }

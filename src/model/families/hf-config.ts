@@ -60,6 +60,12 @@ function inference({ moe, ...config }: ModelConfig): Json {
   return JSON.parse(JSON.stringify({ ...rest, hidden, ...(moe === undefined ? {} : { moe: { ...moe, router } }) })) as Json;
 }
 
+/** Whether two configs compute the same function, apart from the rounding of their numbers to f32. */
+export function computesSame(a: ModelConfig, b: ModelConfig): boolean {
+  const rounded = (config: ModelConfig) => JSON.stringify(inference(config), (_, value: unknown) => (typeof value === "number" ? Math.fround(value) : value));
+  return isDeepStrictEqual(JSON.parse(rounded(a)), JSON.parse(rounded(b)));
+}
+
 /** Whether a config.json says what `config` computes. */
 function expresses(json: JsonObject, config: ModelConfig): boolean {
   try {
