@@ -9,28 +9,18 @@ SW_INLINE vf half_to_float(vu x) {
   return (vf)((magnitude >= 0x0f800000 ? scaled | 0x7f800000 : scaled) | (x & 0x8000) << 16);
 }
 
-// The 16-bit number at each of kLanes addresses, `offset` bytes on.
-SW_INLINE vu load_u16(const uint8_t* const* rows, int64_t offset) {
-  uint32_t lanes[kLanes];
-  for (int r = 0; r < kLanes; r++) {
-    uint16_t x;
-    memcpy(&x, rows[r] + offset, 2);
-    lanes[r] = x;
-  }
-  vu x;
-  memcpy(&x, lanes, sizeof x);
-  return x;
+// kLanes 16-bit numbers, one per lane.
+SW_INLINE vu load_u16(const uint16_t* p) {
+  typedef uint16_t vh __attribute__((vector_size(SW_LANES * 2), aligned(1), may_alias));
+  return __builtin_convertvector(*(const vh*)p, vu);
 }
 
 // `n` numbers from any address.
 static void widen(float* out, const char* from, StoredType type, int64_t n) {
   for (int64_t i = 0; i < n; i += kLanes) {
-    uint16_t halves[kLanes] = {};
-    memcpy(halves, from + 2 * i, 2 * (n - i < kLanes ? n - i : kLanes));
-    typedef uint16_t vh __attribute__((vector_size(SW_LANES * 2)));
-    vh x;
-    memcpy(&x, halves, sizeof x);
-    const vu lanes = __builtin_convertvector(x, vu);
-    store(out + i, type == kHalf ? half_to_float(lanes) : bfloat_to_float(lanes), n - i);
+    uint16_t rest[kLanes] = {};
+    if (n - i < kLanes) memcpy(rest, from + 2 * i, 2 * (n - i));
+    const vu x = load_u16(n - i < kLanes ? rest : (const uint16_t*)(from + 2 * i));
+    store(out + i, type == kHalf ? half_to_float(x) : bfloat_to_float(x), n - i);
   }
 }

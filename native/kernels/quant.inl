@@ -6,9 +6,12 @@ constexpr int kQuantTile = 6;
 // Rows of `a` in one task: their runs for all of a common k fit in the L2.
 constexpr int64_t kQuantRows = 192;
 
-// c[MR][kPanelColumns] (+)= a[MR][blocks * 32] panel; a: the rows' runs.
+// Results of one row so far.
+using Sums = vf[kPanelVectors];
+
+// sums[MR] += a[MR][blocks * 32] panel; rows: where each row's runs are.
 template <StoredType T, int MR>
-static void quant_micro(int64_t blocks, const char* const* rows, const Panel& panel, float* c, int64_t ldc, bool add) {
+static void quant_micro(int64_t blocks, const char* const* rows, const Panel& panel, Sums* sums) {
   using L = Layout<T>;
   constexpr Dot D = dot_for<T>();
   constexpr int V = kPanelVectors, steps = L::group / 4, kept = kept_in_shorts(L::largest);
@@ -16,7 +19,7 @@ static void quant_micro(int64_t blocks, const char* const* rows, const Panel& pa
   vf acc[MR][V];
   SW_UNROLL for (int i = 0; i < MR; i++) {
     a[i] = (const Run<D>*)rows[i];
-    SW_UNROLL for (int v = 0; v < V; v++) acc[i][v] = add ? load(c + i * ldc + v * kLanes) : splat(0);
+    SW_UNROLL for (int v = 0; v < V; v++) acc[i][v] = sums[i][v];
   }
   for (int64_t b = 0; b < blocks; b++) {
     SW_UNROLL for (int g = 0; g < 32 / L::group; g++) {
@@ -27,17 +30,20 @@ static void quant_micro(int64_t blocks, const char* const* rows, const Panel& pa
       }
       SW_UNROLL for (int s = 0; s < steps; s++) {
         SW_UNROLL for (int i = 0; i < MR; i++) {
-          int32_t x[2];
-          memcpy(x, a[i][b].q + g * L::group + 4 * s, D == kWide ? 8 : 4);
+          const auto* q = a[i][b].q + g * L::group + 4 * s;
+          const vi x = splat_bits(q);
           SW_UNROLL for (int v = 0; v < V; v++) {
-            if (D == kQuads) sum[i][v] = quads(sum[i][v], w[s][v], (vi){} + x[0]);
+            if (D == kQuads) sum[i][v] = quads(sum[i][v], w[s][v], x);
             if (D == kWide) {
-              sum[i][v] += wide((vi)(w[s][v] & 0x00ff00ff), (vi){} + x[0]);
-              sum[i][v] += wide((vi)(w[s][v] >> 8 & 0x00ff00ff), (vi){} + x[1]);
+              sum[i][v] += wide((vi)(w[s][v] & 0x00ff00ff), x);
+              keep(sum[i][v]);
+              sum[i][v] += wide((vi)(w[s][v] >> 8 & 0x00ff00ff), splat_bits(q + 2));
+              keep(sum[i][v]);
             }
             if (D == kShorts) {
-              const vi two = shorts(w[s][v], (vi){} + x[0]);
+              const vi two = shorts(w[s][v], x);
               pairs[i][v] = s % kept == 0 ? two : add_shorts(pairs[i][v], two);
+              keep(pairs[i][v]);
               if (s % kept == kept - 1 || s == steps - 1) sum[i][v] += wide(pairs[i][v], (vi){} + 0x00010001);
             }
           }
@@ -55,55 +61,57 @@ static void quant_micro(int64_t blocks, const char* const* rows, const Panel& pa
     }
   }
   SW_UNROLL for (int i = 0; i < MR; i++) {
-    SW_UNROLL for (int v = 0; v < V; v++) store(c + i * ldc + v * kLanes, acc[i][v]);
+    SW_UNROLL for (int v = 0; v < V; v++) sums[i][v] = acc[i][v];
   }
 }
 
 template <StoredType T>
-static void quant_tile(int rows, int64_t blocks, const char* const* a, const Panel& panel, float* c, int64_t ldc, bool add) {
-  using Micro = void (*)(int64_t, const char* const*, const Panel&, float*, int64_t, bool);
+static void quant_tile(int rows, int64_t blocks, const char* const* a, const Panel& panel, Sums* sums) {
+  using Micro = void (*)(int64_t, const char* const*, const Panel&, Sums*);
   static const Micro table[kQuantTile] = {quant_micro<T, 1>, quant_micro<T, 2>, quant_micro<T, 3>, quant_micro<T, 4>, quant_micro<T, 5>, quant_micro<T, 6>};
-  table[rows - 1](blocks, a, panel, c, ldc, add);
+  table[rows - 1](blocks, a, panel, sums);
 }
 
-// Unpacks columns [j, j + columns) of steps [k0, k0 + length); columns beyond are copies of the last.
+// Unpacks columns [j, j + columns) of steps [k0, k0 + length), columns beyond being copies of the last, and asks for as many bytes at `ahead`.
 template <StoredType T>
-static void unpack_panel(Panel& panel, const Product& p, int64_t j, int64_t columns, int64_t k0, int64_t length) {
+static void unpack_panel(Panel& panel, const Product& p, int64_t j, int64_t columns, int64_t k0, int64_t length, const char* ahead) {
   for (int v = 0; v < kPanelVectors; v++) {
     const uint8_t* rows[kLanes];
     for (int r = 0; r < kLanes; r++) {
       const int64_t row = v * kLanes + r < columns ? v * kLanes + r : columns - 1;
       rows[r] = (const uint8_t*)p.stored_row(j + row) + row_bytes(T, k0);
     }
-    unpack<T>(panel, v, rows, length);
+    unpack<T>(panel, v, {rows, ahead + v * kLanes * row_bytes(T, length)}, length);
   }
 }
 
 template <StoredType T>
 static void quant_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block*) {
   const Tiles tiles = {i1 - i0, (i1 - i0 + kQuantTile - 1) / kQuantTile};
-  Panel& panel = *(Panel*)scratch(2, sizeof(Panel));
+  struct Scratch {
+    Panel panel;
+    Sums sums[kQuantRows];  // not in `out`, whose rows may all fall into the same sets of the L1
+  };
+  Scratch& s = *(Scratch*)scratch(2, sizeof(Scratch));
   for (int64_t j = j0; j < j1; j += kPanelColumns) {
-    const int64_t columns = j1 - j < kPanelColumns ? j1 - j : kPanelColumns;
+    const int64_t columns = j1 - j < kPanelColumns ? j1 - j : kPanelColumns, bytes = columns * sizeof(float);
+    for (int64_t i = i0; i < i1; i++) {
+      if (p.accumulate) memcpy(s.sums[i - i0], p.out + i * p.ld_out + j, bytes);
+      else memset(s.sums[i - i0], 0, bytes);
+    }
+    // The next panel's bytes are asked for in the order in which they lie, which is faster than in that of their use.
+    const char* next = p.stored_row(j + kPanelColumns < j1 ? j + kPanelColumns : j);
     for (int64_t k0 = 0; k0 < p.k; k0 += kChunk) {
       const int64_t length = p.k - k0 < kChunk ? p.k - k0 : kChunk;
-      const bool add = p.accumulate || k0 > 0;
-      unpack_panel<T>(panel, p, j, columns, k0, length);
+      unpack_panel<T>(s.panel, p, j, columns, k0, length, next + kPanelColumns * row_bytes(T, k0));
       for (int64_t t = 0; t < tiles.count; t++) {
-        const int64_t first = i0 + tiles.start(t), rows = tiles.size(t);
+        const int64_t first = tiles.start(t), rows = tiles.size(t);
         const char* a[kQuantTile];
-        for (int64_t i = 0; i < rows; i++) a[i] = p.row_runs(first + i) + k0 / 32 * sizeof(Run<dot_for<T>()>);
-        float* c = p.out + first * p.ld_out + j;
-        if (columns == kPanelColumns) {
-          quant_tile<T>(rows, length / 32, a, panel, c, p.ld_out, add);
-          continue;
-        }
-        float edge[kQuantTile * kPanelColumns];
-        for (int64_t i = 0; add && i < rows; i++) memcpy(edge + i * kPanelColumns, c + i * p.ld_out, columns * sizeof(float));
-        quant_tile<T>(rows, length / 32, a, panel, edge, kPanelColumns, add);
-        for (int64_t i = 0; i < rows; i++) memcpy(c + i * p.ld_out, edge + i * kPanelColumns, columns * sizeof(float));
+        for (int64_t i = 0; i < rows; i++) a[i] = p.row_runs(i0 + first + i) + k0 / 32 * sizeof(Run<dot_for<T>()>);
+        quant_tile<T>(rows, length / 32, a, s.panel, s.sums + first);
       }
     }
+    for (int64_t i = i0; i < i1; i++) memcpy(p.out + i * p.ld_out + j, s.sums[i - i0], bytes);
   }
 }
 
@@ -133,7 +141,7 @@ static void gather_quantised(float* out, const char* table, const int32_t* rows,
         const int32_t row = rows[first + r < last ? first + r : first];
         from[r] = (const uint8_t*)table + row_bytes(T, (row < 0 ? 0 : row) * cols + k0);
       }
-      unpack<T>(panel, 0, from, length);
+      unpack<T>(panel, 0, {from, (const char*)from[0]}, length);
       for (int64_t i = first; i < last; i++) {
         float* to = out + i * cols + k0;
         if (rows[i] < 0) memset(to, 0, length * sizeof(float));

@@ -19,6 +19,13 @@ constexpr Dot dot_for() {
 // Sums of 2 * 127 * largest that fit in an int16, as a power of two.
 constexpr int kept_in_shorts(int largest) { return largest <= 15 ? 8 : largest <= 31 ? 4 : 2; }
 
+// The four bytes at p in every lane.
+SW_INLINE vi splat_bits(const void* p) {
+  int32_t x;
+  memcpy(&x, p, 4);
+  return (vi){} + x;
+}
+
 SW_INLINE vi quads(vi sum, vu w, vi x) {
 #if defined(__AVX512VNNI__)
   return (vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x);
@@ -55,6 +62,15 @@ template <>
 struct CodeOf<kWide> {
   using type = int16_t;
 };
+// Stops the compiler from adding up a chain of sums as a tree, which would need more registers than there are.
+SW_INLINE void keep(vi& x) {
+#if SW_LANES <= 8 || defined(__AVX512BW__)
+  __asm__("" : "+x"(x));
+#else
+  (void)x;
+#endif
+}
+
 // 32 elements of a row of `a`: x = scale * q. For kWide q is int16 and of each four elements 0, 2, 1, 3 stand side by side.
 template <Dot D>
 struct alignas(16) Run {

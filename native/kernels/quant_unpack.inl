@@ -22,17 +22,41 @@ struct Layout {
   static constexpr int largest = T == kQ8_0 || nonlinear ? 255 : T == kQ6K ? 63 : T == kQ5_0 || T == kQ5_1 || T == kQ5K ? 31 : T == kMxfp4 ? 24 : 15;
 };
 
-// Addresses of a vector's rows of weights, at the first block of a chunk.
-using Rows = const uint8_t* const*;
+// Addresses of a vector's rows of weights, at the first block of a chunk, and where what will be read next lies.
+struct Rows {
+  const uint8_t* const* rows;
+  const char* ahead;
+
+  const uint8_t* operator[](int r) const { return rows[r]; }
+  // Asks for as many bytes of it as [from, from + BYTES) of each row.
+  template <int BYTES>
+  void ask(int64_t from) const {
+    SW_UNROLL for (int line = 0; line < (BYTES * kLanes + 63) / 64; line++) __builtin_prefetch(ahead + from * kLanes + 64 * line, 0, 2);
+  }
+};
+
+// 16 bytes of each of kLanes / 4 rows side by side: of rows j, j + 4, j + 8, ...
+SW_INLINE vf load_quads(Rows rows, int j, int64_t offset) {
+  typedef float v4 __attribute__((vector_size(16), aligned(1), may_alias));
+#define SW_ROW(l) *(const v4*)(rows[4 * (l) + j] + offset)
+#if SW_LANES == 4
+  return SW_ROW(0);
+#else
+  const auto low = __builtin_shufflevector(SW_ROW(0), SW_ROW(1), 0, 1, 2, 3, 4, 5, 6, 7);
+#if SW_LANES == 8
+  return low;
+#else
+  const auto high = __builtin_shufflevector(SW_ROW(2), SW_ROW(3), 0, 1, 2, 3, 4, 5, 6, 7);
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#endif
+#endif
+#undef SW_ROW
+}
 
 // Four consecutive dwords of kLanes rows from any address: lane r of x[i] is dword i of row r.
 SW_INLINE void load_dwords(Rows rows, int64_t offset, vu* x) {
   vf quads[4];
-  SW_UNROLL for (int j = 0; j < 4; j++) {
-    float four[kLanes];
-    SW_UNROLL for (int l = 0; l < kLanes / 4; l++) memcpy(four + 4 * l, rows[4 * l + j] + offset, 16);
-    quads[j] = load(four);
-  }
+  SW_UNROLL for (int j = 0; j < 4; j++) quads[j] = load_quads(rows, j, offset);
   const vf low01 = interleave_low(quads[0], quads[1]), low23 = interleave_low(quads[2], quads[3]);
   const vf high01 = interleave_high(quads[0], quads[1]), high23 = interleave_high(quads[2], quads[3]);
   x[0] = (vu)low_halves(low01, low23);
@@ -41,6 +65,15 @@ SW_INLINE void load_dwords(Rows rows, int64_t offset, vu* x) {
   x[3] = (vu)high_halves(high01, high23);
 }
 
+// The 16-bit number of each row from any address: to memory, because a vector made of them at once would wait for them.
+SW_INLINE void copy_u16(Rows rows, int64_t offset, uint16_t* to) {
+  for (int r = 0; r < kLanes; r++) memcpy(to + r, rows[r] + offset, 2);
+}
+SW_INLINE vu load_u16(Rows rows, int64_t offset) {
+  uint16_t lanes[kLanes];
+  copy_u16(rows, offset, lanes);
+  return load_u16(lanes);
+}
 SW_INLINE vu load_u32(Rows rows, int64_t offset) { return load_u16(rows, offset) | load_u16(rows, offset + 2) << 16; }
 
 constexpr uint32_t kNibbles = 0x0f0f0f0f;
@@ -76,11 +109,12 @@ template <StoredType T>
 SW_INLINE void unpack_simple(Panel& panel, int v, Rows rows, int blocks) {
   constexpr int bytes = kBlockSizes[T].bytes, scales = T == kMxfp4 ? 1 : Layout<T>::minima ? 4 : 2;
   constexpr bool fifth = T == kQ5_0 || T == kQ5_1;
+  uint16_t scale[kChunk / 32][kLanes], minimum[kChunk / 32][kLanes];
   for (int b = 0; b < blocks; b++) {
     const int64_t at = (int64_t)b * bytes;
-    if (T == kMxfp4) panel.scale[b][v] = half_e8m0(load_u16(rows, at) & 255);
-    else panel.scale[b][v] = half_to_float(load_u16(rows, at));
-    if (Layout<T>::minima) panel.minimum[b][v] = -half_to_float(load_u16(rows, at + 2));
+    rows.template ask<bytes>(at);
+    copy_u16(rows, at, scale[b]);
+    if (Layout<T>::minima) copy_u16(rows, at + 2, minimum[b]);
     vu x[4], high = {};
     if (fifth) high = load_u32(rows, at + scales);
     load_dwords(rows, at + scales + (fifth ? 4 : 0), x);
@@ -96,6 +130,10 @@ SW_INLINE void unpack_simple(Panel& panel, int v, Rows rows, int blocks) {
       if (T == kMxfp4) q = look_up(kE2M1Table, q);
       panel.q[8 * b + i][v] = q;
     }
+  }
+  for (int b = 0; b < blocks; b++) {
+    panel.scale[b][v] = T == kMxfp4 ? half_e8m0(load_u16(scale[b]) & 255) : half_to_float(load_u16(scale[b]));
+    if (Layout<T>::minima) panel.minimum[b][v] = -half_to_float(load_u16(minimum[b]));
   }
 }
 
@@ -116,6 +154,8 @@ SW_INLINE void unpack_scaled_nibbles(Panel& panel, int v, Rows rows) {
     load_dwords(rows, 32, fifth + 4);
   }
   SW_UNROLL for (int quad = 0; quad < 8; quad++) {  // 16 elements of each of two groups
+    constexpr int part = (FIFTH ? 176 : 144) / 8;
+    rows.template ask<part>(part * quad);
     load_dwords(rows, (FIFTH ? 48 : 16) + 16 * quad, x);
     SW_UNROLL for (int i = 0; i < 4; i++) {
       const int low = quad / 2 * 2, at = quad % 2 * 4 + i;
@@ -130,11 +170,12 @@ SW_INLINE void unpack_scaled_nibbles(Panel& panel, int v, Rows rows) {
   }
 }
 
-// Two-bit fields of 64 bytes at `offset`: use(step, fields).
-template <class Use>
-SW_INLINE void unpack_pairs(Rows rows, int64_t offset, Use use) {
+// Two-bit fields of 64 bytes at `offset`: use(step, fields). Asks for 4 * ASK bytes of each row from `asked` on.
+template <int ASK, class Use>
+SW_INLINE void unpack_pairs(Rows rows, int64_t offset, int64_t asked, Use use) {
   SW_UNROLL for (int quad = 0; quad < 4; quad++) {
     vu x[4];
+    rows.template ask<ASK>(asked + ASK * quad);
     load_dwords(rows, offset + 16 * quad, x);
     SW_UNROLL for (int t = 0; t < 4; t++) {
       SW_UNROLL for (int i = 0; i < 4; i++) use(8 * (quad / 2 * 4 + t) + quad % 2 * 4 + i, x[i] >> 2 * t & 0x03030303);
@@ -148,6 +189,7 @@ SW_INLINE void unpack_q6(Panel& panel, int v, Rows rows) {
   load_dwords(rows, 192, x);
   SW_UNROLL for (int g = 0; g < 16; g++) panel.scale[g][v] = d * signed_byte(x[g / 4], g % 4);
   SW_UNROLL for (int quad = 0; quad < 8; quad++) {  // 16 elements of group t of each half, and as many of t + 2
+    rows.ask<18>(18 * quad);
     load_dwords(rows, 16 * quad, x);
     SW_UNROLL for (int i = 0; i < 4; i++) {
       const int step = 8 * (quad / 4 * 4 + quad / 2 % 2) + quad % 2 * 4 + i;
@@ -155,7 +197,7 @@ SW_INLINE void unpack_q6(Panel& panel, int v, Rows rows) {
       panel.q[step + 16][v] = x[i] >> 4 & kNibbles;
     }
   }
-  unpack_pairs(rows, 128, [&](int step, vu high) { panel.q[step][v] |= high << 4; });
+  unpack_pairs<17>(rows, 128, 144, [&](int step, vu high) { panel.q[step][v] |= high << 4; });
 }
 
 SW_INLINE void unpack_q3(Panel& panel, int v, Rows rows) {
@@ -168,7 +210,7 @@ SW_INLINE void unpack_q3(Panel& panel, int v, Rows rows) {
   vu mask[8];
   load_dwords(rows, 0, mask);
   load_dwords(rows, 16, mask + 4);
-  unpack_pairs(rows, 32, [&](int step, vu q) { panel.q[step][v] = q | (mask[step % 8] >> step / 8 & 0x01010101) << 2; });
+  unpack_pairs<28>(rows, 32, 0, [&](int step, vu q) { panel.q[step][v] = q | (mask[step % 8] >> step / 8 & 0x01010101) << 2; });
 }
 
 SW_INLINE void unpack_q2(Panel& panel, int v, Rows rows) {
@@ -180,7 +222,7 @@ SW_INLINE void unpack_q2(Panel& panel, int v, Rows rows) {
     panel.scale[j][v] = d * to_float(both & 15);
     panel.minimum[j][v] = dmin * to_float(both >> 4);
   }
-  unpack_pairs(rows, 16, [&](int step, vu q) { panel.q[step][v] = q; });
+  unpack_pairs<21>(rows, 16, 0, [&](int step, vu q) { panel.q[step][v] = q; });
 }
 
 SW_INLINE void unpack_iq4xs(Panel& panel, int v, Rows rows) {
@@ -189,6 +231,7 @@ SW_INLINE void unpack_iq4xs(Panel& panel, int v, Rows rows) {
   SW_UNROLL for (int j = 0; j < 8; j++) {
     vu x[4];
     panel.scale[j][v] = d * (to_float((low >> 4 * j & 15) | (high >> 2 * j & 3) << 4) - 32);
+    rows.ask<17>(17 * j);
     load_dwords(rows, 8 + 16 * j, x);
     SW_UNROLL for (int i = 0; i < 8; i++) panel.q[8 * j + i][v] = look_up(kIq4Table, (i < 4 ? x[i] : x[i - 4] >> 4) & kNibbles);
   }
