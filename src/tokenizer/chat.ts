@@ -1,6 +1,6 @@
 import { check } from "../errors.js";
 import { type Guard, guardOf, StandIns } from "./stand-ins.js";
-import { runTemplate } from "./template-worker.js";
+import { runTemplate } from "./template-process.js";
 import { IdList } from "./merge.js";
 import type { Tokenizer } from "./tokenizer.js";
 import { anyOf } from "./vocabulary.js";

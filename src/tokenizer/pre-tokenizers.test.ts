@@ -20,6 +20,7 @@ describe("pre-tokenizers", () => {
     ["gpt-4o", "HelloWorld's 1234", ["Hello", "World's", " ", "123", "4"]],
     ["deepseek-llm", "a b\nc 123 \u4f60\u597d,d ", ["a", " b", "\n", "c", " ", "123", " ", "\u4f60\u597d", ",", "d", " "]],
     ["deepseek-coder", "x=12", ["x", "=", "1", "2"]],
+    ["kimi-k2", "HelloWorld\u4f60\u597dabc 1234/\n", ["Hello", "World", "\u4f60\u597d", "abc", " ", "123", "4", "/\n"]],
     ["deepseek-v3", "x.map(1234)\u4f60\u597da", ["x", ".map", "(", "123", "4", ")", "\u4f60\u597d", "a"]],
   ])("%s cuts %j", (name, text, words) => {
     expect(split(name, text)).toEqual(words);

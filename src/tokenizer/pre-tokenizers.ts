@@ -16,7 +16,7 @@ export interface PreTokenizer {
 }
 
 /** White space as Unicode defines it, and as the tokenizers' regular expressions do: JavaScript's \s is another set (U+FEFF, U+0085). */
-const pattern = (source: string): RegExp => new RegExp(source.replaceAll("\\s", "\\p{White_Space}").replaceAll("\\S", "\\P{White_Space}"), "gu");
+const pattern = (source: string): RegExp => new RegExp(source.replaceAll("\\s", "\\p{White_Space}").replaceAll("\\S", "\\P{White_Space}").replaceAll("\\p{Han}", "\\p{Script=Han}"), "gu");
 
 /** With characters for code points, which regular expressions of other languages write otherwise. */
 const withCharacters = (source: string): string => source.replaceAll(/\\u(?:\{([0-9a-f]+)\}|([0-9a-f]{4}))/g, (_, braced?: string, plain?: string) => String.fromCodePoint(Number.parseInt(braced ?? plain ?? "", 16)));
@@ -30,8 +30,10 @@ const gpt4 = (digits: string): string => `${contraction}|[^\\r\\n\\p{L}\\p{N}]?\
 const upper = "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]";
 const lower = "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]";
 /** GPT-4o's: words also begin at capital letters. */
-const gpt4o = (suffix: string, digits: string): string =>
-  `[^\\r\\n\\p{L}\\p{N}]?${upper}*${lower}+${suffix}|[^\\r\\n\\p{L}\\p{N}]?${upper}+${lower}*${suffix}|\\p{N}${digits}|${punctuation}[\\r\\n/]*|${spaces}`;
+const gpt4o = (suffix: string, digits: string, [u, l] = [upper, lower], ends = "[\\r\\n/]"): string =>
+  `[^\\r\\n\\p{L}\\p{N}]?${u}*${l}+${suffix}|[^\\r\\n\\p{L}\\p{N}]?${u}+${l}*${suffix}|\\p{N}${digits}|${punctuation}${ends}*|${spaces}`;
+/** Kimi's: Chinese characters make words of their own. */
+const kimi = `\\p{Han}+|${gpt4o(`${contraction}?`, "{1,3}", [`(?:(?!\\p{Han})${upper})`, `(?:(?!\\p{Han})${lower})`], "[\\r\\n]")}`;
 const asciiPunctuation = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]";
 const deepseekV3 = `${asciiPunctuation}[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|${spaces}`;
 const cjk = "[\\u4e00-\\u9fa5\\u0800-\\u4e00\\uac00-\\ud7ff]+";
@@ -51,13 +53,14 @@ const table: readonly [names: string, patterns: readonly string[], options?: { i
   ["falcon", ["[\\p{P}$+<=>^~|`]+", gpt2, "[0-9][0-9][0-9]"]],
   ["llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2", [gpt4("{1,3}")], { ignoreMerges: true, addBos: true }],
   ["dbrx smaug-bpe glm4 chatglm-bpe", [gpt4("{1,3}")]],
-  ["qwen2 stablelm2 deepseek-r1-qwen hunyuan solar-open grok-2", [gpt4("")]],
+  ["qwen2 stablelm2 deepseek-r1-qwen hunyuan solar-open grok-2 bailingmoe bailingmoe2 llada-moe megrez", [gpt4("")]],
   ["qwen35", [`${contraction}|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|${spaces}`]],
   ["tekken", [gpt4o("", "")], { ignoreMerges: true, addBos: true }],
-  ["gpt-4o llama4", [gpt4o(`${contraction}?`, "{1,3}")]],
+  ["gpt-4o llama4 minimax-m2 kanana2", [gpt4o(`${contraction}?`, "{1,3}")]],
   ["deepseek-llm", ["[\\r\\n]", `\\s?[${deepseekLetterClass}]+`, "\\s?[!-/:-~\\uff01-\\uff0f\\uff1a-\\uff5e\\u2018-\\u201f\\u3000-\\u3002]+", "(?<!\\s)\\s+$", cjk, "\\p{N}+"]],
   ["deepseek-coder", ["[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", cjk, "\\p{N}"]],
-  ["deepseek-v3 hunyuan-dense", ["\\p{N}{1,3}", "[\\u4e00-\\u9fa5\\u3040-\\u309f\\u30a0-\\u30ff]+", deepseekV3]],
+  ["kimi-k2", [kimi]],
+  ["deepseek-v3 hunyuan-dense joyai-llm", ["\\p{N}{1,3}", "[\\u4e00-\\u9fa5\\u3040-\\u309f\\u30a0-\\u30ff]+", deepseekV3]],
 ];
 
 const byName = new Map(

@@ -98,8 +98,8 @@ describe.skipIf(!shared)("saved as tokenizer.json (skipped without ../shared)", 
     const again = ggufTokenizer({ source: name, entries: ggufVocabulary(loaded, tokenizer.vocabSize + 1)! });
     expect(again).toMatchObject({ vocabSize: tokenizer.vocabSize + 1, bosId: tokenizer.bosId, eosId: tokenizer.eosId, prefix: tokenizer.prefix, special: tokenizer.special });
     for (const text of texts) expect([...again.encode(text)]).toEqual([...tokenizer.encode(text)]);
-    fc.assert(fc.property(fc.array(fc.constantFrom(...words), { minLength: 1, maxLength: 12 }).map((all) => all.join("")), check), { numRuns: 100 });
-  });
+    fc.assert(fc.property(fc.array(fc.constantFrom(...words), { minLength: 1, maxLength: 12 }).map((all) => all.join("")), check), { numRuns: 30 });
+  }, 120_000); // qwen2 has 150,000 tokens, which are read and written several times
 });
 
 const byteTokens = Array.from({ length: 256 }, (_, b) => `<0x${b.toString(16).toUpperCase().padStart(2, "0")}>`);

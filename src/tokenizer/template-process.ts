@@ -1,5 +1,7 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { type MessagePort, Worker } from "node:worker_threads";
+import type * as Vm from "node:vm";
 import type * as Jinja from "@huggingface/jinja";
 import { SwitchyardError } from "../errors.js";
 
@@ -23,8 +25,8 @@ interface Done {
 
 type Answer = Done | { refused: string } | { failed: string };
 
-/** The worker's program. Its source is what runs there: it must not refer to anything outside itself. */
-function serve(port: MessagePort, { Environment, Interpreter, parse, tokenize }: typeof Jinja): void {
+/** The program of the process. Its source is what runs there: it must not refer to anything outside itself. `orphanMs`: it ends by itself after that, should its parent be gone. */
+function serve({ Environment, Interpreter, parse, tokenize }: typeof Jinja, vm: typeof Vm, orphanMs: number): void {
   class Refusal extends Error {}
 
   const months = "January February March April May June July August September October November December".split(" ");
@@ -58,61 +60,92 @@ function serve(port: MessagePort, { Environment, Interpreter, parse, tokenize }:
     return { text: String(new Interpreter(globals).run(program).value), words };
   };
 
-  port.on("message", (job: Job) => {
+  process.on("message", (job: Job) => {
     let answer: Answer;
     try {
-      answer = run(job);
+      answer = vm.runInNewContext("run()", { run: () => run(job) }, { timeout: orphanMs }) as Done;
     } catch (error) {
       answer = error instanceof Refusal ? { refused: error.message } : { failed: String((error as Error).message) };
     }
-    port.postMessage(answer);
+    process.send?.(answer);
   });
-  port.postMessage("ready");
+  process.send?.("ready");
 }
 
-function startWorker(): Promise<Worker> {
+function startProcess(): Promise<ChildProcess> {
   const library = createRequire(import.meta.url).resolve("@huggingface/jinja");
-  const source = `(${serve})(require("node:worker_threads").parentPort, require(${JSON.stringify(library)}))`;
-  const worker = new Worker(source, { eval: true, resourceLimits: { maxOldGenerationSizeMb: limitMb - 16, maxYoungGenerationSizeMb: 16 }, env: {}, stdout: true, stderr: true });
+  const source = `(${serve})(require(${JSON.stringify(library)}), require("node:vm"), ${100 * limitMs})`;
+  const child = spawn(process.execPath, [`--max-old-space-size=${limitMb}`, "--eval", source], { stdio: ["ignore", "ignore", "ignore", "ipc"], env: {} });
   return new Promise((resolve, reject) => {
-    worker.once("error", reject);
-    worker.once("message", () => {
-      worker.off("error", reject);
-      worker.unref();
-      resolve(worker);
+    const failed = (cause: unknown) => reject(new SwitchyardError("ERR_SWITCHYARD_IO", `chat template: the process that runs templates could not be started (${String(cause)}); check the limits on processes and memory`, { cause }));
+    child.once("error", failed).once("exit", failed);
+    child.once("message", () => {
+      child.off("error", failed).off("exit", failed);
+      child.on("error", () => undefined).once("exit", () => (idle = undefined));
+      resolve(child);
     });
   });
 }
 
+/** Whether a process keeps this one alive. */
+function hold(child: ChildProcess, alive: boolean): void {
+  child[alive ? "ref" : "unref"]();
+  child.channel?.[alive ? "ref" : "unref"]();
+}
+
+/** Processor time that a process has taken, in ms, as Linux tells it (proc(5)); elsewhere undefined. */
+function processorTime(pid: number | undefined): number | undefined {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ").at(-1)?.split(" ") ?? [];
+    return 10 * (Number(fields[11]) + Number(fields[12]));
+  } catch {
+    return undefined;
+  }
+}
+
 /** Waits for its next job; undefined after one that had to be stopped. */
-let idle: Promise<Worker> | undefined;
+let idle: Promise<ChildProcess> | undefined;
 let queue: Promise<unknown> = Promise.resolve();
 
 const unsupported = (message: string, cause?: unknown) => new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `chat template: ${message}`, { cause });
 
 async function ask(job: Job): Promise<Done> {
-  const worker = await (idle ??= startWorker());
-  worker.ref();
+  idle ??= startProcess();
+  const child = await idle.catch((error: unknown) => {
+    idle = undefined;
+    throw error;
+  });
+  hold(child, true);
   const answer = await new Promise<Answer>((resolve, reject) => {
     const end = () => {
       clearTimeout(timer);
-      worker.off("error", broken).off("message", done).unref();
+      child.off("exit", broken).off("message", done);
+      hold(child, false);
     };
     const stop = (error: SwitchyardError) => {
       end();
       idle = undefined;
-      worker.on("error", () => undefined);
-      void worker.terminate();
+      child.kill("SIGKILL");
       reject(error);
     };
     const done = (message: Answer) => {
       end();
       resolve(message);
     };
-    const broken = (cause: Error) => stop(unsupported(`it takes more than ${limitMb} MB for this chat, or broke off; use another template`, cause));
-    const timer = setTimeout(() => stop(unsupported(`it takes more than ${limitMs} ms for this chat; use another template`)), limitMs);
-    worker.on("error", broken).on("message", done);
-    worker.postMessage(job);
+    const broken = () => stop(unsupported(`it takes more than ${limitMb} MB for this chat; use another template`));
+    const before = processorTime(child.pid);
+    let waits = 0;
+    const expired = () => {
+      // On a busy machine it may not have had its time yet.
+      const used = (processorTime(child.pid) ?? Infinity) - (before ?? 0);
+      if (used < limitMs && ++waits < 20) timer.refresh();
+      else stop(unsupported(`it takes more than ${limitMs} ms for this chat; use another template`));
+    };
+    const timer = setTimeout(expired, limitMs);
+    child.on("exit", broken).on("message", done);
+    child.send(job, (error) => {
+      if (error !== null) broken();
+    });
   });
   if ("failed" in answer) throw unsupported(`${answer.failed}; use a template without it`);
   if ("refused" in answer) throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `chat: the model's template refuses these messages: ${answer.refused}`);
@@ -120,7 +153,8 @@ async function ask(job: Job): Promise<Done> {
 }
 
 /**
- * Runs a Jinja template in a worker thread, one after another: a model's author wrote it, and it may loop. Throws
+ * Runs a Jinja template in a process of its own, one after another: a model's author wrote it, and it may loop or fill the memory.
+ * (A worker thread's heap limit does not hold: one allocation beyond it ends the whole process.) Throws
  * ERR_SWITCHYARD_UNSUPPORTED when it takes more than 200 ms or 64 MB, or uses what @huggingface/jinja does not know, and
  * ERR_SWITCHYARD_USAGE when the template itself refuses (raise_exception).
  */
