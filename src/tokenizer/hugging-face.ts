@@ -136,13 +136,13 @@ const script = new vm.Script("action()");
 
 /** Runs `action` and stops it after `ms`: a regular expression in the file may take exponential time. On a busy machine, where the process did not get that time, once more. */
 function limited<T>(operation: string, ms: number, action: () => T, again = true): T {
-  const before = process.cpuUsage();
+  const usage = process.cpuUsage();
   try {
     context["action"] = action;
     return script.runInContext(context, { timeout: Math.ceil(ms) }) as T;
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== "ERR_SCRIPT_EXECUTION_TIMEOUT") throw cause;
-    const { user, system } = process.cpuUsage(before);
+    const { user, system } = process.cpuUsage(usage);
     if (again && (user + system) / 1000 < ms / 2) return limited(operation, 4 * ms, action, false);
     throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `${operation}: this model's tokenizer took longer than ${Math.ceil(ms)} ms; its patterns do not suit this text`, { cause });
   }
