@@ -57,6 +57,7 @@ const saved: [string, ModelOptions, string][] = [
   ["grouped-query attention and tied embeddings", { vocab: 100, kvHeads: 2, tiedEmbeddings: true }, "mixtral"],
   ["a loss-free bias", { vocab: 100, moe: { balance: { method: "loss-free", rate: 1e-3, update: "sign" } } }, "switchyard"],
   ["a shared expert that is only added", { vocab: 100, moe: { shared: 1, sharedCombine: "add" } }, "switchyard"],
+  ["sigmoids, groups, a bias and a shared expert", { vocab: 100, moe: { router: "deepseek-v3", experts: 16, shared: 1, layers: { firstDense: 1 } } }, "dots1"],
   ["expert choice", { vocab: 100, moe: { router: "expert-choice" } }, "switchyard"],
 ];
 

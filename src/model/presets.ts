@@ -37,7 +37,7 @@ export interface MoeOptions {
   hidden?: number | undefined;
   /** Hidden width of the shared expert, in experts; 0: none. */
   shared?: number | undefined;
-  /** Default sigmoid, as Qwen2-MoE. */
+  /** Default sigmoid, as Qwen2-MoE, and with a router of sigmoids add, as DeepSeek-V3. */
   sharedCombine?: SharedExpert["combine"] | undefined;
   /** A named router, or all of one. Default mixtral: softmax, top-k, weights summing to 1. */
   router?: RouterPreset | RouterConfig | undefined;
@@ -55,6 +55,7 @@ function sparseLayers(layers: number, placement: MoeOptions["layers"] = "all"): 
 
 /** The details of attention with which a published family expresses the mixture, so that other programs load the saved model. */
 function attentionStyle(moe: MoeConfig, everywhere: boolean): Pick<ModelConfig, "qkNorm" | "qkvBias"> {
+  if (moe.router.score === "sigmoid") return { qkNorm: "head", qkvBias: false }; // dots.llm1
   if (moe.shared !== undefined) return { qkNorm: "none", qkvBias: true }; // Qwen2-MoE
   if (!everywhere) return { qkNorm: "head", qkvBias: false }; // Qwen3-MoE
   return { qkNorm: moe.router.normalize === undefined ? "row" : "none", qkvBias: false }; // OLMoE, Mixtral
@@ -98,7 +99,7 @@ export function modelConfig(options: ModelOptions): ModelConfig {
     activation: "silu",
     gated: true,
     router: { ...router, balance, zLoss: moeOptions.zLoss ?? router.zLoss, selectionBias: router.selectionBias || balance.method === "loss-free" },
-    ...(moeOptions.shared ? { shared: { hidden: moeOptions.shared * hidden, combine: moeOptions.sharedCombine ?? "sigmoid" } } : {}),
+    ...(moeOptions.shared ? { shared: { hidden: moeOptions.shared * hidden, combine: moeOptions.sharedCombine ?? (router.score === "sigmoid" ? "add" : "sigmoid") } } : {}),
   };
   const sparse = sparseLayers(layers, moeOptions.layers);
   return checkModelConfig({ ...config, ...attentionStyle(moe, sparse.length === layers), moe, sparseLayers: sparse });

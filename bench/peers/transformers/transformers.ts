@@ -5,8 +5,11 @@ import { torchPython } from "../torch/torch.js";
 
 const script = fileURLToPath(new URL("../../../../../bench/peers/transformers/logits.py", import.meta.url)); // of build/bench/bench/peers/transformers
 
-/** Relative errors of the logits (max |difference| / max |value|) and tensors that the class lacks or does not know; or what went wrong. */
-export type TransformersResult = { class: string; float64: number; float32: number; missing: string[]; unexpected: string[] } | { error: string };
+/**
+ * Relative errors of the logits (max |difference| / max |value|), `lost` being what transformers itself loses in float32, and tensors that the
+ * class lacks or does not know; or what went wrong.
+ */
+export type TransformersResult = { class: string; float64: number; float32: number; lost: number; missing: string[]; unexpected: string[] } | { error: string };
 
 /** Runs each checkpoint on the inputs of its golden and compares with the golden's logits. Throws when Python cannot be run. */
 export function transformersLogits(pairs: readonly { checkpoint: string; golden: string }[]): TransformersResult[] {

@@ -43,6 +43,21 @@ export const sigmoidFamilies: readonly Family[] = [
         sparseLayers: fromLayer(hf),
       };
     },
+    write: ({ moe, sparseLayers, qkvBias, hidden }) => ({
+      intermediate_size: hidden,
+      moe_intermediate_size: moe?.hidden,
+      n_routed_experts: moe?.experts,
+      n_shared_experts: (moe?.shared?.hidden ?? 0) / (moe?.hidden ?? 1),
+      num_experts_per_tok: moe?.active,
+      n_group: moe?.router.groups?.count ?? 1,
+      topk_group: moe?.router.groups?.keep ?? 1,
+      norm_topk_prob: moe?.router.normalize !== undefined,
+      // A whole number would be refused by transformers, where this is a float; 1.0 is what it takes for none.
+      routed_scaling_factor: moe?.router.scale === 1 ? undefined : moe?.router.scale,
+      first_k_dense_replace: sparseLayers[0],
+      attention_bias: qkvBias,
+      sliding_window: null,
+    }),
   },
   {
     modelType: "solar_open",
