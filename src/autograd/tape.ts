@@ -94,6 +94,19 @@ export class Tape {
     x.gradWritten = true;
   }
 
+  /** As `into`, for kernels that write the gradients of several tensors in one pass: undefined for those that want none. */
+  intoAll(tensors: readonly (Tensor | undefined)[], write: (gradients: (Tensor | undefined)[], accumulate: boolean[]) => void): void {
+    const gradients: (Tensor | undefined)[] = tensors.map(() => undefined);
+    const accumulate = tensors.map(() => false);
+    tensors.forEach((x, i) =>
+      this.into(x, (dx, add) => {
+        gradients[i] = dx;
+        accumulate[i] = add;
+      }),
+    );
+    write(gradients, accumulate);
+  }
+
   /** Adds `dy`, the gradient of an op's output, to that of `x`: without a copy when it is the first and until a second one comes. */
   pass(x: Tensor, dy: Tensor): void {
     if (x.requiresGrad && x.grad === undefined && x.shape.join() === dy.shape.join()) {

@@ -24,10 +24,9 @@ export function rmsNorm(tape: Tape, x: Tensor, weight: Tensor | undefined, eps: 
   const grouped = (t: Tensor) => view(t, [t.size / size, size]);
   engine.rmsNorm(grouped(y), grouped(x), weight, eps, offset);
   tape.record([y], [x, weight], () => {
-    const dy = grouped(gradOf(y));
-    const none = { dx: false, dweight: false };
-    tape.into(x, (dx, accumulate) => engine.rmsNormBackward(grouped(dx), undefined, dy, grouped(x), weight, eps, { ...none, dx: accumulate }, offset));
-    tape.into(weight, (dweight, accumulate) => engine.rmsNormBackward(undefined, dweight, dy, grouped(x), weight, eps, { ...none, dweight: accumulate }, offset));
+    tape.intoAll([x, weight], ([dx, dweight], [addX = false, addWeight = false]) => {
+      engine.rmsNormBackward(dx && grouped(dx), dweight, grouped(gradOf(y)), grouped(x), weight, eps, { dx: addX, dweight: addWeight }, offset);
+    });
   });
   return y;
 }
@@ -42,12 +41,10 @@ export function layerNorm(tape: Tape, x: Tensor, weight: Tensor, bias: Tensor | 
   );
   const y = tape.alloc(x.shape);
   engine.layerNorm(y, x, weight, bias, eps);
-  const none = { dx: false, dweight: false, dbias: false };
   tape.record([y], [x, weight, bias], () => {
-    const dy = gradOf(y);
-    tape.into(x, (dx, accumulate) => engine.layerNormBackward(dx, undefined, undefined, dy, x, weight, eps, { ...none, dx: accumulate }));
-    tape.into(weight, (dw, accumulate) => engine.layerNormBackward(undefined, dw, undefined, dy, x, weight, eps, { ...none, dweight: accumulate }));
-    tape.into(bias, (db, accumulate) => engine.layerNormBackward(undefined, undefined, db, dy, x, weight, eps, { ...none, dbias: accumulate }));
+    tape.intoAll([x, weight, bias], ([dx, dweight, dbias], [addX = false, addWeight = false, addBias = false]) => {
+      engine.layerNormBackward(dx, dweight, dbias, gradOf(y), x, weight, eps, { dx: addX, dweight: addWeight, dbias: addBias });
+    });
   });
   return y;
 }
