@@ -15,15 +15,23 @@ constexpr int64_t kAskEvery = 8;
 constexpr int kSlices = 4;
 constexpr int64_t kAskRows = 32;
 
+// Where the lines of one request are: each slice's two in each of two places. Requests of all slices cover 32 rows of a block, or kBlockK.
+struct Request {
+  int64_t row_step, second_row, second_byte, slice_row, slice_byte;
+};
+
+static constexpr Request kNoRequest = {};
+
 // What the micro-kernel does besides multiplying. Spread over its steps, the reads of what is packed next cost nothing; asked for at once, they
 // stall. Passed by pointer: an argument on the stack is a store that waits behind the missing stores of the last tile.
 struct Aside {
   int64_t steps;
   bool add;
-  int slices;           // of kSlices; each request asks for two lines in each of two places per slice
+  int slices;           // of kSlices
   const char* at;       // of row 0 of the operand
   const int32_t* rows;  // as in Product
-  int64_t ld, row, last, row_step, second_row, second_byte, slice_row, slice_byte;
+  int64_t ld, row, last;
+  const Request* request;
 
   const char* line(int64_t r) const {
     r = r < last ? r : last;
@@ -41,6 +49,7 @@ static void micro(const float* a, const float* b, float* c, int64_t ldc, const f
     sum[i][0] = add ? load(c + i * ldc) : splat(0);
     sum[i][1] = add ? load(c + i * ldc + kLanes) : splat(0);
   }
+  const Request& request = *aside->request;
   int64_t row = aside->row;
   int rows = MR;  // of next_c still to be asked for
   const int at_once = aside->steps >= MR * ask_every ? 1 : MR;
@@ -50,14 +59,14 @@ static void micro(const float* a, const float* b, float* c, int64_t ldc, const f
       next_c += ldc;
     }
     for (int s = 0; s < aside->slices; s++) {
-      const char* first = aside->line(row + s * aside->slice_row) + s * aside->slice_byte;
-      const char* second = aside->line(row + s * aside->slice_row + aside->second_row) + s * aside->slice_byte + aside->second_byte;
+      const int64_t r = row + s * request.slice_row, byte = s * request.slice_byte;
+      const char *first = aside->line(r) + byte, *second = aside->line(r + request.second_row) + byte + request.second_byte;
       __builtin_prefetch(first, 0, 2);
       __builtin_prefetch(first + 64, 0, 2);
       __builtin_prefetch(second, 0, 2);
       __builtin_prefetch(second + 64, 0, 2);
     }
-    row += aside->row_step;
+    row += request.row_step;
     for (int64_t n = left < ask_every ? left : ask_every; n > 0; n--, a += kLanes, b += kPanel) {
       const vf b0 = load(b), b1 = load(b + kLanes);
       SW_UNROLL for (int i = 0; i < MR; i++) {
@@ -149,9 +158,17 @@ static void pack_b(float* dst, float* wide, const Product& p, int64_t j, int64_t
 // most, k0 to k.
 SW_INLINE void ask(Aside* aside, bool along, const char* data, int64_t ld, const int32_t* rows, int64_t start, int64_t end, int64_t k0, int64_t k,
                    int slice, int slices) {
-  constexpr int64_t bytes = kBlockK * sizeof(float) / kSlices, steps = kAskEvery / kSlices;
-  if (along) *aside = {aside->steps, aside->add, slices, data + k0 * sizeof(float) + slice * bytes, rows, ld, start, end - 1, 1, 0, bytes / 2, 0, bytes};
-  else *aside = {aside->steps, aside->add, slices, data + start * sizeof(float), rows, ld, k0 + slice * steps, k - 1, kAskEvery, 1, 0, steps, 0};
+  static constexpr Request kRows[] = {{1, 0, 128, 0, 256}, {2, 1, 0, 0, 128}, {4, 0, 128, 1, 0}, {8, 1, 0, 2, 0}};  // of up to 256, 128, 64, 32 floats
+  const int64_t length = k - k0;
+  const Request& r = kRows[!along ? 3 : (length <= 128) + (length <= 64) + (length <= 32)];
+  const int64_t row = along ? start : k0, column = along ? k0 : start;
+  aside->slices = slices;
+  aside->at = data + column * sizeof(float) + slice * r.slice_byte;
+  aside->rows = rows;
+  aside->ld = ld;
+  aside->row = row + slice * r.slice_row;
+  aside->last = (along ? end : k) - 1;
+  aside->request = &r;
 }
 
 // Asks for `slices` slices, from `slice` on, of what is packed from step k0 on: of a, for 32 rows of the result from `start` on.
@@ -193,7 +210,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     const Product* const after = !last_k ? &p : next && next->p.k > 0 ? &next->p : nullptr;  // what is packed after this
     const int64_t after_i0 = last_k && next ? next->i0 : i0, after_i1 = last_k && next ? next->i1 : i1;
     const int64_t after_j = last_k && next ? next->j0 : j0, after_k = last_k ? 0 : k0 + kBlockK;
-    Aside aside = {P == kPairs ? (length + 1) / 2 : length, p.accumulate || k0 > 0, 0, nullptr, nullptr, 0, 0, 0, 0, 0, 0, 0, 0};
+    Aside aside = {P == kPairs ? (length + 1) / 2 : length, p.accumulate || k0 > 0, 0, nullptr, nullptr, 0, 0, 0, &kNoRequest};
     pack_a<P>(packed_a, p, i0, tiles, k0, length);
     int64_t slice = (after_i1 - after_i0 + kAskRows - 1) / kAskRows * kSlices - (j1 - j0 + kPanel - 1) / kPanel * (tiles.count - asking);
     for (int64_t j = j0; j < j1; j += kPanel) {
