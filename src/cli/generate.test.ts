@@ -3,6 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { cli, cliJson } from "../../test/cli.js";
+import type { GgufValue } from "../formats/gguf/metadata.js";
+import { readGgufHeader } from "../formats/gguf/reader.js";
+import { writeGguf } from "../formats/gguf/writer.js";
 import { Model } from "../generate/model.js";
 import type { TokenRoute } from "../generate/routing-record.js";
 import { writeModelGguf } from "../model/gguf-file.js";
@@ -53,6 +56,33 @@ describe("generate --routing-out", () => {
 
   it("says when it cannot", async () => {
     expect(await cli(["generate", folder, "abc", ...run, "--routing-out", join(root, "no/where")])).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("ENOENT") });
+  });
+});
+
+/** A GGUF file in two parts, of which the first has the metadata; returns its path. */
+async function split(path: string): Promise<string> {
+  const { metadata, tensors } = readGgufHeader(path);
+  const bytes = readFileSync(path);
+  const all = [...tensors].map(([name, { type, shape, begin, end }]) => ({ name, type, shape, chunks: () => [Uint8Array.from(bytes.subarray(begin, end))] }));
+  const parts = [all.slice(0, 5), all.slice(5)];
+  for (const [no, part] of parts.entries()) {
+    const position = Object.entries({ "split.no": no, "split.count": parts.length, "split.tensors.count": all.length }).map(([key, value]) => [key, { type: "u32", value }] as const);
+    await writeGguf(join(root, `split-0000${no + 1}-of-00002.gguf`), new Map<string, GgufValue>([...(no === 0 ? metadata.entries : []), ...position]), part);
+  }
+  return join(root, "split-00001-of-00002.gguf");
+}
+
+describe("a GGUF file in parts", () => {
+  it("is generated from and evaluated like the folder that it was made of", async () => {
+    const whole = join(root, "whole.gguf");
+    await cliJson("convert", folder, whole);
+    const first = await split(whole);
+    const { ids } = await cliJson<{ ids: number[] }>("generate", folder, "abc", ...run);
+    expect(await cliJson("generate", first, "abc", ...run)).toMatchObject({ ids });
+    const loss = async (model: string) => (await cliJson<{ loss: number }>("eval", model, "--data", join(folder, "config.json"))).loss;
+    expect(await loss(first)).toBe(await loss(folder));
+    rmSync(join(root, "split-00002-of-00002.gguf"));
+    expect(await cli(["generate", first, "abc", ...run])).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("a part of") });
   });
 });
 

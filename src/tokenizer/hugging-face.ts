@@ -66,7 +66,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     // The library finds every added token in a text. It does not get the special ones, so no user's text becomes one.
     const plain = { decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null, ...json, added_tokens: [...added.filter((token) => !isSpecial(token)), { id: this.vocabSize, content: before, normalized: false }] };
     try {
-      this.library = limited("read", 10_000, () => new Library(plain, config));
+      this.library = limited("read", 10_000, () => new Library(plain, config), true);
     } catch (cause) {
       throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${file}: ${(cause as Error).message}`, { cause });
     }
@@ -134,8 +134,11 @@ function contentOf(token: Json | undefined): string | undefined {
 const context = vm.createContext({});
 const script = new vm.Script("action()");
 
-/** Runs `action` and stops it after `ms`: a regular expression in the file may take exponential time. On a busy machine, where the process did not get that time, once more. */
-function limited<T>(operation: string, ms: number, action: () => T, again = true): T {
+/**
+ * Runs `action` and stops it after `ms`: a regular expression in the file may take exponential time. `again`: once more with more time
+ * on a busy machine, where the process did not get half of it.
+ */
+function limited<T>(operation: string, ms: number, action: () => T, again = false): T {
   const usage = process.cpuUsage();
   try {
     context["action"] = action;
@@ -143,7 +146,7 @@ function limited<T>(operation: string, ms: number, action: () => T, again = true
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== "ERR_SCRIPT_EXECUTION_TIMEOUT") throw cause;
     const { user, system } = process.cpuUsage(usage);
-    if (again && (user + system) / 1000 < ms / 2) return limited(operation, 4 * ms, action, false);
+    if (again && (user + system) / 1000 < ms / 2) return limited(operation, 6 * ms, action);
     throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `${operation}: this model's tokenizer took longer than ${Math.ceil(ms)} ms; its patterns do not suit this text`, { cause });
   }
 }
