@@ -114,6 +114,9 @@ export interface ModelConfig {
 
 const positive = ["vocab", "width", "layers", "heads", "kvHeads", "headDim", "context", "hidden"] as const;
 
+/** What is a list of so many things for each layer is no model: it is a mistake or an attack. */
+const maxExperts = 2 ** 16;
+
 /** Throws ERR_SWITCHYARD_CONFIG naming the field unless the parts fit together. Returns its argument. */
 export function checkModelConfig(config: ModelConfig): ModelConfig {
   const require = (condition: boolean, message: () => string) => check(condition, "ERR_SWITCHYARD_CONFIG", () => `model config: ${message()}`);
@@ -131,7 +134,7 @@ export function checkModelConfig(config: ModelConfig): ModelConfig {
   require(sparseLayers.every((l, i) => Number.isInteger(l) && l >= 0 && l < config.layers && (i === 0 || l > (sparseLayers[i - 1] as number))), () => `sparseLayers must be rising layer numbers below ${config.layers}, got [${sparseLayers.join(", ")}]`);
   require((moe === undefined) === (sparseLayers.length === 0), () => "moe and sparseLayers must be given together");
   if (moe === undefined) return config;
-  require(Number.isInteger(moe.experts) && moe.experts >= 1, () => `experts must be a positive integer, got ${moe.experts}`);
+  require(Number.isInteger(moe.experts) && moe.experts >= 1 && moe.experts <= maxExperts, () => `experts must be a positive integer up to ${maxExperts}, got ${moe.experts}`);
   require(Number.isInteger(moe.active) && moe.active >= 1 && moe.active <= moe.experts, () => `experts per token (top-k) must be between 1 and the ${moe.experts} experts, got ${moe.active}`);
   require(Number.isInteger(moe.hidden) && moe.hidden >= 1, () => `the experts' hidden width must be a positive integer, got ${moe.hidden}`);
   require(moe.shared === undefined || (Number.isInteger(moe.shared.hidden) && moe.shared.hidden >= 1), () => `the shared expert's hidden width must be a positive integer, got ${moe.shared?.hidden}`);

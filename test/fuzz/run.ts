@@ -1,11 +1,14 @@
 import { Random } from "../../src/tensor/random.js";
+import { blocks } from "./blocks.js";
+import { configFile } from "./config.js";
 import { indexFile } from "./index-file.js";
 import { gguf } from "./gguf.js";
 import { json } from "./json.js";
 import { safetensors } from "./safetensors.js";
 import type { Target } from "./target.js";
+import { vocabulary } from "./vocabulary.js";
 
-export const targets = { json, safetensors, index: indexFile, gguf } as const satisfies Record<string, Target>;
+export const targets = { json, safetensors, index: indexFile, gguf, config: configFile, vocabulary, blocks } as const satisfies Record<string, Target>;
 export type TargetName = keyof typeof targets;
 
 export interface FuzzResult {

@@ -41,6 +41,7 @@ export function readRope(hf: HfConfig, use: RopeUse = {}, layerType?: string): R
   const fraction = p.partial_rotary_factor ?? hf.partial_rotary_factor ?? use.fraction ?? 1;
   const rotary = use.partial === "applied" ? Math.trunc(dims * fraction) : dims;
   refuse(Math.trunc(dims * fraction) !== rotary && (type !== "default" || use.partial === "refused"), `partial_rotary_factor ${fraction}`);
+  refuse(rotary > 2 ** 16, `a rotary embedding of ${rotary} elements`);
   const theta = p.rope_theta ?? hf.rope_theta ?? 10_000;
   const base = { theta: type === "dynamic" && p.alpha != null ? theta * p.alpha ** (rotary / (rotary - 2)) : theta, rotary, interleaved: use.interleaved ?? false };
   return { ...base, ...scaling(hf, p, type, base.theta, rotary, nested) };
