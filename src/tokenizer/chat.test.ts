@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -97,6 +97,7 @@ describe("a template", () => {
     ["with an unknown filter", "{{ messages | nonsense }}", "UNSUPPORTED", /nonsense/],
     ["that runs for ever", "{% for i in range(10000000) %}x{% endfor %}", "UNSUPPORTED", /more than (200 ms|64 MB)/],
     ["that calls itself", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "UNSUPPORTED", /chat template/],
+    ["that writes a book", "{% set ns = namespace(x='0123456789abcdef') %}{% for i in range(20) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}", "UNSUPPORTED", /16777216 characters, more than 8388608/],
     ["that fills the memory at once", "{% set x = range(1000000) %}{% set y = x + x + x + x + x + x + x + x %}{{ y | length }}", "UNSUPPORTED", /more than (200 ms|64 MB)/],
     ["that fills the memory", "{% set ns = namespace(x=[1, 2, 3, 4, 5, 6, 7, 8]) %}{% for i in range(40) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", "UNSUPPORTED", /more than (200 ms|64 MB)|Invalid/],
   ])("%s gives an error, and the next one runs", async (_, template, code, message) => {
@@ -139,6 +140,14 @@ describe("a template", () => {
     configure(5);
     expect(() => loadTokenizer(folder)).toThrow(failing("FORMAT", /chat_template/));
   });
+});
+
+it.skipIf(process.platform !== "linux")("is run anew after its process was ended by somebody else", async () => {
+  expect(await render("one", user(""))).toBe("one");
+  const children = readFileSync(`/proc/self/task/${process.pid}/children`, "utf8").trim().split(" ");
+  for (const pid of children) if (readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("max-old-space-size=64")) process.kill(Number(pid), "SIGKILL");
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(await render("two", user(""))).toBe("two");
 });
 
 describe("in a tokenizer.json", () => {

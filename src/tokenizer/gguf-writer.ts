@@ -100,7 +100,7 @@ export function ggufVocabulary(tokenizer: Tokenizer, vocabSize: number): Map<str
     "ggml.bos_token_id": id(bosId),
     "ggml.eos_token_id": id(eosId),
     "ggml.padding_token_id": id(padId),
-    "ggml.unknown_token_id": id(special.get(unknown ?? "")),
+    "ggml.unknown_token_id": id(special.get(unknown ?? "") ?? vocab[unknown ?? ""]),
     "ggml.eot_token_id": id(endIds?.find((end) => end !== eosId)),
     "ggml.add_bos_token": bool(prefix.length > 0),
     ...Object.fromEntries(Object.entries(chatTemplates).map(([name, template]) => [name === "default" ? "chat_template" : `chat_template.${name}`, string(template)])),

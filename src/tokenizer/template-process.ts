@@ -5,8 +5,8 @@ import type * as Vm from "node:vm";
 import type * as Jinja from "@huggingface/jinja";
 import { SwitchyardError } from "../errors.js";
 
-/** What a template may take: milliseconds, and megabytes of JavaScript heap. */
-const [limitMs, limitMb] = [200, 64];
+/** What a template may take: milliseconds, megabytes of JavaScript heap, and characters of its text. */
+const [limitMs, limitMb, limitText] = [200, 64, 2 ** 23];
 
 interface Job {
   template: string;
@@ -25,8 +25,8 @@ interface Done {
 
 type Answer = Done | { refused: string } | { failed: string };
 
-/** The program of the process. Its source is what runs there: it must not refer to anything outside itself. `orphanMs`: it ends by itself after that, should its parent be gone. */
-function serve({ Environment, Interpreter, parse, tokenize }: typeof Jinja, vm: typeof Vm, orphanMs: number): void {
+/** The program of the process. Its source is what runs there: it must not refer to anything outside itself. `ms`: a job ends by itself after that, should the parent be gone. */
+function serve({ Environment, Interpreter, parse, tokenize }: typeof Jinja, vm: typeof Vm, limits: { ms: number; text: number }): void {
   class Refusal extends Error {}
 
   const months = "January February March April May June July August September October November December".split(" ");
@@ -57,13 +57,15 @@ function serve({ Environment, Interpreter, parse, tokenize }: typeof Jinja, vm: 
     };
     const known = { true: true, True: true, false: false, False: false, none: null, None: null, raise_exception: raise, range, strftime_now: (format: string) => strftime(format, new Date(now ?? 0)) };
     for (const [name, value] of Object.entries({ ...known, ...values })) globals.set(name, value);
-    return { text: String(new Interpreter(globals).run(program).value), words };
+    const text = String(new Interpreter(globals).run(program).value);
+    if (text.length > limits.text) throw new Error(`its text has ${text.length} characters, more than ${limits.text}`);
+    return { text, words };
   };
 
   process.on("message", (job: Job) => {
     let answer: Answer;
     try {
-      answer = vm.runInNewContext("run()", { run: () => run(job) }, { timeout: orphanMs }) as Done;
+      answer = vm.runInNewContext("run()", { run: () => run(job) }, { timeout: limits.ms }) as Done;
     } catch (error) {
       answer = error instanceof Refusal ? { refused: error.message } : { failed: String((error as Error).message) };
     }
@@ -74,14 +76,14 @@ function serve({ Environment, Interpreter, parse, tokenize }: typeof Jinja, vm: 
 
 function startProcess(): Promise<ChildProcess> {
   const library = createRequire(import.meta.url).resolve("@huggingface/jinja");
-  const source = `(${serve})(require(${JSON.stringify(library)}), require("node:vm"), ${100 * limitMs})`;
+  const source = `(${serve})(require(${JSON.stringify(library)}), require("node:vm"), { ms: ${100 * limitMs}, text: ${limitText} })`;
   const child = spawn(process.execPath, [`--max-old-space-size=${limitMb}`, "--eval", source], { stdio: ["ignore", "ignore", "ignore", "ipc"], env: {} });
   return new Promise((resolve, reject) => {
     const failed = (cause: unknown) => reject(new SwitchyardError("ERR_SWITCHYARD_IO", `chat template: the process that runs templates could not be started (${String(cause)}); check the limits on processes and memory`, { cause }));
     child.once("error", failed).once("exit", failed);
     child.once("message", () => {
       child.off("error", failed).off("exit", failed);
-      child.on("error", () => undefined).once("exit", () => (idle = undefined));
+      child.on("error", () => undefined);
       resolve(child);
     });
   });
@@ -103,18 +105,15 @@ function processorTime(pid: number | undefined): number | undefined {
   }
 }
 
-/** Waits for its next job; undefined after one that had to be stopped. */
-let idle: Promise<ChildProcess> | undefined;
+/** Waits for its next job, unless it had to be stopped. */
+let idle: ChildProcess | undefined;
 let queue: Promise<unknown> = Promise.resolve();
 
-const unsupported = (message: string, cause?: unknown) => new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `chat template: ${message}`, { cause });
+const unsupported = (message: string) => new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `chat template: ${message}`);
 
 async function ask(job: Job): Promise<Done> {
-  idle ??= startProcess();
-  const child = await idle.catch((error: unknown) => {
-    idle = undefined;
-    throw error;
-  });
+  const child = idle?.connected === true ? idle : await startProcess();
+  idle = child;
   hold(child, true);
   const answer = await new Promise<Answer>((resolve, reject) => {
     const end = () => {
