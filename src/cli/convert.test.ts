@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { cli, cliJson, tiny } from "../../test/cli.js";
 import { readGgufHeader } from "../formats/gguf/reader.js";
+import type { Inspection } from "../inspect/inspect.js";
 
 const folder = mkdtempSync(join(tmpdir(), "switchyard-convert-"));
 const model = join(folder, "model");
@@ -101,6 +102,13 @@ describe("inspect on GGUF", () => {
     expect([b.modelType, b.parameters, b.layers]).toEqual([a.modelType, a.parameters, a.layers]);
     expect(b.config).toEqual(a.config);
     expect(b.weights).toMatchObject({ dtypes: ["F32"], files: 1, bytes: statSync(file).size, verified: "names and shapes" });
+  });
+
+  it("estimates memory by what the file has in place of f32", async () => {
+    const [full, quantised] = [await cliJson<Inspection>("inspect", file), await cliJson<Inspection>("inspect", join(folder, "q8_0.gguf"))];
+    expect(full.memory.weights).toBe(4 * full.parameters.total);
+    const stored = Object.values(quantised.weights!.bytesByDtype).reduce((a, b) => a + b);
+    expect(quantised.memory).toMatchObject({ weights: stored, cache: full.memory.cache });
   });
 
   it("tells people the types, and what is wrong with a damaged file", async () => {

@@ -37,7 +37,7 @@ function describe(io: Io, path: string, { architecture, modelType, parameters, w
     ...(router === undefined ? [] : [["router", router] as [string, string]]),
     ["weights", weights === null ? "none here: read from config.json alone" : describeWeights(weights)],
     ...(weights === null ? [] : [["checked", weights.verified] as [string, string]]),
-    ["memory", `about ${formatBytes(memory.total)}: ${formatBytes(memory.weights)} of weights in f32, ${formatBytes(memory.cache)} of cache for ${grouped(memory.cacheTokens)} tokens${perToken}`],
+    ["memory", `about ${formatBytes(memory.total)}: ${formatBytes(memory.weights)} of weights${weights === null ? " in f32" : ""}, ${formatBytes(memory.cache)} of cache for ${grouped(memory.cacheTokens)} tokens${perToken}`],
     ...(steps.length === 0 ? [] : [["checkpoints", `at steps ${steps.toReversed().map(grouped).join(", ")}`] as [string, string]]),
   ];
   const width = Math.max(...rows.map(([name]) => name.length));

@@ -3,14 +3,15 @@ import { dirname, join } from "node:path";
 import { check } from "../errors.js";
 import { openCheckpointTensors } from "../formats/checkpoint.js";
 import { verifyFolder } from "../formats/folder.js";
-import { readJsonFile } from "../formats/json.js";
+import { type Json, readJsonFile } from "../formats/json.js";
 import type { ModelConfig } from "../model/config.js";
 import type { EncoderDecoderConfig } from "../model/encoder-decoder/config.js";
 import { readEncoderDecoderFolder } from "../model/encoder-decoder/folder.js";
 import { countEncoderDecoderParameters } from "../model/encoder-decoder/parameters.js";
-import { type KnownModel, readHfConfig } from "../model/families/hf-config.js";
+import type { Architecture } from "../model/families/family.js";
+import { readHfConfig } from "../model/families/hf-config.js";
 import { isSwitchConfig, readSwitchConfig, switchFamily } from "../model/families/switch.js";
-import { readModelFolder } from "../model/folder.js";
+import { type ModelFolder, readModelFolder } from "../model/folder.js";
 import { isGguf, readModelGguf } from "../model/gguf-file.js";
 import { countParameters } from "../model/parameters.js";
 import { checkpoints } from "../train/checkpoint.js";
@@ -54,9 +55,9 @@ export async function inspect(path: string): Promise<Inspection> {
 
 type OfConfig = Pick<Inspection, "architecture" | "modelType" | "parameters" | "memory" | "layers" | "config">;
 
-function ofConfig({ config, family }: KnownModel): OfConfig {
+function ofConfig({ config, family, sources }: { config: ModelConfig; family: Architecture; sources?: ModelFolder["sources"] }): OfConfig {
   const { architecture, modelType } = family;
-  return { architecture, modelType, parameters: countParameters(config), memory: estimateMemory(config), layers: describeLayers(config), config: { ...config, published: undefined } };
+  return { architecture, modelType, parameters: countParameters(config), memory: estimateMemory(config, sources), layers: describeLayers(config), config: { ...config, published: undefined } };
 }
 
 function ofEncoderDecoder(config: EncoderDecoderConfig): OfConfig {
@@ -65,25 +66,31 @@ function ofEncoderDecoder(config: EncoderDecoderConfig): OfConfig {
 }
 
 function inspectGguf(path: string): Inspection {
-  const { config, family, gguf } = readModelGguf(path);
+  const model = readModelGguf(path);
+  const { gguf } = model;
   const stored = [...gguf.tensors.values()].map(({ type, begin, end }) => ({ dtype: type, bytes: end - begin }));
-  return { ...ofConfig({ config, family }), weights: { ...summary(stored), bytes: gguf.fileBytes, files: gguf.files.length, verified: "names and shapes" }, checkpoints: [] };
+  return { ...ofConfig(model), weights: { ...summary(stored), bytes: gguf.fileBytes, files: gguf.files.length, verified: "names and shapes" }, checkpoints: [] };
 }
 
 async function inspectFolder(path: string): Promise<Inspection> {
   const folder = path.endsWith(".json") ? dirname(path) : path;
   const file = path.endsWith(".json") ? path : join(path, "config.json");
   check(existsSync(file), "ERR_SWITCHYARD_CHECKPOINT", () => `inspect: ${file} does not exist; name the folder of a model, a config.json, or a .gguf file`);
-  const json = readJsonFile(file);
-  const known = isSwitchConfig(json) ? ofEncoderDecoder(readSwitchConfig(json, file)) : ofConfig(readHfConfig(json, file));
   const hasWeights = folder === path && ["model.safetensors", "model.safetensors.index.json"].some((name) => existsSync(join(folder, name)));
-  return { ...known, weights: hasWeights ? await inspectWeights(folder, isSwitchConfig(json)) : null, checkpoints: checkpoints(folder).map(({ step }) => step) };
+  const weights = hasWeights ? await inspectWeights(folder) : null;
+  const json = readJsonFile(file);
+  // With weights, reading the folder checks their names and shapes.
+  const known = isSwitchConfig(json) ? await inspectSwitch(json, file, hasWeights) : ofConfig(hasWeights ? await readModelFolder(folder) : readHfConfig(json, file));
+  return { ...known, weights, checkpoints: checkpoints(folder).map(({ step }) => step) };
 }
 
-/** Checks names and shapes against the config, and the manifest's sums where there is one. */
-async function inspectWeights(folder: string, encoderDecoder: boolean): Promise<StoredWeights> {
+async function inspectSwitch(json: Json, file: string, hasWeights: boolean): Promise<OfConfig> {
+  return ofEncoderDecoder(hasWeights ? (await readEncoderDecoderFolder(dirname(file))).config : readSwitchConfig(json, file));
+}
+
+/** What the files hold; with a manifest, its sums are checked. */
+async function inspectWeights(folder: string): Promise<StoredWeights> {
   const manifest = await verifyFolder(folder, { hashes: true });
-  await (encoderDecoder ? readEncoderDecoderFolder(folder) : readModelFolder(folder));
   const tensors = [...openCheckpointTensors(folder).values()];
   const files = [...new Set(tensors.map(({ file }) => file))];
   return {

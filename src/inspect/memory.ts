@@ -1,14 +1,15 @@
 import type { ModelConfig } from "../model/config.js";
 import type { EncoderDecoderConfig } from "../model/encoder-decoder/config.js";
 import { countEncoderDecoderParameters } from "../model/encoder-decoder/parameters.js";
+import type { ParameterSource } from "../model/mapped.js";
 import { mixerOf } from "../model/mixer.js";
-import { countParameters } from "../model/parameters.js";
-import { dtypeBytes } from "../tensor/dtype.js";
+import { parameterSpecs } from "../model/parameters.js";
+import { byteLength, dtypeBytes } from "../tensor/dtype.js";
 import { sizeOf } from "../tensor/tensor.js";
 
 /** Bytes that a model takes when it runs; activations, of a few hundred tokens at a time, come on top. */
 export interface MemoryEstimate {
-  /** Of every parameter, as the engine computes with it: f32. */
+  /** Of the parameters: matrices in the types of their files, if products read those, everything else, and all without files, in f32. */
   weights: number;
   /** By which the cache of a sequence grows with each token: keys and values. */
   cachePerToken: number;
@@ -22,13 +23,19 @@ export interface MemoryEstimate {
 /** Tokens for which the cache is estimated, if the context is longer. */
 const usualTokens = 4096;
 
-/** What a config says about memory. */
-export function estimateMemory(config: ModelConfig): MemoryEstimate {
-  const weights = countParameters(config).total * dtypeBytes.f32;
+/** What a config, and where its weights come from, say about memory. */
+export function estimateMemory(config: ModelConfig, sources?: ReadonlyMap<string, ParameterSource>): MemoryEstimate {
+  const weights = parameterSpecs(config).reduce((sum, { name, shape }) => sum + weightBytes(shape, sources?.get(name)), 0);
   const cacheOf = (tokens: number) => Array.from({ length: config.layers }, (_, l) => mixerOf(config, l).state(config, l, tokens)).flat().reduce((sum, shape) => sum + sizeOf(shape) * dtypeBytes.f32, 0);
   const cacheTokens = Math.min(config.context, usualTokens);
   const cache = cacheOf(cacheTokens);
   return { weights, cachePerToken: cacheOf(2) - cacheOf(1), cache, cacheTokens, total: weights + cache };
+}
+
+function weightBytes(shape: readonly number[], source: ParameterSource | undefined): number {
+  const rows = shape.length > 1 ? source?.rows : undefined;
+  const cols = shape.at(-1) as number;
+  return rows?.reduce((sum, part) => sum + byteLength(part.dtype, part.rows * cols), 0) ?? sizeOf(shape) * dtypeBytes.f32;
 }
 
 /** The same of an encoder-decoder, for a source and an answer of `cacheTokens` tokens each. */
