@@ -3,31 +3,41 @@
 // Keys whose products with all heads of a query are in scratch at a time.
 constexpr int64_t kIndexerKeys = 512;
 
-// Floats as integers of the same order; NaN counts as the least.
-SW_INLINE vi ordered(vf x) {
-  const vi bits = (vi)select(x >= -3.40282347e38f, x + 0.0f, splat(-3.40282347e38f));  // -0 becomes 0
-  return bits ^ ((bits >> 31) & 0x7fffffff);
+struct Scored {
+  float score;
+  int32_t key;
+};
+
+static void swap(Scored* a, Scored* b) {
+  const Scored x = *a;
+  *a = *b;
+  *b = x;
 }
 
-static int64_t count_at_least(const int32_t* x, int64_t n, int32_t limit) {
-  vi count = {};
-  for (int64_t i = 0; i < n; i += kLanes) count -= *(const vi*)(x + i) >= limit;
-  int64_t sum = 0;
-  for (int i = 0; i < kLanes; i++) sum += count[i];
-  return sum;
-}
-
-// The largest value that at least k of the n elements reach, bit by bit; x is filled up with the least integer to a whole vector.
-static int32_t kth_largest(const int32_t* x, int64_t n, int64_t k) {
-  int32_t limit = INT32_MIN;
-  for (int bit = 31; bit >= 0; bit--) {
-    const int32_t candidate = (int32_t)((uint32_t)limit + (1u << bit));
-    if (count_at_least(x, n, candidate) >= k) limit = candidate;
+// Brings the k best of n to the front, as C++'s nth_element does (Musser 1997): of equals it leaves in front those that PyTorch's topk chooses.
+static void best_first(Scored* x, int64_t n, int64_t k) {
+  int64_t first = 0, last = n;
+  while (last - first > 3) {
+    Scored *pivot = x + first, *a = pivot + 1, *b = x + first + (last - first) / 2, *c = x + last - 1;
+    if (a->score > b->score) swap(pivot, b->score > c->score ? b : a->score > c->score ? c : a);
+    else swap(pivot, a->score > c->score ? a : b->score > c->score ? c : b);
+    Scored *low = pivot + 1, *high = x + last;
+    for (;; low++) {
+      while (low->score > pivot->score) low++;
+      do high--;
+      while (pivot->score > high->score);
+      if (low >= high) break;
+      swap(low, high);
+    }
+    if (low - x < k) first = low - x;
+    else last = low - x;
   }
-  return limit;
+  for (int64_t i = first + 1; i < last; i++) {
+    for (int64_t j = i; j > first && x[j].score > x[j - 1].score; j--) swap(x + j, x + j - 1);
+  }
 }
 
-static void indexer_scores(int32_t* order, float* products, const LightningIndexer& p, int64_t row, int64_t visible) {
+static void indexer_scores(Scored* scored, float* products, const LightningIndexer& p, int64_t row, int64_t visible) {
   const float *q = p.q + row * p.heads * p.head_dim, *weights = p.weights + row * p.heads;
   for (int64_t j0 = 0; j0 < visible; j0 += kIndexerKeys) {
     const int64_t n = visible - j0 < kIndexerKeys ? visible - j0 : kIndexerKeys;
@@ -36,30 +46,26 @@ static void indexer_scores(int32_t* order, float* products, const LightningIndex
     for (int64_t j = 0; j < n; j += kLanes) {
       vf score = {};
       for (int64_t h = 0; h < p.heads; h++) score += maximum(load(products + h * kIndexerKeys + j), splat(0)) * weights[h];
-      *(vi*)(order + j0 + j) = lane_index() < (int32_t)(n - j) ? ordered(score) : (vi){} + INT32_MIN;
+      score = select(score >= -3.40282347e38f, score, splat(-3.40282347e38f));  // NaN counts as the least
+      for (int64_t i = 0; i < kLanes && j + i < n; i++) scored[j0 + j + i] = {score[i], (int32_t)(j0 + j + i)};
     }
   }
 }
 
 static void lightning_indexer(const LightningIndexer& p) {
   parallel_blocks(p.batch * p.queries, 1, [&](int64_t first, int64_t last) {
-    float* products = (float*)scratch(1, (p.heads * kIndexerKeys + p.keys + kLanes) * sizeof(float));
-    int32_t* order = (int32_t*)(products + p.heads * kIndexerKeys);
+    float* products = (float*)scratch(1, p.heads * kIndexerKeys * sizeof(float) + p.keys * sizeof(Scored));
+    Scored* scored = (Scored*)(products + p.heads * kIndexerKeys);
     for (int64_t row = first; row < last; row++) {
       float* bias = p.bias + row * p.keys;
       const int64_t visible = p.keys - p.queries + row % p.queries + 1;
       const bool all = visible <= p.top_k;
-      int32_t limit = INT32_MIN;
-      int64_t equals = 0;
-      if (!all) {
-        indexer_scores(order, products, p, row, visible);
-        limit = kth_largest(order, visible, p.top_k);
-        equals = p.top_k - count_at_least(order, visible, limit + 1);
-      }
-      for (int64_t j = 0; j < p.keys; j++) {
-        const bool kept = j < visible && (all || order[j] > limit || (order[j] == limit && equals-- > 0));
-        bias[j] = kept ? 0 : -__builtin_inff();
-      }
+      for (int64_t j = 0; j < p.keys; j++) bias[j] = all && j < visible ? 0 : -__builtin_inff();
+      if (all) continue;
+      indexer_scores(scored, products, p, row, visible);
+      for (int64_t j = visible; j < p.keys; j++) scored[j] = {-__builtin_inff(), (int32_t)j};
+      best_first(scored, p.keys, p.top_k);
+      for (int64_t i = 0; i < p.top_k; i++) bias[scored[i].key] = 0;
     }
   });
 }

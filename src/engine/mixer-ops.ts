@@ -26,7 +26,8 @@ export interface MixerOps {
   selectiveScan(out: Tensor, state: Tensor, x: Tensor, scan: SelectiveScan): void;
   /**
    * DeepSeek-V3.2's lightning indexer: score = sum over heads of weights[t, h] relu(q k), and each query keeps the topK best keys that it
-   * sees, ties to the earlier one. bias [batch * queries, keys]: 0 where kept, -infinity elsewhere.
+   * sees. bias [batch * queries, keys]: 0 where kept, -infinity elsewhere. Which of several keys with the score of the last one are kept
+   * is what PyTorch keeps on a CPU: with few heads many scores are 0. That depends on `keys`, the only thing here that does.
    * q [batch * queries, H * headDim]; k [batch * keyStride, headDim]; weights [batch * queries, H].
    */
   lightningIndexer(bias: Tensor, q: Tensor, k: Tensor, weights: Tensor, dims: IndexerDims): void;

@@ -49,13 +49,29 @@ describe.each(engines.map((engine) => [`${engine.name} ${engine.isa}`, engine] a
     [0.5, 2 * Math.LN2, 11, 1 + 2 * Math.LN2 + 20].forEach((x, i) => expect(got[i]).toBeCloseTo(x, 5));
   });
 
-  it("lightningIndexer keeps the best keys, of equals the earlier ones, and none of the future", () => {
+  it("lightningIndexer keeps the best keys and none of the future", () => {
     const dims = { batch: 1, queries: 2, keys: 5, keyStride: 5, heads: 2, headDim: 1, topK: 2 };
     const bias = f([2, 5], new Array(10).fill(7));
     // Scores of the last query, weights 1 and -1 of heads that see k and -k: k where positive, else k.
-    engine.lightningIndexer(bias, f([2, 2], [0, 0, 1, -1]), f([5, 1], [-1, 2, 3, 2, -5]), f([2, 2], [1, 1, 1, -1]), dims);
+    engine.lightningIndexer(bias, f([2, 2], [0, 1, 1, -1]), f([5, 1], [-1, 2, 3, 1, 5]), f([2, 2], [1, 1, 1, -1]), dims);
     const [no, yes] = [-Infinity, 0];
-    expect(values(bias)).toEqual([yes, yes, no, no, no, no, yes, yes, no, no]);
+    expect(values(bias)).toEqual([no, yes, yes, no, no, no, no, yes, no, yes]);
+  });
+
+  it("lightningIndexer chooses among equals as PyTorch 2.13 does on a CPU", () => {
+    // torch.tensor([x]).topk(k).indices, sorted, of these scores.
+    const cases = [
+      { x: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], k: 4 },
+      { x: [0, 1, 0, 0, 2, 0, -1, 0, 0, 3, 0, 0, -2, 0], k: 6 },
+      { x: [-1, 0, 0, -1, 0, 0, 0, 1, 1, 1, 0, 0, -1, 0, 0, 0, 1, 0, 0, -1, -1, 0], k: 9 },
+    ];
+    const chosen = cases.map(({ x, k }) => {
+      const bias = f([1, x.length], x);
+      // Two heads see the key and its negative: a score of any sign.
+      engine.lightningIndexer(bias, f([1, 2], [1, -1]), f([x.length, 1], x), f([1, 2], [1, -1]), { batch: 1, queries: 1, keys: x.length, keyStride: x.length, heads: 2, headDim: 1, topK: k });
+      return values(bias).flatMap((b, j) => (b === 0 ? [j] : []));
+    });
+    expect(chosen).toEqual([[5, 6, 7, 8], [1, 4, 8, 9, 10, 13], [7, 8, 9, 13, 15, 16, 17, 18, 21]]);
   });
 
   it("a NaN score is chosen last", () => {

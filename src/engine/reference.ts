@@ -3,6 +3,7 @@ import * as attention from "./reference/attention.js";
 import * as elementwise from "./reference/elementwise.js";
 import * as glu from "./reference/glu.js";
 import * as matrix from "./reference/matrix.js";
+import { lightningIndexer } from "./reference/indexer.js";
 import { ReferenceMemory } from "./reference/memory.js";
 import * as mixers from "./reference/mixers.js";
 import * as norm from "./reference/norm.js";
@@ -54,7 +55,7 @@ export class ReferenceEngine extends ReferenceMemory implements Engine {
   readonly causalConv = mixers.causalConv;
   readonly linearAttention = mixers.linearAttention;
   readonly selectiveScan = mixers.selectiveScan;
-  readonly lightningIndexer = mixers.lightningIndexer;
+  readonly lightningIndexer = lightningIndexer;
 
   readonly topK = routing.topK;
   readonly gatherColumns = routing.gatherColumns;

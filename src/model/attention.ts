@@ -1,6 +1,7 @@
 import type { Tape } from "../autograd/tape.js";
 import type { AttentionDims } from "../engine/engine.js";
-import { add, attention as attentionOp, binary, linear, mul, rmsNorm, rope, scale, unary } from "../ops/index.js";
+import type { IndexerDims } from "../engine/mixer-ops.js";
+import { add, attention as attentionOp, binary, lightningIndexer, linear, mul, rmsNorm, rope, scale, unary } from "../ops/index.js";
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { AttentionConfig, ModelConfig } from "./config.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
@@ -24,6 +25,7 @@ function attentionParameters({ width, heads, kvHeads, headDim, qkvBias, outputBi
     if (normed !== undefined && name !== "v") list.push({ name: `${name}Norm`, shape: [normed === "head" ? headDim : n * headDim], init: "one" });
   }
   if (outputGate) list.push({ name: "gate", shape: [heads * headDim, width], init: "normal" });
+  if (outputGate?.bias) list.push({ name: "gateBias", shape: [heads * headDim], init: "zero" });
   if (sinks) list.push({ name: "sinks", shape: [heads], init: "zero" });
   list.push({ name: "out", shape: [width, heads * headDim], init: "residual" });
   if (outputBias) list.push({ name: "outBias", shape: [width], init: "zero" });
@@ -31,20 +33,20 @@ function attentionParameters({ width, heads, kvHeads, headDim, qkvBias, outputBi
 }
 
 function attend(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
-  const { heads, kvHeads, headDim, normEps, qkNorm, clipQkv } = config;
+  const { heads, kvHeads, headDim, normEps, normOffset: offset, qkNorm, clipQkv } = config;
   const layer = config.mixers[l] as AttentionConfig;
   const at = (name: string) => `layers.${l}.attention.${name}`;
   const project = (name: "q" | "k" | "v") => linear(tape, x, parameters.weight(at(name)), parameters.find(at(`${name}Bias`)));
   const clipped = (y: Tensor) => (clipQkv === undefined ? y : clip(tape, y, clipQkv));
   const prepared = (name: "q" | "k") => {
     const y = project(name);
-    return clipped(qkNorm === "head" || qkNorm === "row" ? rmsNorm(tape, y, parameters.get(at(`${name}Norm`)), normEps) : y);
+    return clipped(qkNorm === "head" || qkNorm === "row" ? rmsNorm(tape, y, parameters.get(at(`${name}Norm`)), normEps, { offset }) : y);
   };
   const placed = (name: "q" | "k", y: Tensor, where: { table: Tensor; positions: Tensor } | undefined) => {
     const n = name === "q" ? heads : kvHeads;
     const { rotary = headDim, interleaved = false } = config.ropes[layer.rope ?? -1] ?? {};
     const rotated = where === undefined ? y : rope(tape, y, { heads: n, headDim, rotary, interleaved, ...where });
-    if (qkNorm === "rotated-head") return rmsNorm(tape, rotated, parameters.get(at(`${name}Norm`)), normEps);
+    if (qkNorm === "rotated-head") return rmsNorm(tape, rotated, parameters.get(at(`${name}Norm`)), normEps, { offset });
     return qkNorm === "rotated-unit" && where !== undefined ? rmsNorm(tape, rotated, undefined, normEps, { size: headDim }) : rotated;
   };
   const where = layer.rope === undefined ? undefined : sequences.rope(layer.rope);
@@ -58,7 +60,7 @@ function attend(tape: Tape, { config, parameters }: TransformerParts, l: number,
   const dims = { heads, kvHeads, headDim, scale: config.attentionScale ?? 1 / Math.sqrt(headDim), window: layer.window, chunk: layer.chunk };
   const y = attendOver(tape, { q, k, v, sinks: parameters.find(at("sinks")), place }, sequences, l, dims);
   const gate = parameters.findWeight(at("gate"));
-  const gated = gate === undefined ? y : mul(tape, y, unary(tape, "sigmoid", linear(tape, x, gate)));
+  const gated = gate === undefined ? y : mul(tape, y, unary(tape, "sigmoid", linear(tape, x, gate, parameters.find(at("gateBias")))));
   return linear(tape, gated, parameters.weight(at("out")), parameters.find(at("outBias")));
 }
 
@@ -75,35 +77,52 @@ export interface Attended {
   v: Tensor;
   /** [heads] */
   sinks?: Tensor | undefined;
+  /** Sparse attention: which keys each query sees. */
+  index?: Index | undefined;
   /** From all keys of a cache, as they are kept, to those that queries are compared with. */
   place?: ((keys: Tensor) => Tensor) | undefined;
+}
+
+/** What the lightning indexer compares; shapes as in MixerOps. */
+export interface Index {
+  q: Tensor;
+  k: Tensor;
+  weights: Tensor;
+  dims: Pick<IndexerDims, "heads" | "headDim" | "topK">;
 }
 
 type HeadDims = Omit<AttentionDims, "batch" | "queries" | "keys" | "keyStride">;
 
 /** Attention of the new tokens' queries over their keys and values, and over those in the caches, to which they are added. */
-export function attendOver(tape: Tape, { q, k, v, sinks, place }: Attended, { batch }: Sequences, l: number, dims: HeadDims): Tensor {
-  if (typeof batch === "number") {
-    const length = q.rows / batch;
-    return attentionOp(tape, q, k, v, { ...dims, batch, queries: length, keys: length, keyStride: length }, { sinks });
-  }
-  return attendCached(tape, { q, k, v, sinks, place }, batch, l, dims);
+export function attendOver(tape: Tape, attended: Attended, { batch }: Sequences, l: number, dims: HeadDims): Tensor {
+  if (typeof batch !== "number") return attendCached(tape, attended, batch, l, dims);
+  const { q, k, v, sinks, index } = attended;
+  const length = q.rows / batch;
+  const seen = { batch, queries: length, keys: length, keyStride: length };
+  return attentionOp(tape, q, k, v, { ...dims, ...seen }, { sinks, bias: index && chosenKeys(tape, index, seen) });
+}
+
+/** The bias that leaves each query its best keys. */
+function chosenKeys(tape: Tape, { q, k, weights, dims }: Index, seen: Pick<IndexerDims, "batch" | "queries" | "keys" | "keyStride">): Tensor {
+  return view(lightningIndexer(tape, q, k, weights, { ...dims, ...seen }), [seen.batch, 1, seen.queries, seen.keys]);
 }
 
 /** Sequence by sequence: each has its own number of keys. Not recorded for a backward pass. */
-function attendCached(tape: Tape, { q, k, v, sinks, place = (keys) => keys }: Attended, sequences: readonly CachedSequence[], l: number, dims: HeadDims): Tensor {
+function attendCached(tape: Tape, { q, k, v, sinks, index, place = (keys) => keys }: Attended, sequences: readonly CachedSequence[], l: number, dims: HeadDims): Tensor {
   const { engine } = tape;
   const out = tape.alloc([q.rows, dims.heads * (dims.valueDim ?? dims.headDim)]);
   let row = 0;
   for (const { cache, length } of sequences) {
     const rows = (t: Tensor) => view(t, [length, t.cols], row * t.cols);
     const keys = cache.length + length;
-    const [allKeys, allValues] = [k, v].map((added, i) => {
+    const [allKeys, allValues, allIndexed] = [k, v, ...(index === undefined ? [] : [index.k])].map((added, i) => {
       const kept = cache.layers[l]?.[i] as Tensor;
       engine.copy(view(kept, [length, kept.cols], cache.length * kept.cols), rows(added));
       return view(kept, [keys, kept.cols]);
-    }) as [Tensor, Tensor];
-    const y = attentionOp(tape, rows(q), place(allKeys), allValues, { ...dims, batch: 1, queries: length, keys, keyStride: keys }, { sinks });
+    }) as [Tensor, Tensor, Tensor];
+    const seen = { batch: 1, queries: length, keys, keyStride: keys };
+    const bias = index && chosenKeys(tape, { ...index, q: rows(index.q), k: allIndexed, weights: rows(index.weights) }, seen);
+    const y = attentionOp(tape, rows(q), place(allKeys), allValues, { ...dims, ...seen }, { sinks, bias });
     engine.copy(rows(out), y);
     tape.arena.release(y);
     row += length;

@@ -28,6 +28,8 @@ export interface AttentionConfig {
 export interface LatentAttentionConfig {
   kind: "latent";
   rope: number;
+  /** Sparse: a query sees the `topK` keys that a small attention of its own scores best (DeepSeek-AI 2025, DeepSeek-V3.2). Needs a queryRank. */
+  index?: { heads: number; headDim: number; topK: number } | undefined;
   temperature?: Temperature | undefined;
 }
 
@@ -51,6 +53,12 @@ export interface LatentSizes {
   normEps: number;
 }
 
+/** kept * x + added * f(x) */
+export interface Blend {
+  kept: number;
+  added: number;
+}
+
 /** Everything that determines the function a decoder-only transformer computes. Plain data; what is left out is not there, or 1. */
 export interface ModelConfig {
   /** V */
@@ -66,13 +74,17 @@ export interface ModelConfig {
   /** Longest sequence, in tokens. */
   context: number;
   normEps: number;
+  /** Added to the weights of the norms before branches, of queries and keys, and of the last: 1 for weights stored around zero. */
+  normOffset?: number | undefined;
   /** LayerNorm instead of RMSNorm, with or without a bias. */
   layerNorm?: { bias: boolean } | undefined;
   /**
    * Where a branch f is normed: x + f(norm(x)), the default; "after": x + norm(f(x)); "around": x + norm(f(norm(x))). "parallel": both branches
-   * read one norm, x + attention(norm(x)) + ffn(norm(x)).
+   * read one norm, x + attention(norm(x)) + ffn(norm(x)). "normed": norm(x) + f(norm(x)).
    */
-  branches?: "after" | "around" | "parallel" | undefined;
+  branches?: "after" | "around" | "parallel" | "normed" | undefined;
+  /** Factors of the two terms of each branch's sum; those of attention for each layer. */
+  blend?: { attention: readonly Blend[]; ffn: Blend } | undefined;
   /** The output projection is the embedding table. */
   tiedEmbeddings: boolean;
   headBias?: boolean | undefined;
@@ -94,7 +106,7 @@ export interface ModelConfig {
   /** Each head has a logit of its own that takes a share of the attention and gives nothing (gpt-oss). */
   sinks?: boolean | undefined;
   /** The heads' output times sigmoid(gate x). */
-  outputGate?: boolean | undefined;
+  outputGate?: { bias: boolean } | undefined;
   latent?: LatentSizes | undefined;
   /** The rotary embeddings that the layers use. */
   ropes: readonly RopeConfig[];
@@ -131,6 +143,7 @@ export function checkModelConfig(config: ModelConfig): ModelConfig {
     const rope = "rope" in mixer ? mixer.rope : undefined;
     require(rope === undefined || rope in ropes, () => `mixers: expected the number of one of ${ropes.length} ropes, got ${rope}`);
   }
+  require(config.blend === undefined || config.blend.attention.length === config.layers, () => `blend: expected factors of attention for each of the ${config.layers} layers, got ${config.blend?.attention.length}`);
   require(sparseLayers.every((l, i) => Number.isInteger(l) && l >= 0 && l < config.layers && (i === 0 || l > (sparseLayers[i - 1] as number))), () => `sparseLayers must be rising layer numbers below ${config.layers}, got [${sparseLayers.join(", ")}]`);
   require((moe === undefined) === (sparseLayers.length === 0), () => "moe and sparseLayers must be given together");
   if (moe === undefined) return config;

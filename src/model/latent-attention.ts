@@ -1,9 +1,10 @@
 import type { Tape } from "../autograd/tape.js";
-import { add, gatherRows, linear, mul, reshape, rmsNorm, rope } from "../ops/index.js";
+import { add, gatherRows, layerNorm, linear, mul, reshape, rmsNorm, rope, type RopeArguments, scale } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { attendOver } from "./attention.js";
+import { attendOver, type Index } from "./attention.js";
 import type { LatentAttentionConfig, LatentSizes, ModelConfig } from "./config.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
+import type { Parameters } from "./parameters.js";
 import type { Sequences } from "./sequences.js";
 import type { TransformerParts } from "./transformer.js";
 
@@ -14,14 +15,20 @@ import type { TransformerParts } from "./transformer.js";
  */
 export const latentAttention: Mixer = {
   parameters: latentParameters,
-  state: (config, _, capacity) => [[capacity, config.heads * config.headDim], [capacity, config.heads * sizesOf(config).value]],
+  state(config, l, capacity) {
+    const { index } = config.mixers[l] as LatentAttentionConfig;
+    const kept = [[capacity, config.heads * config.headDim], [capacity, config.heads * sizesOf(config).value]];
+    return index === undefined ? kept : [...kept, [capacity, index.headDim]];
+  },
   rewinds: true,
   forward: attendLatent,
 };
 
+type IndexSizes = NonNullable<LatentAttentionConfig["index"]>;
+
 const sizesOf = ({ latent }: ModelConfig): LatentSizes => latent as LatentSizes;
 
-function latentParameters(config: ModelConfig): MixerParameter[] {
+function latentParameters(config: ModelConfig, l: number): MixerParameter[] {
   const { width, heads, headDim, qkvBias, outputBias } = config;
   const { queryRank, rank, unrotated, value } = sizesOf(config);
   const list: MixerParameter[] = [];
@@ -39,6 +46,13 @@ function latentParameters(config: ModelConfig): MixerParameter[] {
   list.push({ name: "kvDownNorm", shape: [rank], init: "one" });
   matrix("kvUp", [heads * (unrotated + value), rank], false);
   matrix("out", [width, heads * value], outputBias, "residual");
+  const { index } = config.mixers[l] as LatentAttentionConfig;
+  if (index !== undefined) {
+    matrix("indexQ", [index.heads * index.headDim, queryRank as number], false);
+    matrix("indexK", [index.headDim, width], false);
+    matrix("indexKNorm", [index.headDim], true, "one");
+    matrix("indexWeights", [index.heads, width], false);
+  }
   return list;
 }
 
@@ -53,7 +67,8 @@ function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: n
   const turn = { rotary: rotated, interleaved: config.ropes[layer.rope]?.interleaved ?? false, ...sequences.rope(layer.rope) };
   const blocks = new Blocks(tape, sequences, x.rows);
 
-  const query = queryRank === undefined ? linear(tape, x, weight("q")) : linear(tape, rmsNorm(tape, linear(tape, x, weight("qDown"), find("qDownBias")), get("qDownNorm"), normEps), weight("qUp"));
+  const shortQuery = queryRank === undefined ? undefined : rmsNorm(tape, linear(tape, x, weight("qDown"), find("qDownBias")), get("qDownNorm"), normEps);
+  const query = shortQuery === undefined ? linear(tape, x, weight("q")) : linear(tape, shortQuery, weight("qUp"));
   const placed = rope(tape, query, { heads, headDim, first: unrotated, ...turn });
   const q = layer.temperature === undefined ? placed : mul(tape, placed, sequences.temperature(layer.temperature));
 
@@ -64,7 +79,24 @@ function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: n
   const k = add(tape, blocks.take(up, [[0, unrotated], [-1, rotated]], heads, unrotated + value), blocks.take(shared, [[-1, unrotated], [0, rotated]], heads, 0));
   const v = blocks.take(up, [[unrotated, value]], heads, unrotated + value);
   const dims = { heads, kvHeads: heads, headDim, valueDim: value, scale: config.attentionScale ?? 1 / Math.sqrt(headDim) };
-  return linear(tape, attendOver(tape, { q, k, v }, sequences, l, dims), weight("out"), find("outBias"));
+  const index = layer.index && indexOf(tape, layer.index, x, shortQuery as Tensor, parameters, l, { ...turn, interleaved: false });
+  return linear(tape, attendOver(tape, { q, k, v, index }, sequences, l, dims), weight("out"), find("outBias"));
+}
+
+/** Of the norm of the indexer's keys. */
+const indexNormEps = 1e-6;
+
+/** What the lightning indexer compares: queries from the short vector, one key per token, a weight of each head. Both are rotated half against half. */
+function indexOf(tape: Tape, { heads, headDim, topK }: IndexSizes, x: Tensor, shortQuery: Tensor, parameters: Parameters, l: number, turn: Omit<RopeArguments, "heads" | "headDim">): Index {
+  const get = (name: string) => parameters.get(`layers.${l}.attention.index${name}`);
+  const weight = (name: string) => parameters.weight(`layers.${l}.attention.index${name}`);
+  const keys = layerNorm(tape, linear(tape, x, weight("K")), get("KNorm"), get("KNormBias"), indexNormEps);
+  return {
+    q: rope(tape, linear(tape, shortQuery, weight("Q")), { heads, headDim, ...turn }),
+    k: rope(tape, keys, { heads: 1, headDim, ...turn }),
+    weights: scale(tape, linear(tape, x, weight("Weights")), 1 / Math.sqrt(heads * headDim)),
+    dims: { heads, headDim, topK },
+  };
 }
 
 /** Rearranges the columns of matrices of T rows, in blocks as large as the parts allow. */

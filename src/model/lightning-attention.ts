@@ -43,7 +43,7 @@ function attendLightning(tape: Tape, { config, parameters }: TransformerParts, l
   const { heads, headDim, layers } = config;
   const get = (name: string) => parameters.get(`layers.${l}.attention.lightning.${name}`);
   const weight = (name: string) => parameters.weight(`layers.${l}.attention.lightning.${name}`);
-  const qkv = glu(tape, linear(tape, x, weight("qkv")), { activation: "silu", gated: false });
+  const qkv = glu(tape, linear(tape, x, weight("qkv")), { activation: config.activation, gated: false });
   const decay = tape.constant([heads], lightningRates(heads, l, layers).map((rate) => Math.exp(-rate)));
   const dims = { heads, keyHeads: heads, keyDim: headDim, valueDim: headDim, scale: 1 };
   const y = overSequences(tape, sequences, l, 0, [qkv], ([m], past) => linearAttention(tape, m as Tensor, decay, undefined, dims, past));

@@ -55,7 +55,7 @@ export function parameterSpecs(config: ModelConfig): ParameterSpec[] {
     if (branches !== "after") pushNorm(at("attention.norm"));
     for (const { name, shape, init } of mixerOf(config, l).parameters(config, l)) push(at(`attention.${name}`), shape, inits[init]);
     if (normedAfter) pushNorm(at("attention.postNorm"));
-    if (branches === undefined || branches === "around") pushNorm(at("ffn.norm"));
+    if (branches !== "after" && branches !== "parallel") pushNorm(at("ffn.norm"));
     if (moe === undefined || !config.sparseLayers.includes(l)) pushFeedForward(at("ffn"), config.hidden, 2, ffnBias, "dense");
     else {
       const rows = moe.gated ? 2 : 1;

@@ -39,7 +39,7 @@ export interface HiddenStates {
 /** The one decoder-only transformer: blocks of a sequence mixer and a dense or sparse feed-forward part. */
 export function forward(tape: Tape, parts: TransformerParts, { ids, batch, dropout: rate = 0 }: ForwardInput): HiddenStates {
   const { config, parameters } = parts;
-  const { branches, embeddingScale = 1, residualScale = 1 } = config;
+  const { branches, blend, embeddingScale = 1, residualScale = 1 } = config;
   const sequences = new Sequences(tape, parts.ropes, config, batch, ids.size);
   if (typeof batch !== "number") for (const { cache, length } of batch) cache.reserve(length);
   const routings: Routing[] = [];
@@ -48,13 +48,14 @@ export function forward(tape: Tape, parts: TransformerParts, { ids, batch, dropo
   for (let l = 0; l < config.layers; l++) {
     const before = (name: "attention" | "ffn", input: Tensor) => (branches === "after" ? input : norm(tape, parts, `layers.${l}.${name}.norm`, input));
     const addTo = (sum: Tensor, name: "attention" | "ffn", y: Tensor) => {
+      const { kept, added } = (name === "ffn" ? blend?.ffn : blend?.attention[l]) ?? { kept: 1, added: residualScale };
       const after = branches === "after" || branches === "around" ? norm(tape, parts, `layers.${l}.${name}.postNorm`, y) : y;
-      return add(tape, sum, dropout(tape, scaled(after, residualScale), rate));
+      return add(tape, scaled(sum, kept), dropout(tape, scaled(after, added), rate));
     };
     const normed = before("attention", x);
-    x = addTo(x, "attention", mixerOf(config, l).forward(tape, parts, l, normed, sequences));
+    x = addTo(branches === "normed" ? normed : x, "attention", mixerOf(config, l).forward(tape, parts, l, normed, sequences));
     const inner = branches === "parallel" ? normed : before("ffn", x);
-    x = addTo(x, "ffn", feedForwardBlock(tape, parts, l, inner, ids, routings));
+    x = addTo(branches === "normed" ? inner : x, "ffn", feedForwardBlock(tape, parts, l, inner, ids, routings));
   }
   if (typeof batch !== "number") for (const { cache, length } of batch) cache.grow(length);
   return { hidden: norm(tape, parts, "norm", x), routings };
@@ -63,7 +64,7 @@ export function forward(tape: Tape, parts: TransformerParts, { ids, batch, dropo
 /** RMSNorm or LayerNorm, as the config says, with the parameters of that name. */
 function norm(tape: Tape, { config, parameters }: TransformerParts, name: string, x: Tensor): Tensor {
   const weight = parameters.get(name);
-  return config.layerNorm === undefined ? rmsNorm(tape, x, weight, config.normEps) : layerNorm(tape, x, weight, parameters.find(`${name}Bias`), config.normEps);
+  return config.layerNorm === undefined ? rmsNorm(tape, x, weight, config.normEps, { offset: config.normOffset }) : layerNorm(tape, x, weight, parameters.find(`${name}Bias`), config.normEps);
 }
 
 function feedForwardBlock(tape: Tape, { config, parameters, router }: TransformerParts, l: number, x: Tensor, ids: Tensor, routings: Routing[]): Tensor {

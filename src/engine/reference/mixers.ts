@@ -1,5 +1,5 @@
 import type { Tensor } from "../../tensor/tensor.js";
-import type { IndexerDims, LinearAttentionDims, SelectiveScan } from "../mixer-ops.js";
+import type { LinearAttentionDims, SelectiveScan } from "../mixer-ops.js";
 import { type Floats, floats } from "./arrays.js";
 
 export function causalConv(out: Tensor, state: Tensor, x: Tensor, weight: Tensor, bias: Tensor | undefined): void {
@@ -93,27 +93,5 @@ export function selectiveScan(out: Tensor, state: Tensor, x: Tensor, { delta, a,
       }
       O[t * C + ch] = sum;
     }
-  }
-}
-
-export function lightningIndexer(bias: Tensor, q: Tensor, k: Tensor, weights: Tensor, dims: IndexerDims): void {
-  const O = floats(bias);
-  const [Q, K, W] = [floats(q), floats(k), floats(weights)];
-  const { batch, queries, keys, keyStride, heads, headDim, topK } = dims;
-  for (let row = 0; row < batch * queries; row++) {
-    const seen = keys - queries + (row % queries) + 1;
-    const atK = Math.floor(row / queries) * keyStride * headDim;
-    const scores = Array.from({ length: seen }, (_, j) => {
-      let score = 0;
-      for (let h = 0; h < heads; h++) {
-        let dot = 0;
-        for (let i = 0; i < headDim; i++) dot += Q[(row * heads + h) * headDim + i] * K[atK + j * headDim + i];
-        score += W[row * heads + h] * Math.max(dot, 0);
-      }
-      return score;
-    });
-    const best = scores.map((_, j) => j).sort((i, j) => scores[j] - scores[i] || i - j);
-    O.fill(-Infinity, row * keys, (row + 1) * keys);
-    for (const j of best.slice(0, topK)) O[row * keys + j] = 0;
   }
 }

@@ -2,7 +2,8 @@ import type { GgufMetadata } from "../../formats/gguf/metadata.js";
 import type { JsonObject } from "../../formats/json.js";
 import type { AttentionConfig, ModelConfig } from "../config.js";
 import { ggufNames } from "./gguf-names.js";
-import type { StoredAs, TensorNames } from "./names.js";
+import { fused } from "./layouts.js";
+import type { TensorNames } from "./names.js";
 
 /** What a GGUF file says, below the name of its architecture. */
 export interface GgufFields {
@@ -46,14 +47,6 @@ const isMixture = ({ common }: GgufFields): boolean => common["num_experts"] !==
 /** The width of the dense layers is that of the experts: there are none. */
 const onlyExperts = ({ common }: GgufFields): JsonObject => ({ intermediate_size: common["moe_intermediate_size"] as number });
 const interleaving = ({ sparseLayers: [first = 0, second = first + 1] }: ModelConfig): GgufKeys => ({ interleave_moe_layer_step: second - first });
-
-/** Rows of queries, keys and values one below the other in one tensor. */
-const fused = (part: 0 | 1 | 2): StoredAs[] => [
-  {
-    name: "attn_qkv.weight",
-    rows: ({ heads, kvHeads, headDim }) => ({ first: (part === 0 ? 0 : heads + (part - 1) * kvHeads) * headDim, of: (heads + 2 * kvHeads) * headDim }),
-  },
-];
 
 const isSigmoid = (file: GgufFields): boolean => file.integer("expert_gating_func", 1) === 2;
 const latentFields = (file: GgufFields): JsonObject => {
@@ -141,7 +134,7 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
   },
   {
     arch: "dbrx", modelType: "dbrx", paired: false,
-    names: named({ "ffn.norm": "attn_output_norm.weight", "attention.q": fused(0), "attention.k": fused(1), "attention.v": fused(2) }),
+    names: named({ "ffn.norm": "attn_output_norm.weight", "attention.q": fused("attn_qkv.weight", 0), "attention.k": fused("attn_qkv.weight", 1), "attention.v": fused("attn_qkv.weight", 2) }),
     fields: ({ common }) => ({
       d_model: common["hidden_size"] as number,
       n_layers: common["num_hidden_layers"] as number,

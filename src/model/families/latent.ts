@@ -1,6 +1,7 @@
 import type { Family } from "./family.js";
 import { layouts } from "./layouts.js";
-import { groupedRouter, latentAttention, layersWhere, mixture, refuse, required, sharedExperts, sigmoidRouter, sparseFrom } from "./read.js";
+import { mixerLayouts } from "./mixer-layouts.js";
+import { groupedRouter, latentAttention, layersWhere, layerTypes, mixture, refuse, required, sharedExperts, sigmoidRouter, sparseFrom } from "./read.js";
 import { ropeParameters, ropeType } from "./ropes.js";
 
 /* Families with latent attention: DeepSeek's, and those who took it over. */
@@ -44,6 +45,29 @@ export const latentFamilies: readonly Family[] = [
         ...latentAttention(hf),
         moe: mixture(hf, hidden, sigmoidRouter(hf), sharedExperts(hf.n_shared_experts, hidden)),
         sparseLayers: layersWhere(hf, (l) => l >= (hf.first_k_dense_replace ?? 0)),
+      };
+    },
+  },
+  {
+    modelType: "deepseek_v32",
+    architecture: "DeepseekV32ForCausalLM",
+    names: mixerLayouts.deepseekSparse,
+    defaults: {
+      ...sizes, n_routed_experts: 256, n_shared_experts: 1, num_experts_per_tok: 8, moe_intermediate_size: 2048, first_k_dense_replace: 3,
+      n_group: 8, topk_group: 4, norm_topk_prob: true, routed_scaling_factor: 2.5, num_key_value_heads: 128, index_topk: 2048, index_n_heads: 64, index_head_dim: 128,
+    },
+    rope: () => undefined,
+    read(hf) {
+      refuse(hf, hf.q_lora_rank == null, "a q_lora_rank of null");
+      layerTypes(hf, ["indexed_attention"], () => "indexed_attention");
+      const hidden = required(hf, "moe_intermediate_size");
+      const index = { heads: required(hf, "index_n_heads"), headDim: required(hf, "index_head_dim"), topK: required(hf, "index_topk") };
+      const { mixers, ...attention } = latentAttention(hf, { interleaved: true });
+      return {
+        ...attention,
+        mixers: mixers.map((mixer) => ({ ...mixer, index })),
+        moe: mixture(hf, hidden, sigmoidRouter(hf), sharedExperts(hf.n_shared_experts, hidden)),
+        sparseLayers: sparseFrom(hf, hf.first_k_dense_replace ?? 0),
       };
     },
   },

@@ -8,7 +8,7 @@ const pair = (path: string, gate: string, up: string, suffix = ".weight"): Store
 ];
 
 /** A gated feed-forward network of three matrices at `path`, as the parameter `ours`. */
-const feedForward = (ours: string, path: string, [gate, up, down]: readonly [string, string, string] = ["gate_proj", "up_proj", "down_proj"]) => ({
+export const feedForward = (ours: string, path: string, [gate, up, down]: readonly [string, string, string] = ["gate_proj", "up_proj", "down_proj"]) => ({
   [`${ours}.up`]: pair(path, gate, up),
   [`${ours}.down`]: [{ name: `${path}.${down}.weight` }],
   [`${ours}.upBias`]: pair(path, gate, up, ".bias"),
@@ -52,7 +52,7 @@ const llama: TensorNames = {
   },
 };
 
-const named = (base: TensorNames, tensors: TensorNames["tensors"], layer = base.layer): TensorNames => ({ layer, tensors: { ...base.tensors, ...tensors } });
+export const named = (base: TensorNames, tensors: TensorNames["tensors"], layer = base.layer): TensorNames => ({ layer, tensors: { ...base.tensors, ...tensors } });
 
 /** Experts one by one below "mlp.experts"; layout (a). */
 const oneByOne = feedForward("experts", "mlp.experts.{e}");
@@ -85,13 +85,34 @@ const granite = named(llama, {
   "shared.down": "shared_mlp.output_linear.weight",
 });
 
-/** Rows of queries, keys and values in one matrix. */
-const fused = (part: 0 | 1 | 2): StoredAs[] => [
+/**
+ * Parts of a matrix that holds several, as `groups` runs of rows, each with `parts` rows of every part in turn: those numbered `taken`, in
+ * rising order, each with the rows of all groups together.
+ */
+export const rowsOf = (name: string, sizes: (config: ModelConfig) => { groups: number; parts: readonly number[] }, ...taken: number[]): StoredAs[] => [
   {
-    name: "norm_attn_norm.attn.Wqkv.weight",
-    rows: ({ heads, kvHeads, headDim }: ModelConfig) => ({ first: (part === 0 ? 0 : heads + (part - 1) * kvHeads) * headDim, of: (heads + 2 * kvHeads) * headDim }),
+    name,
+    rows(config) {
+      const { groups, parts } = sizes(config);
+      const run = parts.reduce((a, b) => a + b, 0);
+      const at = (row: number): number => {
+        let within = row % run;
+        let before = 0;
+        for (const [i, size] of parts.entries()) {
+          if (within < size) return taken.includes(i) ? before + Math.floor(row / run) * size + within : -1;
+          within -= size;
+          if (taken.includes(i)) before += groups * size;
+        }
+        return -1;
+      };
+      return { of: groups * run, at };
+    },
   },
 ];
+
+/** Part 0, 1 or 2 of queries, keys and values one below the other in one matrix. */
+export const fused = (name: string, part: 0 | 1 | 2): StoredAs[] =>
+  rowsOf(name, ({ heads, kvHeads, headDim }) => ({ groups: 1, parts: [heads, kvHeads, kvHeads].map((n) => n * headDim) }), part);
 
 /** Tensor names of each published family, and how they hold our parameters. */
 export const layouts = {
@@ -122,9 +143,9 @@ export const layouts = {
       norm: "transformer.norm_f.weight",
       "attention.norm": "norm_attn_norm.norm_1.weight",
       "ffn.norm": "norm_attn_norm.norm_2.weight",
-      "attention.q": fused(0),
-      "attention.k": fused(1),
-      "attention.v": fused(2),
+      "attention.q": fused("norm_attn_norm.attn.Wqkv.weight", 0),
+      "attention.k": fused("norm_attn_norm.attn.Wqkv.weight", 1),
+      "attention.v": fused("norm_attn_norm.attn.Wqkv.weight", 2),
       "attention.out": "norm_attn_norm.attn.out_proj.weight",
       "experts.up": [
         { name: "ffn.experts.mlp.w1", half: "gate", flat: true },

@@ -16,8 +16,10 @@ export interface StoredAs {
   flat?: boolean;
   /** It is a vector stored as a matrix of one row. */
   row?: boolean;
-  /** It is only these rows of a tensor that has those of other parameters too. */
-  rows?: (config: ModelConfig) => { first: number; of: number };
+  /** It is some rows of a tensor of `of` rows, which has those of other parameters or parts too: `at` gives ours for each of them, or -1. */
+  rows?: (config: ModelConfig) => { of: number; at: (row: number) => number };
+  /** One filter per row, as convolutions are stored: [rows, 1, cols]. */
+  filters?: boolean;
 }
 
 /**
@@ -76,7 +78,8 @@ function piece(name: string, as: StoredAs, inner: readonly number[], stack: numb
   const [allRows = 0, cols = 1] = inner;
   const matrixRows = as.half === undefined ? allRows : allRows / 2;
   const stored = as.rows?.(config);
-  const matrix = inner.length === 1 ? [matrixRows] : as.transposed === true ? [cols, matrixRows] : [stored?.of ?? matrixRows, cols];
+  const storedRows = stored?.of ?? matrixRows;
+  const matrix = inner.length === 1 ? [storedRows] : as.transposed === true ? [cols, matrixRows] : as.filters === true ? [storedRows, 1, cols] : [storedRows, cols];
   const [first = 0, ...others] = matrix;
   const shape = stack === 0 ? (as.row === true ? [1, ...matrix] : matrix) : as.flat === true ? [stack * first, ...others] : [stack, ...matrix];
   const ourRow = (i: number): number => {
@@ -87,11 +90,11 @@ function piece(name: string, as: StoredAs, inner: readonly number[], stack: numb
     name,
     shape,
     rows: stored?.of ?? Math.max(1, stack) * matrixRows,
-    matrixRows: stored?.of ?? matrixRows,
+    matrixRows: storedRows,
     cols,
     transposed: as.transposed === true,
     at(r) {
-      if (stored !== undefined) return r < stored.first || r >= stored.first + matrixRows ? -1 : base + (r - stored.first) * cols;
+      if (stored !== undefined) return stored.at(r) < 0 ? -1 : base + stored.at(r) * cols;
       return base + (Math.floor(r / matrixRows) * allRows + ourRow(r % matrixRows)) * cols;
     },
   };

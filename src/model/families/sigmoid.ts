@@ -140,7 +140,7 @@ export const sigmoidFamilies: readonly Family[] = [
         qkNorm: "head",
         qkvBias: hf.attention_bias,
         outputBias: hf.attention_bias,
-        outputGate: true,
+        outputGate: { bias: false },
         ...(hf.mup_enabled === true ? { embeddingScale: Math.sqrt(hf.hidden_size) } : {}),
         mixers: slidingMixers(hf, (l) => (l + 1) % hf.global_attn_every_n_layers !== 0, (sliding) => (sliding ? 0 : undefined)),
         moe: mixture(hf, hidden, { score: "sigmoid", selectionBias: true, normalize: { eps: 1e-20, p: 1 }, scale: required(hf, "route_scale") }, sharedExperts(hf.num_shared_experts, hidden)),
