@@ -27,16 +27,18 @@ const trained = ["llama", "qwen3", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"]
 const families = [
   ...trained, "qwen2_moe_sparse", "mixtral_swa", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "deepseek_v3_yarn", "glm4_moe_lite", "mistral4", "glm4_moe", "dots1",
   "solar_open", "exaone_moe", "minimax_m2", "hy_v3", "afmoe", "dbrx", "ernie4_5_moe", "hunyuan_v1_moe", "flex_olmo", "mellum", "gpt_oss", "llama4", "granitemoe",
-  "granitemoeshared", "phimoe", "cohere2_moe",
+  "granitemoeshared", "phimoe", "cohere2_moe", "lfm2_moe", "deepseek_v32",
 ];
-const tolerance = 1e-5;
+/** Their layers carry errors from token to token; of Qwen's, transformers computes the recurrence in f32 in any case. */
+const recurrent = ["qwen3_next", "qwen3_5_moe", "jamba"];
+const toleranceOf = (family: string) => (recurrent.includes(family) ? 5e-5 : 1e-5);
 
 const native = nativeVariants.map((isa): [string, () => Engine] => [`native ${isa}`, () => loadEngine({ engine: "native", isa })]);
 const f64: [string, () => Engine] = ["reference f64", () => new ReferenceEngine({ float: "f64" })];
 const f32: [string, () => Engine] = ["reference f32", () => new ReferenceEngine({ float: "f32" })];
 
 /** The layer's decision is the golden's: the same experts for every token, the same weights. */
-function expectDecision(engine: Engine, { experts, weights, logits: projection }: Routing, golden: GoldenLayer): void {
+function expectDecision(engine: Engine, { experts, weights, logits: projection }: Routing, golden: GoldenLayer, tolerance: number): void {
   const k = experts.cols;
   expect(relativeError(engine.read(projection), golden.router_logits!.values)).toBeLessThan(tolerance);
   const byExpert = (e: ArrayLike<number>, w: ArrayLike<number>, t: number) =>
@@ -51,9 +53,10 @@ function expectDecision(engine: Engine, { experts, weights, logits: projection }
 }
 
 describe.skipIf(absent).each([f64, ...native])("every family against transformers in float64, on %s (needs ../shared/goldens)", (name, make) => {
-  it.each(families)("%s: logits, decisions, sparse blocks, greedy continuation", async (family) => {
+  it.each([...families, ...recurrent])("%s: logits, decisions, sparse blocks, greedy continuation", async (family) => {
     const engine = make();
     const folder = join(goldens, family);
+    const tolerance = toleranceOf(family);
     using model = await LanguageModel.load(folder, { engine });
     const { config } = model;
     const golden = readGolden(folder);
@@ -67,7 +70,7 @@ describe.skipIf(absent).each([f64, ...native])("every family against transformer
     const { values, routings } = run(golden.ids.flat(), golden.ids.length);
     expect(relativeError(values, golden.logits!.values)).toBeLessThan(tolerance);
     expect(golden.layers.map(({ layer }) => layer)).toEqual(config.sparseLayers);
-    routings.forEach((routing, i) => expectDecision(engine, routing, golden.layers[i]!));
+    routings.forEach((routing, i) => expectDecision(engine, routing, golden.layers[i]!, tolerance));
 
     for (const layer of golden.layers) {
       const tape = new Tape(engine, arena);
@@ -75,7 +78,7 @@ describe.skipIf(absent).each([f64, ...native])("every family against transformer
       const parameters = moeParameters(model.parameters, layer.layer as number);
       // transformers has Granite's shared network beside the block, not in it.
       const { out, routing } = moeLayer(tape, x, family === "granitemoeshared" ? { ...parameters, shared: undefined } : parameters, config.moe!);
-      expectDecision(engine, routing, layer);
+      expectDecision(engine, routing, layer, tolerance);
       expect(relativeError(engine.read(out), layer.moe_output!.values)).toBeLessThan(tolerance);
     }
 

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { nativeVariants } from "../../test/engines.js";
 import { Tape } from "../autograd/tape.js";
@@ -56,6 +59,15 @@ describe.each(engines)("on %s", (_, make) => {
       cache.truncate(20);
       expect(cache.length).toBe(0);
       expect(Float32Array.from([3, 40].flatMap(goOn))).toEqual(whole);
+    });
+
+    it("is saved and loaded with the same bits", async () => {
+      const folder = mkdtempSync(join(tmpdir(), "switchyard-mixers-"));
+      using model = build(make(), kind);
+      await model.save(join(folder, "m"));
+      using loaded = await LanguageModel.load(join(folder, "m"), { engine: model.engine });
+      expect(run(loaded, tokensOf(20), 1)).toEqual(run(model, tokensOf(20), 1));
+      rmSync(folder, { recursive: true });
     });
 
     it("sequences of different lengths go on together as each alone", () => {
