@@ -78,6 +78,22 @@ napi_value transfer(napi_env env, napi_callback_info info, bool to_engine) {
 napi_value op_read(napi_env env, napi_callback_info info) { return transfer(env, info, false); }
 napi_value op_write(napi_env env, napi_callback_info info) { return transfer(env, info, true); }
 
+// advise(address, bytes, needed): see memory.h.
+napi_value op_advise(napi_env env, napi_callback_info info) {
+  Args args(env, info, "advise", 3);
+  const int64_t bytes = args.integer(1, "bytes", 0, 1LL << 52);
+  const char* const start = args.in<char>(0, "address", bytes);
+  if (args.ok()) advise((uintptr_t)start, bytes, args.integer(2, "needed", 0, 1) != 0);
+  return nullptr;
+}
+
+// fileWasCut(): see memory.h.
+napi_value op_file_was_cut(napi_env env, napi_callback_info) {
+  napi_value value;
+  napi_get_boolean(env, file_was_cut(), &value);
+  return value;
+}
+
 struct Span {
   char* out;
   const char* in;  // copy; null for a fill
@@ -128,7 +144,8 @@ napi_value op_fill(napi_env env, napi_callback_info info) {
 }
 
 const Op ops[] = {{"allocate", op_allocate}, {"mapFile", op_map_file}, {"release", op_release}, {"read", op_read},
-                  {"write", op_write},       {"copy", op_copy},        {"fill", op_fill}};
+                  {"write", op_write},       {"copy", op_copy},        {"fill", op_fill},
+                  {"advise", op_advise},     {"fileWasCut", op_file_was_cut}};
 
 }  // namespace
 

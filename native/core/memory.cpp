@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,6 +17,8 @@ struct LiveRegion {
   size_t bytes;   // what the caller asked for
   size_t mapped;  // what was mapped
   bool writable;
+  int file;  // of a mapped file; -1 for other memory
+  bool cut;  // the file has become shorter
 };
 
 // Sorted by start.
@@ -57,12 +60,36 @@ bool insert(const LiveRegion& region) {
   return ok;
 }
 
+constexpr size_t kPage = 4096;
+struct sigaction previous;
+
+// Reading a mapped page beyond the end of its file raises SIGBUS: the page is replaced by one of zeros and the region marked. No thread
+// touches mapped memory while it holds the lock. Any other SIGBUS goes where it went before.
+void on_bus_error(int signal, siginfo_t* info, void* context) {
+  const uintptr_t address = (uintptr_t)info->si_addr / kPage * kPage;
+  pthread_mutex_lock(&lock);
+  const size_t at = upper_bound(address);
+  const bool ours = at > 0 && regions[at - 1].file >= 0 && address - regions[at - 1].start < regions[at - 1].mapped;
+  if (ours) regions[at - 1].cut = true;
+  pthread_mutex_unlock(&lock);
+  if (ours && mmap((void*)address, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED) return;
+  if (previous.sa_flags & SA_SIGINFO) return previous.sa_sigaction(signal, info, context);
+  sigaction(SIGBUS, &previous, nullptr);  // raised again on return
+}
+
+void catch_bus_errors() {
+  struct sigaction action = {};
+  action.sa_sigaction = on_bus_error;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGBUS, &action, &previous);
+}
+
 }  // namespace
 
 uintptr_t allocate(size_t bytes) {
-  constexpr size_t page = 4096, huge = 2 << 20;
+  constexpr size_t huge = 2 << 20;
   if (bytes > (size_t)1 << 46) return 0;
-  const size_t alignment = bytes >= huge ? huge : page;
+  const size_t alignment = bytes >= huge ? huge : kPage;
   const size_t mapped = (bytes + alignment - 1 + (bytes == 0)) / alignment * alignment;
   const size_t reserved = mapped + (alignment == huge ? huge : 0);
   void* raw = mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -72,7 +99,7 @@ uintptr_t allocate(size_t bytes) {
   if (before) munmap(raw, before);
   if (after) munmap((void*)(start + mapped), after);
   if (alignment == huge) madvise((void*)start, mapped, MADV_HUGEPAGE);
-  return insert({start, bytes, mapped, true}) ? start : 0;
+  return insert({start, bytes, mapped, true, -1, false}) ? start : 0;
 }
 
 uintptr_t map_file(const char* path, size_t* bytes) {
@@ -80,12 +107,38 @@ uintptr_t map_file(const char* path, size_t* bytes) {
   if (file < 0) return 0;
   const off_t size = lseek(file, 0, SEEK_END);
   void* address = size >= 0 ? mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
-  const int error = errno;
-  close(file);
-  errno = error;
-  if (address == MAP_FAILED) return 0;
+  if (address == MAP_FAILED) {
+    const int error = errno;
+    close(file);
+    errno = error;
+    return 0;
+  }
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, catch_bus_errors);
   *bytes = size;
-  return insert({(uintptr_t)address, *bytes, *bytes, false}) ? (uintptr_t)address : 0;
+  if (insert({(uintptr_t)address, *bytes, *bytes, false, file, false})) return (uintptr_t)address;
+  close(file);
+  return 0;
+}
+
+void advise(uintptr_t address, size_t bytes, bool needed) {
+  pthread_mutex_lock(&lock);
+  const size_t at = upper_bound(address);
+  const LiveRegion region = at > 0 ? regions[at - 1] : LiveRegion{};
+  pthread_mutex_unlock(&lock);
+  if (at == 0 || region.file < 0 || address - region.start > region.bytes || bytes > region.bytes - (address - region.start)) return;
+  const uintptr_t begin = (needed ? address : address + kPage - 1) / kPage * kPage, end = (needed ? address + bytes + kPage - 1 : address + bytes) / kPage * kPage;
+  if (begin >= end) return;
+  madvise((void*)begin, end - begin, needed ? MADV_WILLNEED : MADV_DONTNEED);
+  if (!needed) posix_fadvise(region.file, begin - region.start, end - begin, POSIX_FADV_DONTNEED);
+}
+
+bool file_was_cut() {
+  pthread_mutex_lock(&lock);
+  bool cut = false;
+  for (size_t i = 0; i < count; i++) cut |= regions[i].cut;
+  pthread_mutex_unlock(&lock);
+  return cut;
 }
 
 bool release(uintptr_t address) {
@@ -100,6 +153,7 @@ bool release(uintptr_t address) {
   }
   pthread_mutex_unlock(&lock);
   if (found) munmap((void*)region.start, region.mapped);
+  if (found && region.file >= 0) close(region.file);
   return found;
 }
 

@@ -13,6 +13,13 @@ uintptr_t allocate(size_t bytes);
 // Maps a whole file read-only. Returns 0 and sets errno on failure.
 uintptr_t map_file(const char* path, size_t* bytes);
 
+// Tells the system that a part of a mapped file will be read soon, so that it starts reading, or not for long, so that its pages go. Pages
+// that reach beyond the part stay. Does nothing for other memory.
+void advise(uintptr_t address, size_t bytes, bool needed);
+
+// Whether a live mapped file has become shorter than it was: what is missing reads as zeros instead of killing the process.
+bool file_was_cut();
+
 // Gives back what allocate or map_file returned; false for any other address.
 bool release(uintptr_t address);
 

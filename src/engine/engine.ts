@@ -48,6 +48,11 @@ export interface Memory {
   write(t: Tensor, values: ArrayLike<number>): void;
   copy(out: Tensor, x: Tensor): void;
   fill(out: Tensor, value: number): void;
+  /**
+   * Tells the system that a tensor of a mapped file will be read soon, so that it starts reading, or not for long, so that its memory can go.
+   * Results do not depend on it.
+   */
+  advise(t: Tensor, needed: boolean): void;
   /** Bytes now held by regions, mapped files apart. */
   readonly allocatedBytes: number;
 }

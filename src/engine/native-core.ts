@@ -18,6 +18,9 @@ export interface Addon {
   allocate(bytes: number): number;
   mapFile(path: string): { address: number; bytes: number } | number;
   release(address: number): void;
+  advise: NativeOp;
+  /** Whether a mapped file has become shorter since it was mapped. */
+  fileWasCut(): boolean;
   read(out: TypedArray, address: number): void;
   write(address: number, values: TypedArray): void;
   copy: NativeOp;
@@ -131,6 +134,8 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   read(t: Tensor): TypedArray {
     const values = typedArray(t.dtype, t.size);
     this.addon.read(values, address(t));
+    // What is missing of a file reads as zeros: nothing that was computed from it leaves the engine.
+    check(!this.addon.fileWasCut(), "ERR_SWITCHYARD_IO", () => "read: a file of a loaded model was cut short while it was in use; restore the file and load the model again");
     return values;
   }
 
@@ -148,6 +153,10 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   copy(out: Tensor, x: Tensor): void {
     check(out.size === x.size && out.dtype === x.dtype, "ERR_SWITCHYARD_SHAPE", () => `copy: ${x} does not fit ${out}`);
     this.addon.copy(address(out), address(x), out.bytes);
+  }
+
+  advise(t: Tensor, needed: boolean): void {
+    this.addon.advise(address(t), t.bytes, Number(needed));
   }
 
   fill(out: Tensor, value: number): void {

@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -51,6 +51,39 @@ describe("native engine memory", () => {
     for (const bad of [path, `${path}-missing`, tmpdir()]) {
       expect(() => engine.mapFile(bad)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_IO" }));
     }
+  });
+
+  it("survives a mapped file that is cut short, and gives out nothing that was computed from it", () => {
+    const path = join(mkdtempSync(join(tmpdir(), "switchyard-")), "weights");
+    writeFileSync(path, new Float32Array(64 * 1024).fill(1));
+    const region = engine.mapFile(path);
+    const t = region.tensor("f32", [64 * 1024], 0);
+    truncateSync(path, 4096);
+    const own = engine.allocate(t.bytes);
+    const sum = own.tensor("f32", [64 * 1024], 0);
+    engine.copy(sum, t);
+    expect(() => engine.read(sum)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_IO", message: expect.stringContaining("cut short") }));
+    region.free();
+    expect(engine.read(sum).subarray(1022, 1026)).toEqual(Float32Array.of(1, 1, 0, 0));
+    own.free();
+  });
+
+  it("takes advice about mapped files, which changes nothing", () => {
+    const path = join(mkdtempSync(join(tmpdir(), "switchyard-")), "weights");
+    writeFileSync(path, Float32Array.from({ length: 8192 }, (_, i) => i));
+    const region = engine.mapFile(path);
+    const t = region.tensor("f32", [8191], 4);
+    for (const needed of [false, true, false]) {
+      engine.advise(t, needed);
+      expect(engine.read(t)[8190]).toBe(8191);
+    }
+    const own = engine.allocate(4096);
+    const tensor = own.tensor("f32", [4], 0);
+    engine.fill(tensor, 3);
+    engine.advise(tensor, false);
+    expect(engine.read(tensor)).toEqual(Float32Array.of(3, 3, 3, 3));
+    region.free();
+    own.free();
   });
 
   it("refuses addresses outside live memory, of other engines, and sizes that overflow", () => {

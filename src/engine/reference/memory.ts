@@ -107,6 +107,9 @@ export class ReferenceMemory implements Memory {
     array(out).set(array(x));
   }
 
+  /** Its files are copies in memory. */
+  advise(): void {}
+
   fill(out: Tensor, value: number): void {
     array(out).fill(value);
   }
