@@ -91,7 +91,7 @@ describe("look-up", () => {
     }
   });
 
-  it.each([-1, 1.5, 257])("refuses %s", (lookup) => expect(collect(model.generate("a", { lookup }))).rejects.toThrow(usage(/lookup: expected an integer from 0 to 256/)));
+  it.each([-1, 1.5, 513])("refuses %s", (lookup) => expect(collect(model.generate("a", { lookup }))).rejects.toThrow(usage(/lookup: expected an integer from 0 to 512/)));
 });
 
 describe("a generation", () => {

@@ -40,7 +40,7 @@ export interface Chunk extends Answered {
 export type Prompt = string | Int32Array;
 
 /** Tokens of each prompt that run at a time: a signal is noticed in between. */
-export const prefillTokens = 256;
+export const prefillTokens = 512;
 
 /**
  * Continues a prompt, or several in one batch, one chunk per token, until `maxTokens`, a stop sequence, the end-of-text token or
