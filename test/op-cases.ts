@@ -333,7 +333,10 @@ export const attentionOpCases: readonly OpCase[] = [
     [[], ["sinks"], ["bias"], ["sinks", "bias"]].map((extras) => attentionCase(2, 70, 70, 6, 2, 16, how, extras)),
   ),
   attentionCase(2, 40, 7, 4, 2, 16, { causal: false, valueDim: 8 }, ["bias"]),
+  attentionCase(1, 3, 0, 2, 1, 8, { causal: false }),
   attentionCase(1, 3, 200, 16, 1, 576, { valueDim: 512, window: 90 }),
+  ...[1, 2, 3, 4, 5, 6, 7, 8, 16].map((group) => attentionCase(2, 1, 301, 3 * group, 3, 20, { valueDim: 37, window: 290 }, ["sinks", "bias"])),
+  attentionCase(1, 1, 1200, 16, 1, 64, { valueDim: 100 }),
 ];
 
 function matmulCases(M: number, N: number, K: number): OpCase[] {

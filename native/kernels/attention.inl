@@ -36,8 +36,9 @@ struct AttentionBlock {
   int64_t ld;                                           // floats between rows of scores
   const float *k, *v;                                   // of key `begin`
   int64_t ld_k, ld_v;
-  int32_t* index_R;  // row -> row of q seen as [batch * queries * heads, head_dim]
-  float *scores, *dscores, *result_RD, *delta_R;
+
+  // Row of q seen as [queries * heads, head_dim], from the sequence's start on.
+  int64_t place(const Attention& p, int64_t row) const { return (first + row / group) * p.heads + kv_head * group + row % group; }
 
   // Counted from `begin`.
   KeyRange visible(const Attention& p, int64_t row) const {
@@ -65,7 +66,7 @@ static int64_t query_blocks(const Attention& p) {
   return (p.queries + queries - 1) / queries;
 }
 
-static AttentionBlock attention_block(const Attention& p, int64_t batch, int64_t kv_head, int64_t block, bool backward) {
+static AttentionBlock attention_block(const Attention& p, int64_t batch, int64_t kv_head, int64_t block) {
   AttentionBlock t;
   const int64_t most = queries_per_block(p);
   t.batch = batch, t.kv_head = kv_head, t.group = p.heads / p.kv_heads;
@@ -78,17 +79,28 @@ static AttentionBlock attention_block(const Attention& p, int64_t batch, int64_t
   t.ld_k = p.kv_heads * p.head_dim, t.ld_v = p.kv_heads * p.value_dim;
   t.k = p.k + (batch * p.key_stride + t.begin) * t.ld_k + kv_head * p.head_dim;
   t.v = p.v + (batch * p.key_stride + t.begin) * t.ld_v + kv_head * p.value_dim;
-  const int64_t most_rows = most * t.group, sheets = backward ? 2 : 1, result = backward ? p.head_dim : p.value_dim;
-  t.scores = (float*)scratch(1, most_rows * (sheets * t.ld + result + 2) * sizeof(float));
-  t.dscores = t.scores + (sheets - 1) * most_rows * t.ld;
-  t.result_RD = t.scores + sheets * most_rows * t.ld;
-  t.delta_R = t.result_RD + most_rows * result;
-  t.index_R = (int32_t*)(t.delta_R + most_rows);
-  for (int64_t r = 0; r < t.rows; r++) t.index_R[r] = (int32_t)((t.first + r / t.group) * p.heads + kv_head * t.group + r % t.group);
   return t;
 }
 
-// The part of a [batch * queries * heads, columns] array that belongs to the block's sequence; index_R counts from there.
+// What a task needs while it works on a block.
+struct AttentionScratch {
+  int32_t* index_R;  // the rows' places
+  float *scores, *dscores, *result_RD, *delta_R;
+};
+
+static AttentionScratch attention_scratch(const Attention& p, const AttentionBlock& t, bool backward) {
+  AttentionScratch s;
+  const int64_t most_rows = queries_per_block(p) * t.group, sheets = backward ? 2 : 1, result = backward ? p.head_dim : p.value_dim;
+  s.scores = (float*)scratch(1, most_rows * (sheets * t.ld + result + 2) * sizeof(float));
+  s.dscores = s.scores + (sheets - 1) * most_rows * t.ld;
+  s.result_RD = s.scores + sheets * most_rows * t.ld;
+  s.delta_R = s.result_RD + most_rows * result;
+  s.index_R = (int32_t*)(s.delta_R + most_rows);
+  for (int64_t r = 0; r < t.rows; r++) s.index_R[r] = (int32_t)t.place(p, r);
+  return s;
+}
+
+// The part of a [batch * queries * heads, columns] array that belongs to the block's sequence; places count from there.
 SW_INLINE int64_t sequence_start(const Attention& p, const AttentionBlock& t, int64_t columns) {
   return t.batch * p.queries * p.heads * columns;
 }
@@ -140,20 +152,19 @@ static void attention_task(void* context, int64_t task) {
   const Attention& p = *(const Attention*)context;
   const int64_t heads = p.batch * p.kv_heads, d = p.head_dim, dv = p.value_dim;
   // The last queries see the most keys: largest tasks first.
-  const AttentionBlock t = attention_block(p, task % heads / p.kv_heads, task % p.kv_heads, query_blocks(p) - 1 - task / heads, false);
+  const AttentionBlock t = attention_block(p, task % heads / p.kv_heads, task % p.kv_heads, query_blocks(p) - 1 - task / heads);
+  const AttentionScratch s = attention_scratch(p, t, false);
   const float* q = p.q + sequence_start(p, t, d);
   float *out = p.out + sequence_start(p, t, dv), *lse = p.lse + sequence_start(p, t, 1);
-  multiply(kNT, false, t.rows, t.keys, d, t.scores, t.ld, q, d, t.index_R, t.k, t.ld_k, nullptr, t.causal(p));
+  multiply(kNT, false, t.rows, t.keys, d, s.scores, t.ld, q, d, s.index_R, t.k, t.ld_k, nullptr, t.causal(p));
   for (int64_t r = 0; r < t.rows; r++) {
     float max, sum;
-    softmax_row(t.scores + r * t.ld, t.visible(p, r), t.keys, p.scale, t.bias(p, r), t.sink(p, r), &max, &sum);
-    lse[t.index_R[r]] = max + logf(sum);
-    t.delta_R[r] = sum > 0 ? 1 / sum : 0;
+    softmax_row(s.scores + r * t.ld, t.visible(p, r), t.keys, p.scale, t.bias(p, r), t.sink(p, r), &max, &sum);
+    lse[s.index_R[r]] = max + logf(sum);
+    s.delta_R[r] = sum > 0 ? 1 / sum : 0;
   }
-  multiply(kNN, false, t.rows, dv, t.keys, t.result_RD, dv, t.scores, t.ld, nullptr, t.v, t.ld_v, nullptr, t.causal(p));
+  multiply(kNN, false, t.rows, dv, t.keys, s.result_RD, dv, s.scores, t.ld, nullptr, t.v, t.ld_v, nullptr, t.causal(p));
   for (int64_t r = 0; r < t.rows; r++) {
-    for (int64_t c = 0; c < dv; c++) out[t.index_R[r] * dv + c] = t.result_RD[r * dv + c] * t.delta_R[r];
+    for (int64_t c = 0; c < dv; c++) out[s.index_R[r] * dv + c] = s.result_RD[r * dv + c] * s.delta_R[r];
   }
 }
-
-static void attention(const Attention& p) { parallel_for(p.batch * p.kv_heads * query_blocks(p), attention_task, (void*)&p); }

@@ -25,7 +25,8 @@ static void attention_backward_task(void* context, int64_t task) {
   const bool add_all = !reaches_back(p);
   // The last block sees every key and so writes all of dk and dv, unless windows or chunks keep it from that; the others add to theirs.
   for (int64_t block = blocks - 1; block >= 0; block--) {
-    const AttentionBlock t = attention_block(p, task / p.kv_heads, task % p.kv_heads, block, true);
+    const AttentionBlock t = attention_block(p, task / p.kv_heads, task % p.kv_heads, block);
+    const AttentionScratch s = attention_scratch(p, t, true);
     float *const dk_block = p.dk + (t.k - p.k), *const dv_block = p.dv + (t.v - p.v);
     if (add_all && block == blocks - 1) {
       for (int64_t j = 0; j < p.keys; j++) {
@@ -35,24 +36,24 @@ static void attention_backward_task(void* context, int64_t task) {
     }
     const int64_t start = sequence_start(p, t, d), start_v = sequence_start(p, t, dv);
     const float *q = p.q + start, *out = p.out + start_v, *dout = p.dout + start_v, *lse = p.lse + sequence_start(p, t, 1);
-    multiply(kNT, false, t.rows, t.keys, d, t.scores, t.ld, q, d, t.index_R, t.k, t.ld_k, nullptr, t.causal(p));
-    multiply(kNT, false, t.rows, t.keys, dv, t.dscores, t.ld, dout, dv, t.index_R, t.v, t.ld_v, nullptr, t.causal(p));
+    multiply(kNT, false, t.rows, t.keys, d, s.scores, t.ld, q, d, s.index_R, t.k, t.ld_k, nullptr, t.causal(p));
+    multiply(kNT, false, t.rows, t.keys, dv, s.dscores, t.ld, dout, dv, s.index_R, t.v, t.ld_v, nullptr, t.causal(p));
     for (int64_t r = 0; r < t.rows; r++) {
-      const int64_t row = t.index_R[r];
+      const int64_t row = s.index_R[r];
       vf sum = splat(0);
       for (int64_t c = 0; c < dv; c += kLanes) {
         const int64_t n = dv - c < kLanes ? dv - c : kLanes;
         sum += load_partial(dout + row * dv + c, n, 0) * load_partial(out + row * dv + c, n, 0);
       }
       const float delta = sum_lanes(sum), log_sum = lse[row] == -__builtin_inff() ? 0 : lse[row];  // -infinity: all masked
-      softmax_backward_row(t.scores + r * t.ld, t.dscores + r * t.ld, t.visible(p, r), t.keys, p.scale, t.bias(p, r), log_sum, delta);
+      softmax_backward_row(s.scores + r * t.ld, s.dscores + r * t.ld, t.visible(p, r), t.keys, p.scale, t.bias(p, r), log_sum, delta);
       if (run.dsinks_BH) run.dsinks_BH[t.batch * p.heads + row % p.heads] -= vexp(splat(*t.sink(p, r) - log_sum))[0] * delta;
     }
     const bool add = add_all || block < blocks - 1;
-    multiply(kTN, add, t.keys, dv, t.rows, dv_block, t.ld_v, t.scores, t.ld, nullptr, dout, dv, t.index_R, t.causal(p));
-    multiply(kTN, add, t.keys, d, t.rows, dk_block, t.ld_k, t.dscores, t.ld, nullptr, q, d, t.index_R, t.causal(p));
-    multiply(kNN, false, t.rows, d, t.keys, t.result_RD, d, t.dscores, t.ld, nullptr, t.k, t.ld_k, nullptr, t.causal(p));
-    for (int64_t r = 0; r < t.rows; r++) memcpy(p.dq + start + t.index_R[r] * d, t.result_RD + r * d, d * sizeof(float));
+    multiply(kTN, add, t.keys, dv, t.rows, dv_block, t.ld_v, s.scores, t.ld, nullptr, dout, dv, s.index_R, t.causal(p));
+    multiply(kTN, add, t.keys, d, t.rows, dk_block, t.ld_k, s.dscores, t.ld, nullptr, q, d, s.index_R, t.causal(p));
+    multiply(kNN, false, t.rows, d, t.keys, s.result_RD, d, s.dscores, t.ld, nullptr, t.k, t.ld_k, nullptr, t.causal(p));
+    for (int64_t r = 0; r < t.rows; r++) memcpy(p.dq + start + s.index_R[r] * d, s.result_RD + r * d, d * sizeof(float));
   }
 }
 

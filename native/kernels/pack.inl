@@ -42,22 +42,28 @@ SW_INLINE vf pair_columns(vf first, vf second) {
 #endif
 }
 
-// dst[i][0..kLanes) = element i of each of kLanes rows, i < kLanes; dst rows `stride` apart.
-SW_INLINE void transpose_block(float* dst, int64_t stride, const float* const* rows, int64_t offset) {
+// give(i, x) with x = element i of each of kLanes rows, i rising; row(r) is a vector of row r.
+template <class Row, class Give>
+SW_INLINE void transpose_rows(Row row, Give give) {
   // Whole vectors are loaded: rows a multiple of 4 KiB apart share a set of the L1, which would not keep them for a second visit.
   vf quads[4][kLanes / 4];
   SW_UNROLL for (int j = 0; j < 4; j++) {
-    SW_UNROLL for (int l = 0; l < kLanes / 4; l++) quads[j][l] = load(rows[4 * l + j] + offset);
+    SW_UNROLL for (int l = 0; l < kLanes / 4; l++) quads[j][l] = row(4 * l + j);
     transpose_quads(quads[j]);
   }
   SW_UNROLL for (int i = 0; i < kLanes; i += 4) {
     const vf r0 = quads[0][i / 4], r1 = quads[1][i / 4], r2 = quads[2][i / 4], r3 = quads[3][i / 4];
     const vf low01 = interleave_low(r0, r1), low23 = interleave_low(r2, r3), high01 = interleave_high(r0, r1), high23 = interleave_high(r2, r3);
-    store(dst + (i + 0) * stride, low_halves(low01, low23));
-    store(dst + (i + 1) * stride, high_halves(low01, low23));
-    store(dst + (i + 2) * stride, low_halves(high01, high23));
-    store(dst + (i + 3) * stride, high_halves(high01, high23));
+    give(i + 0, low_halves(low01, low23));
+    give(i + 1, high_halves(low01, low23));
+    give(i + 2, low_halves(high01, high23));
+    give(i + 3, high_halves(high01, high23));
   }
+}
+
+// dst[i][0..kLanes) = element i of each of kLanes rows, i < kLanes; dst rows `stride` apart.
+SW_INLINE void transpose_block(float* dst, int64_t stride, const float* const* rows, int64_t offset) {
+  transpose_rows([&](int r) { return load(rows[r] + offset); }, [&](int i, vf x) { store(dst + i * stride, x); });
 }
 
 // One vector of packed elements from position k of a row of `length`, zero beyond its end.

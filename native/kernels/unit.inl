@@ -24,6 +24,7 @@ namespace SW_ISA {
 #include "quant.inl"
 #include "stored.inl"
 #include "attention.inl"
+#include "attention_once.inl"
 #include "attention_backward.inl"
 #include "peak.inl"
 #include "special.inl"

@@ -60,13 +60,14 @@ describe.each(nativeVariants)("attention on %s", (isa) => {
     expect(engine.read(lse)[0]).toBeCloseTo(8e8 / Math.sqrt(8), -3);
   });
 
-  it.each([{}, { window: 50 }, { chunk: 64 }, { window: 21, chunk: 100, valueDim: 24 }])("gives a token the same bits with and without cache, alone and in a batch, on one thread and two: %j", (how) => {
+  it.each([{}, { window: 50 }, { chunk: 64 }, { window: 21, chunk: 100, valueDim: 24 }, { group: 1 }, { group: 8 }, { group: 16, headDim: 128 }])("gives a token the same bits with and without cache, alone and in a batch, on one thread and two: %j", ({ group = 2, headDim = 40, ...how }: Partial<AttentionDims> & { group?: number }) => {
     using t = new TestTensors(engine, 4);
-    const [batch, keys, headDim, room] = [3, 150, 40, 160];
-    const full = { ...dims(batch, keys, keys, 2, 2, headDim), valueDim: headDim, ...how };
-    const width = { q: 4 * headDim, k: 2 * headDim, v: 2 * full.valueDim, out: 4 * full.valueDim };
-    const [q, k, v, sinks] = [t.random([batch * keys, width.q]), t.random([batch * keys, width.k]), t.random([batch * keys, width.v]), t.random([4])];
-    const [out, lse] = [t.random([batch * keys, width.out]), t.random([batch * keys, 4])];
+    const [batch, keys, room] = [3, 300, 310];
+    const full = { ...dims(batch, keys, keys, 2, group, headDim), valueDim: headDim, ...how };
+    const { heads } = full;
+    const width = { q: heads * headDim, k: 2 * headDim, v: 2 * full.valueDim, out: heads * full.valueDim };
+    const [q, k, v, sinks] = [t.random([batch * keys, width.q]), t.random([batch * keys, width.k]), t.random([batch * keys, width.v]), t.random([heads])];
+    const [out, lse] = [t.random([batch * keys, width.out]), t.random([batch * keys, heads])];
     engine.attention(out, lse, q, k, v, full, { sinks });
     const [expectedOut, expectedLse] = [engine.read(out), engine.read(lse)];
     engine.threads = 1;
@@ -81,10 +82,10 @@ describe.each(nativeVariants)("attention on %s", (isa) => {
       return t.of("f32", [room, columns], values);
     };
     const one = t.of("f32", [1, width.q], engine.read(q).subarray(row * width.q, (row + 1) * width.q));
-    const [oneOut, oneLse] = [t.random([1, width.out]), t.random([1, 4])];
+    const [oneOut, oneLse] = [t.random([1, width.out]), t.random([1, heads])];
     engine.attention(oneOut, oneLse, one, cached(k, width.k), cached(v, width.v), { ...full, batch: 1, queries: 1, keyStride: room }, { sinks });
     expect(sameBits(engine.read(oneOut), expectedOut.slice(row * width.out, (row + 1) * width.out))).toBe(true);
-    expect(sameBits(engine.read(oneLse), expectedLse.slice(row * 4, row * 4 + 4))).toBe(true);
+    expect(sameBits(engine.read(oneLse), expectedLse.slice(row * heads, (row + 1) * heads))).toBe(true);
   });
 
   it("reads none of the keys that a window leaves behind", () => {
