@@ -63,9 +63,10 @@ describe.each(nativeVariants)("attention on %s", (isa) => {
   it.each([{}, { window: 50 }, { chunk: 64 }, { window: 21, chunk: 100, valueDim: 24 }, { group: 1 }, { group: 8 }, { group: 16, headDim: 128 }])("gives a token the same bits with and without cache, alone and in a batch, on one thread and two: %j", ({ group = 2, headDim = 40, ...how }: Partial<AttentionDims> & { group?: number }) => {
     using t = new TestTensors(engine, 4);
     const [batch, keys, room] = [3, 300, 310];
-    const full = { ...dims(batch, keys, keys, 2, group, headDim), valueDim: headDim, ...how };
+    const { valueDim = headDim } = how;
+    const full = { ...dims(batch, keys, keys, 2, group, headDim), ...how };
     const { heads } = full;
-    const width = { q: heads * headDim, k: 2 * headDim, v: 2 * full.valueDim, out: heads * full.valueDim };
+    const width = { q: heads * headDim, k: 2 * headDim, v: 2 * valueDim, out: heads * valueDim };
     const [q, k, v, sinks] = [t.random([batch * keys, width.q]), t.random([batch * keys, width.k]), t.random([batch * keys, width.v]), t.random([heads])];
     const [out, lse] = [t.random([batch * keys, width.out]), t.random([batch * keys, heads])];
     engine.attention(out, lse, q, k, v, full, { sinks });
