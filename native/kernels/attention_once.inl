@@ -28,7 +28,7 @@ SW_INLINE void scores_of(float* s, int64_t ld_s, const float* q_DR, int64_t d, c
   if (keys >= kLanes) {
     for (; c + kLanes <= d; c += kLanes) {
       for (int r = 0; r < kLanes && c % 16 == 0; r++) __builtin_prefetch(k + (kLanes + r) * ld_k + c, 0, 2);
-      transpose_rows([&](int r) { return load(k + r * ld_k + c); }, [&](int i, vf x) { add(q_DR + (c + i) * R, x); });
+      transpose_vectors([&](int r) { return load(k + r * ld_k + c); }, [&](int i, vf x) { add(q_DR + (c + i) * R, x); });
     }
   }
   for (; c < d; c++) {

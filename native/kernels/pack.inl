@@ -44,7 +44,7 @@ SW_INLINE vf pair_columns(vf first, vf second) {
 
 // give(i, x) with x = element i of each of kLanes rows, i rising; row(r) is a vector of row r.
 template <class Row, class Give>
-SW_INLINE void transpose_rows(Row row, Give give) {
+SW_INLINE void transpose_vectors(Row row, Give give) {
   // Whole vectors are loaded: rows a multiple of 4 KiB apart share a set of the L1, which would not keep them for a second visit.
   vf quads[4][kLanes / 4];
   SW_UNROLL for (int j = 0; j < 4; j++) {
@@ -63,7 +63,7 @@ SW_INLINE void transpose_rows(Row row, Give give) {
 
 // dst[i][0..kLanes) = element i of each of kLanes rows, i < kLanes; dst rows `stride` apart.
 SW_INLINE void transpose_block(float* dst, int64_t stride, const float* const* rows, int64_t offset) {
-  transpose_rows([&](int r) { return load(rows[r] + offset); }, [&](int i, vf x) { store(dst + i * stride, x); });
+  transpose_vectors([&](int r) { return load(rows[r] + offset); }, [&](int i, vf x) { store(dst + i * stride, x); });
 }
 
 // One vector of packed elements from position k of a row of `length`, zero beyond its end.
