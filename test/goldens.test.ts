@@ -27,7 +27,7 @@ const trained = ["llama", "qwen3", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"]
 const families = [
   ...trained, "qwen2_moe_sparse", "mixtral_swa", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "deepseek_v3_yarn", "glm4_moe_lite", "mistral4", "glm4_moe", "dots1",
   "solar_open", "exaone_moe", "minimax_m2", "hy_v3", "afmoe", "dbrx", "ernie4_5_moe", "hunyuan_v1_moe", "flex_olmo", "mellum", "gpt_oss", "llama4", "granitemoe",
-  "granitemoeshared", "phimoe", "cohere2_moe", "lfm2_moe", "deepseek_v32",
+  "granitemoeshared", "phimoe", "cohere2_moe", "lfm2_moe", "deepseek_v32", "minimax",
 ];
 /** Their layers carry errors from token to token; of Qwen's, transformers computes the recurrence in f32 in any case. */
 const recurrent = ["qwen3_next", "qwen3_5_moe", "jamba"];

@@ -132,7 +132,7 @@ interface Run {
 }
 
 function nextRun(sequence: Sequence, index: number): Run {
-  const tokens = sequence.pending.slice(0, prefillTokens);
+  const tokens = sequence.pending.slice(0, sequence.context.cache.keeps ? prefillTokens : undefined);
   return { sequence, index, tokens, guesses: tokens.length === sequence.pending.length ? sequence.guess() : [] };
 }
 

@@ -95,6 +95,10 @@ export class Sequence {
   /** Chooses the next token by logits [V]. */
   next(logits: ArrayLike<number>): Answered {
     const token = sample(penalise(logits, this.options, this), this.options, this.random);
+    if (!this.context.cache.keeps) {
+      this.context.cache.truncate(0);
+      this.pending.push(...this.context.tokens.splice(0));
+    }
     this.pending.push(token);
     this.ngrams?.push(token);
     this.seen.add(token);

@@ -14,6 +14,8 @@ export class KvCache {
   private readonly arena: Arena;
   /** Whether `truncate` can go back to any length: no layer keeps a state that only goes forward. */
   readonly rewinds: boolean;
+  /** Whether what is kept of some tokens holds when others follow; if not, every call starts from the first token. */
+  readonly keeps: boolean;
   /** Per layer the tensors that its mixer asked for. */
   readonly layers: readonly (readonly Tensor[])[];
 
@@ -27,7 +29,8 @@ export class KvCache {
     const slack = 64; // each tensor's alignment
     this.arena = new Arena(engine, shapes.flat().reduce((sum, shape) => sum + sizeOf(shape) * dtypeBytes[engine.float] + slack, 0));
     this.layers = shapes.map((list) => list.map((shape) => this.arena.alloc(engine.float, shape)));
-    this.rewinds = layers.every((l) => mixerOf(config, l).rewinds);
+    this.keeps = layers.every((l) => mixerOf(config, l).causal?.(config, l) ?? true);
+    this.rewinds = this.keeps && layers.every((l) => mixerOf(config, l).rewinds);
   }
 
   /** Tokens held. */
@@ -47,9 +50,9 @@ export class KvCache {
     this.unfinished = false;
   }
 
-  /** Forgets all but the first `length` tokens; all of them where a layer's state would have to go back. `length` says what is left. */
+  /** Forgets all but the first `length` tokens; all of them where a layer's state would have to go back, or nothing is kept. `length` says what is left. */
   truncate(length: number): void {
-    if (length >= this.count && !this.unfinished) return;
+    if (length >= this.count && !this.unfinished && this.keeps) return;
     this.count = this.rewinds ? Math.min(length, this.count) : 0;
     this.unfinished = false;
     if (!this.rewinds) for (const tensor of this.layers.flat()) this.engine.fill(tensor, 0);

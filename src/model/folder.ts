@@ -1,6 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { openCheckpointTensors, writeCheckpointTensors } from "../formats/checkpoint.js";
+import { openCheckpointTensors, readAsF32, writeCheckpointTensors } from "../formats/checkpoint.js";
 import { verifyFolder, writeFolderAtomically } from "../formats/folder.js";
 import { type JsonObject, readJsonFile, stringifyJson } from "../formats/json.js";
 import type { TensorToWrite } from "../formats/safetensors-writer.js";
@@ -29,9 +29,14 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   await verifyFolder(folder);
   const configFile = join(folder, "config.json");
   const json = readJsonFile(configFile);
-  const { config, family } = readHfConfig(json, configFile);
+  const { config: stated, family } = readHfConfig(json, configFile);
   const quantization = readQuantization(json, configFile);
   const tensors = openCheckpointTensors(folder);
+  const elements = (name: string): Float32Array | undefined => {
+    const tensor = tensors.get(name);
+    return tensor && Float32Array.from([...readAsF32(tensor)].flatMap((values) => [...values]));
+  };
+  const config = family.refine?.(stated, elements) ?? stated;
   const sourceOf = (spec: ParameterSpec): ParameterSource => {
     const pieces = publishedPieces(spec, config, family.names).map((piece) => ({ ...piece, name: config.tiedEmbeddings ? sharedTableName(piece.name, family.names, tensors) : piece.name }));
     const readers = pieces.map((piece) => pieceReader(folder, piece, tensors, quantization));

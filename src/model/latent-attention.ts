@@ -21,10 +21,20 @@ export const latentAttention: Mixer = {
     return index === undefined ? kept : [...kept, [capacity, index.headDim]];
   },
   rewinds: true,
+  causal(config, l) {
+    const { index } = config.mixers[l] as LatentAttentionConfig;
+    return index === undefined || index.heads >= tieless;
+  },
   forward: attendLatent,
 };
 
 type IndexSizes = NonNullable<LatentAttentionConfig["index"]>;
+
+/**
+ * With fewer heads than these many keys have exactly the score 0 for all of them, and which of those are kept depends on the number of keys in
+ * the call (lightningIndexer): to choose as the reference does, a sequence is run from its start for every token.
+ */
+const tieless = 16;
 
 const sizesOf = ({ latent }: ModelConfig): LatentSizes => latent as LatentSizes;
 

@@ -1,7 +1,9 @@
 import type { Tape } from "../autograd/tape.js";
 import { glu, linear, linearAttention, mul, rmsNorm, unary } from "../ops/index.js";
+import { check } from "../errors.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
+import { attendByTables } from "./decay-tables.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
 import { overSequences } from "./recurrent.js";
 import type { Sequences } from "./sequences.js";
@@ -10,6 +12,8 @@ import type { TransformerParts } from "./transformer.js";
 /** Lightning attention (Qin et al. 2024, arXiv 2401.04658) as in MiniMax-Text-01 (arXiv 2501.08313): linear, each head with a fixed decay. */
 export interface LightningConfig {
   kind: "lightning";
+  /** The checkpoint has other decays than the published ones, in tables for blocks of so many tokens. They need not be causal. */
+  tables?: number | undefined;
 }
 
 /** Of the norm over all heads. */
@@ -18,14 +22,29 @@ const normEps = 1e-6;
 /** The state is a matrix [headDim, headDim] per head. */
 export const lightningAttention: Mixer = {
   parameters: lightningParameters,
-  state: ({ heads, headDim }) => [[heads, headDim, headDim]],
+  state: (config, l) => (layerOf(config, l).tables === undefined ? [[config.heads, config.headDim, config.headDim]] : []),
   rewinds: false,
+  causal: (config, l) => layerOf(config, l).tables === undefined,
   forward: attendLightning,
 };
 
-function lightningParameters({ width: D, heads, headDim }: ModelConfig): MixerParameter[] {
+const layerOf = ({ mixers }: ModelConfig, l: number) => mixers[l] as LightningConfig;
+
+function lightningParameters(config: ModelConfig, l: number): MixerParameter[] {
+  const { width: D, heads, headDim } = config;
+  const { tables: block } = layerOf(config, l);
   const wide = heads * headDim;
+  const tables: MixerParameter[] =
+    block === undefined
+      ? []
+      : [
+          { name: "lightning.slopes", shape: [heads], init: "one" },
+          { name: "lightning.ofQuery", shape: [heads, block], init: "one" },
+          { name: "lightning.ofKey", shape: [heads, block], init: "one" },
+          { name: "lightning.within", shape: [heads * block, block], init: "one" },
+        ];
   return [
+    ...tables,
     { name: "lightning.qkv", shape: [3 * wide, D], init: "normal" },
     { name: "lightning.norm", shape: [wide], init: "one" },
     { name: "lightning.gate", shape: [wide, D], init: "normal" },
@@ -40,13 +59,31 @@ export function lightningRates(heads: number, l: number, layers: number): number
 }
 
 function attendLightning(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
-  const { heads, headDim, layers } = config;
   const get = (name: string) => parameters.get(`layers.${l}.attention.lightning.${name}`);
   const weight = (name: string) => parameters.weight(`layers.${l}.attention.lightning.${name}`);
   const qkv = glu(tape, linear(tape, x, weight("qkv")), { activation: config.activation, gated: false });
-  const decay = tape.constant([heads], lightningRates(heads, l, layers).map((rate) => Math.exp(-rate)));
-  const dims = { heads, keyHeads: heads, keyDim: headDim, valueDim: headDim, scale: 1 };
-  const y = overSequences(tape, sequences, l, 0, [qkv], ([m], past) => linearAttention(tape, m as Tensor, decay, undefined, dims, past));
+  const y = mix(tape, config, l, qkv, get, sequences);
   const gate = unary(tape, "sigmoid", linear(tape, x, weight("gate")));
   return linear(tape, mul(tape, rmsNorm(tape, y, get("norm"), normEps), gate), weight("out"));
+}
+
+function mix(tape: Tape, config: ModelConfig, l: number, qkv: Tensor, get: (name: string) => Tensor, sequences: Sequences): Tensor {
+  const { heads, headDim, layers } = config;
+  const { tables: block } = layerOf(config, l);
+  if (block !== undefined) {
+    const tables = { slopes: get("slopes"), ofQuery: get("ofQuery"), ofKey: get("ofKey"), within: get("within") };
+    return attendByTables(tape, qkv, wholeSequences(sequences, qkv.rows), tables, { heads, headDim, block });
+  }
+  const decay = tape.constant([heads], lightningRates(heads, l, layers).map((rate) => Math.exp(-rate)));
+  const dims = { heads, keyHeads: heads, keyDim: headDim, valueDim: headDim, scale: 1 };
+  return overSequences(tape, sequences, l, 0, [qkv], ([m], past) => linearAttention(tape, m as Tensor, decay, undefined, dims, past));
+}
+
+/** Their lengths. What a token gives here depends on those behind it: nothing can go on from a cache. */
+function wholeSequences({ batch }: Sequences, tokens: number): number[] {
+  if (typeof batch === "number") return Array.from({ length: batch }, () => tokens / batch);
+  return batch.map(({ cache, length }) => {
+    check(cache.length === 0, "ERR_SWITCHYARD_USAGE", () => `lightning attention: with tables of decays a sequence is run from its start, but ${cache.length} tokens are in its cache; truncate it`);
+    return length;
+  });
 }

@@ -26,6 +26,8 @@ export interface Mixer {
   state(config: ModelConfig, l: number, capacity: number): readonly (readonly number[])[];
   /** Whether the state after n tokens can be had from that after more of them: true for rows per token, false for a recurrent one. */
   rewinds: boolean;
+  /** false: what it gives for a token depends on the tokens behind it, so that nothing kept of a call holds for a later one. Default: true. */
+  causal?(config: ModelConfig, l: number): boolean;
   /** Rows [T, D] of normed inputs to rows [T, D] for the residual stream. With caches it reads and updates `sequences.batch[i].cache.layers[l]`. */
   forward(tape: Tape, parts: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor;
 }

@@ -7,9 +7,11 @@ import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { loadEngine } from "../engine/load.js";
 import { ReferenceEngine } from "../engine/reference.js";
+import { Model } from "../generate/model.js";
+import { Session } from "../generate/session.js";
 import { KvCache } from "./cache.js";
 import { LanguageModel } from "./language-model.js";
-import type { MixerConfig } from "./config.js";
+import type { MixerConfig, ModelConfig } from "./config.js";
 import { modelConfig } from "./presets.js";
 import type { CachedSequence } from "./sequences.js";
 import { forward, logits, loss } from "./transformer.js";
@@ -91,6 +93,58 @@ it.each(Object.entries(kinds))("%s: training is refused", (_, kind) => {
   const tape = new Tape(model.engine, arena, { recording: true, training: true });
   const ids = tape.constant([8], tokensOf(8), "i32");
   expect(() => loss(tape, model, { ids, batch: 2 }, ids)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_UNSUPPORTED" }));
+});
+
+describe("layers that cannot go on from a cache", () => {
+  const latent = { rank: 8, queryRank: 12, unrotated: 6, value: 5, normEps: 1e-6 };
+  const sizes = { vocab, width: 32, layers: 3, heads: 4, context: 48, hidden: 40, moe: { experts: 5, active: 2, hidden: 24 } };
+  const plain = modelConfig(sizes);
+  const kindsOf = (index: number): Record<string, ModelConfig> => ({
+    "lightning attention by tables": { ...plain, mixers: [{ kind: "lightning", tables: 8 }, plain.mixers[1]!, { kind: "lightning" }] },
+    "an indexer of few heads": { ...plain, latent, kvHeads: 4, mixers: plain.mixers.map(() => ({ kind: "latent", rope: 0, index: { heads: index, headDim: 8, topK: 5 } })), ropes: [{ theta: 1e4, rotary: 2, interleaved: true }] },
+  });
+  const create = (config: ModelConfig) => {
+    const engine = loadEngine();
+    const model = Model.create({ config, engine, seed: 3 });
+    for (const { tensor, init } of model.parameters.list) if ("std" in init) engine.scale(tensor, tensor, 8);
+    return model;
+  };
+
+  it.each(Object.entries(kindsOf(2)))("%s: each token is that of a run from the start, also in a session", async (_, config) => {
+    using model = create(config);
+    using session = new Session(model);
+    const answer = async (chunks: AsyncIterable<{ token: number }>) => {
+      const tokens: number[] = [];
+      for await (const { token } of chunks) tokens.push(token);
+      return tokens;
+    };
+    const options = { temperature: 0, maxTokens: 6 };
+    for (const prompt of [tokensOf(9), tokensOf(12), tokensOf(9, 2)]) {
+      const ids = [...prompt];
+      for (let i = 0; i < 6; i++) {
+        const last = run(model, Int32Array.from(ids), 1).slice(-vocab);
+        ids.push(last.indexOf(Math.max(...last)));
+      }
+      expect(await answer(model.generate(prompt, options))).toEqual(ids.slice(prompt.length));
+      expect(await answer(session.generate(prompt, options))).toEqual(ids.slice(prompt.length));
+    }
+  });
+
+  it("tables refuse to go on from a cache", () => {
+    using model = create(kindsOf(2)["lightning attention by tables"]!);
+    using cache = new KvCache(model.engine, model.config, 48);
+    run(model, tokensOf(4), [{ cache, length: 4 }]);
+    expect(() => run(model, tokensOf(4), [{ cache, length: 4 }])).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_USAGE" }));
+  });
+
+  it("an indexer of many heads goes on, with the same bits", () => {
+    using model = create(kindsOf(16)["an indexer of few heads"]!);
+    using cache = new KvCache(model.engine, model.config, 48);
+    expect(cache.keeps).toBe(true);
+    const ids = tokensOf(30);
+    const pieces = [7, 8, 9, 20, 30].flatMap((to) => [...run(model, ids.subarray(cache.length, to), [{ cache, length: to - cache.length }])]);
+    expect(Float32Array.from(pieces)).toEqual(run(model, ids, 1));
+  });
 });
 
 it("a pass that fails half way leaves a cache that starts again", () => {

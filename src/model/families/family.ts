@@ -11,6 +11,8 @@ export interface Architecture {
   /** `architectures[0]` in config.json. */
   architecture: string;
   names: TensorNames;
+  /** Adds to the config what only the tensors say; `read` gives the elements of a tensor, if there is one of that name. */
+  refine?(config: ModelConfig, read: (name: string) => Float32Array | undefined): ModelConfig;
 }
 
 /** One published architecture as data: how its config.json maps to ours and back. */

@@ -113,6 +113,7 @@ export const hfFields = z.object({
   linear_attn_beta_factor: factor.default(1),
   mlp_alpha_factor: factor.default(1),
   mlp_beta_factor: factor.default(1),
+  block_size: positive.max(2 ** 14).optional(),
   logit_scale: factor.default(0.0625),
   mup_enabled: z.boolean().nullish(),
   mlp_bias: z.boolean().default(false),

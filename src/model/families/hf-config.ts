@@ -56,8 +56,9 @@ const storedType = { dtype: "float32", torch_dtype: "float32" };
 function inference({ moe, ...config }: ModelConfig): Json {
   const rest = { ...config, published: undefined };
   const hidden = rest.sparseLayers.length === rest.layers ? 0 : rest.hidden;
+  const mixers = rest.mixers.map((mixer) => (mixer.kind === "lightning" ? { kind: mixer.kind } : mixer)); // the rest of it is in the tensors
   const router = { ...moe?.router, jitter: 0, zLoss: 0, balance: { method: "none" } };
-  return JSON.parse(JSON.stringify({ ...rest, hidden, ...(moe === undefined ? {} : { moe: { ...moe, router } }) })) as Json;
+  return JSON.parse(JSON.stringify({ ...rest, mixers, hidden, ...(moe === undefined ? {} : { moe: { ...moe, router } }) })) as Json;
 }
 
 /** Whether two configs compute the same function, apart from the rounding of their numbers to f32. */

@@ -4,7 +4,8 @@ import type { StoredAs, TensorNames } from "./names.js";
 
 /* Tensor names of families with other mixers than attention, and of those mixers in our own format. */
 
-const filters = (name: string): StoredAs[] => [{ name, filters: true }];
+/** One filter per row, as convolutions are stored. */
+const filters = (name: string): StoredAs[] => [{ name, stored: ([rows = 0, cols = 0]) => [rows, 1, cols] }];
 
 const shortConv = {
   "conv.in": "conv.in_proj.weight",
@@ -27,11 +28,15 @@ const deltaNet = {
   "delta.out": "linear_attn.out_proj.weight",
 };
 
-const lightning = {
+const lightning: TensorNames["tensors"] = {
   "lightning.qkv": rowsOf("self_attn.qkv_proj.weight", ({ heads, headDim }) => ({ groups: heads, parts: [headDim, headDim, headDim] }), 0, 1, 2),
   "lightning.norm": "self_attn.norm.weight",
   "lightning.gate": "self_attn.output_gate.weight",
   "lightning.out": "self_attn.out_proj.weight",
+  "lightning.slopes": [{ name: "self_attn.slope_rate", stored: ([heads = 0]) => [heads, 1, 1] }],
+  "lightning.ofQuery": [{ name: "self_attn.query_decay", stored: (shape) => [...shape, 1] }],
+  "lightning.ofKey": [{ name: "self_attn.key_decay", stored: (shape) => [...shape, 1] }],
+  "lightning.within": [{ name: "self_attn.diagonal_decay", stored: ([rows = 0, block = 0]) => [1, rows / block, block, block] }],
 };
 
 const mamba = {

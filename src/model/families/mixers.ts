@@ -1,5 +1,6 @@
 import { isJsonObject } from "../../formats/json.js";
 import type { MixerConfig, ModelConfig } from "../config.js";
+import { lightningRates } from "../lightning-attention.js";
 import type { Family } from "./family.js";
 import type { HfConfig } from "./fields.js";
 import { mixerLayouts } from "./mixer-layouts.js";
@@ -86,6 +87,15 @@ export const mixerFamilies: readonly Family[] = [
     modelType: "minimax",
     architecture: "MiniMaxForCausalLM",
     names: mixerLayouts.minimax,
+    refine(config, read) {
+      const mixers = config.mixers.map((mixer, l): MixerConfig => {
+        const slopes = mixer.kind === "lightning" ? read(`model.layers.${l}.self_attn.slope_rate`) : undefined;
+        // Rounding to bfloat16 changes a slope by less than 1 %.
+        const published = lightningRates(config.heads, l, config.layers).every((rate, h) => slopes === undefined || Math.abs((slopes[h] as number) - rate) <= 0.01 * rate);
+        return published ? mixer : { kind: "lightning", tables: (config.published?.["block_size"] ?? 256) as number };
+      });
+      return { ...config, mixers };
+    },
     defaults: { rms_norm_eps: 1e-5, rope_theta: 1e6, num_key_value_heads: 8, num_local_experts: 8, num_experts_per_tok: 2 },
     read(hf) {
       const types = layerTypes(hf, ["full_attention", "linear_attention"], (l) => (l % 2 === 0 ? "full_attention" : "linear_attention"));

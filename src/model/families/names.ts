@@ -18,8 +18,8 @@ export interface StoredAs {
   row?: boolean;
   /** It is some rows of a tensor of `of` rows, which has those of other parameters or parts too: `at` gives ours for each of them, or -1. */
   rows?: (config: ModelConfig) => { of: number; at: (row: number) => number };
-  /** One filter per row, as convolutions are stored: [rows, 1, cols]. */
-  filters?: boolean;
+  /** From the shape of the matrix or vector to that of the tensor, which has further dimensions of 1 or divided ones. */
+  stored?: (shape: readonly number[]) => number[];
 }
 
 /**
@@ -79,9 +79,9 @@ function piece(name: string, as: StoredAs, inner: readonly number[], stack: numb
   const matrixRows = as.half === undefined ? allRows : allRows / 2;
   const stored = as.rows?.(config);
   const storedRows = stored?.of ?? matrixRows;
-  const matrix = inner.length === 1 ? [storedRows] : as.transposed === true ? [cols, matrixRows] : as.filters === true ? [storedRows, 1, cols] : [storedRows, cols];
+  const matrix = inner.length === 1 ? [storedRows] : as.transposed === true ? [cols, matrixRows] : [storedRows, cols];
   const [first = 0, ...others] = matrix;
-  const shape = stack === 0 ? (as.row === true ? [1, ...matrix] : matrix) : as.flat === true ? [stack * first, ...others] : [stack, ...matrix];
+  const shape = as.stored?.(matrix) ?? (stack === 0 ? (as.row === true ? [1, ...matrix] : matrix) : as.flat === true ? [stack * first, ...others] : [stack, ...matrix]);
   const ourRow = (i: number): number => {
     if (as.half === "up") return matrixRows + i;
     return as.interleaved === true ? (i >> 1) + (i & 1) * (allRows / 2) : i;

@@ -45,7 +45,7 @@ const schema = z.object({
       z.object({ kind: z.literal("latent"), rope: z.number(), index: z.object({ heads: size, headDim: size, topK: size }).optional(), temperature }),
       z.object({ kind: z.literal("shortConv"), kernel: size, bias: z.boolean() }),
       z.object({ kind: z.literal("deltaNet"), heads: size, keyHeads: size, keyDim: size, valueDim: size, kernel: size }),
-      z.object({ kind: z.literal("lightning") }),
+      z.object({ kind: z.literal("lightning"), tables: size.optional() }),
       z.object({ kind: z.literal("mamba"), channels: size, states: size, rank: size, kernel: size, kernelBias: z.boolean(), bias: z.boolean() }),
     ]),
   ),

@@ -1,0 +1,63 @@
+import type { Tape } from "../autograd/tape.js";
+import type { Tensor } from "../tensor/tensor.js";
+
+/** Parameters of a lightning attention with decays of its own: slopes [H], ofQuery and ofKey [H, block], within [H * block, block]. */
+export interface DecayTables {
+  slopes: Tensor;
+  ofQuery: Tensor;
+  ofKey: Tensor;
+  within: Tensor;
+}
+
+/**
+ * Lightning attention by the decays that a checkpoint holds, whatever they are, as its reference computes it: block by block,
+ * out_i = sum over the block's j, later ones too, of within_ij (q_i k_j) v_j + ofQuery_i S^T q_i; then
+ * S = exp(-slope n) S + sum of ofKey_j k_j v_j^T over the block's n tokens, with the last n of ofKey.
+ * qkv [T, 3 * heads * headDim]; `lengths`: tokens of each sequence, all from its start. In f64, without a backward pass.
+ */
+export function attendByTables(tape: Tape, qkv: Tensor, lengths: readonly number[], tables: DecayTables, { heads, headDim: d, block }: { heads: number; headDim: number; block: number }): Tensor {
+  const { engine } = tape;
+  const slopes = engine.read(tables.slopes);
+  const [ofQuery, ofKey] = [engine.read(tables.ofQuery), engine.read(tables.ofKey)];
+  const within = engine.read(tables.within);
+  const X = engine.read(qkv);
+  const wide = heads * d;
+  const out = new Float64Array(qkv.rows * wide);
+  let first = 0;
+  for (const length of lengths) {
+    for (let h = 0; h < heads; h++) {
+      const state = new Float64Array(d * d);
+      for (let start = 0; start < length; start += block) {
+        const n = Math.min(block, length - start);
+        const part = (i: number, which: 0 | 1 | 2) => {
+          const at = ((first + start + i) * 3 + which) * wide + h * d;
+          return X.subarray(at, at + d);
+        };
+        for (let i = 0; i < n; i++) {
+          const q = part(i, 0);
+          const at = (first + start + i) * wide + h * d;
+          const o = out.subarray(at, at + d);
+          for (let j = 0; j < n; j++) {
+            const k = part(j, 1);
+            let dot = 0;
+            for (let a = 0; a < d; a++) dot += q[a] * k[a];
+            addTo(o, part(j, 2), dot * within[(h * block + i) * block + j]);
+          }
+          for (let a = 0; a < d; a++) addTo(o, state.subarray(a * d, (a + 1) * d), q[a] * ofQuery[h * block + i]);
+        }
+        const decay = Math.exp(-slopes[h] * n);
+        for (let a = 0; a < d * d; a++) state[a] *= decay;
+        for (let j = 0; j < n; j++) {
+          const k = part(j, 1);
+          for (let a = 0; a < d; a++) addTo(state.subarray(a * d, (a + 1) * d), part(j, 2), k[a] * ofKey[(h + 1) * block - n + j]);
+        }
+      }
+    }
+    first += length;
+  }
+  return tape.constant([qkv.rows, wide], out);
+}
+
+function addTo(sum: Float64Array, x: ArrayLike<number>, factor: number): void {
+  for (let i = 0; i < sum.length; i++) sum[i] += factor * x[i];
+}
