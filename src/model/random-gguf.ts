@@ -52,8 +52,8 @@ function* randomTensor(type: GgufType, shape: readonly number[], init: Parameter
   }
 }
 
-/** A vocabulary of the 256 bytes, an end of text, and as many unused tokens as the embedding table has rows left. */
-function byteVocabulary(size: number): [string, GgufValue][] {
+/** A vocabulary of the 256 bytes, an end of text, and unused tokens, as many as the embedding table has rows. */
+export function byteVocabulary(size: number): [string, GgufValue][] {
   const tokens = [...byteCharacters, "<|endoftext|>", ...Array.from({ length: Math.max(0, size - 257) }, (_, i) => `<|unused ${i}|>`)].slice(0, size);
   const [normal, control, unused] = [1, 3, 5];
   const types = Int32Array.from(tokens, (_, id) => (id < 256 ? normal : id === 256 ? control : unused));
@@ -63,6 +63,6 @@ function byteVocabulary(size: number): [string, GgufValue][] {
     ["tokenizer.ggml.tokens", { type: "array", of: "string", value: tokens }],
     ["tokenizer.ggml.token_type", { type: "array", of: "i32", value: types }],
     ["tokenizer.ggml.merges", { type: "array", of: "string", value: [] }],
-    ["tokenizer.ggml.eos_token_id", { type: "u32", value: 256 }],
+    ...(size > 256 ? [["tokenizer.ggml.eos_token_id", { type: "u32", value: 256 }] satisfies [string, GgufValue]] : []),
   ];
 }
