@@ -10,7 +10,7 @@ import { modelCard } from "./card.js";
 import type { ModelConfig } from "./config.js";
 import type { Architecture } from "./families/family.js";
 import { readHfConfig, writeHfConfig } from "./families/hf-config.js";
-import { type Piece, publishedPieces, sharedTableName } from "./families/names.js";
+import { type Piece, publishedPieces, sharedTableName, type TensorNames } from "./families/names.js";
 import { readQuantization } from "./families/quantization.js";
 import type { ParameterSource } from "./mapped.js";
 import { type Parameters, type ParameterSpec, parameterSpecs } from "./parameters.js";
@@ -37,8 +37,11 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
     return tensor && Float32Array.from([...readAsF32(tensor)].flatMap((values) => [...values]));
   };
   const config = family.refine?.(stated, elements) ?? stated;
+  const specs = parameterSpecs(config);
+  const isThere = (names: TensorNames) => specs.every((spec) => publishedPieces(spec, config, names).every(({ name }) => tensors.has(name)));
+  const names = family.otherNames?.find(isThere) ?? family.names;
   const sourceOf = (spec: ParameterSpec): ParameterSource => {
-    const pieces = publishedPieces(spec, config, family.names).map((piece) => ({ ...piece, name: config.tiedEmbeddings ? sharedTableName(piece.name, family.names, tensors) : piece.name }));
+    const pieces = publishedPieces(spec, config, names).map((piece) => ({ ...piece, name: config.tiedEmbeddings ? sharedTableName(piece.name, names, tensors) : piece.name }));
     const readers = pieces.map((piece) => pieceReader(folder, piece, tensors, quantization));
     const rows = pieces.map((piece) => storedRows(piece, tensors.get(piece.name)));
     return {
@@ -46,7 +49,7 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
       rows: rows.every((part) => part !== undefined) ? rows : undefined,
     };
   };
-  return { config, family, sources: new Map(parameterSpecs(config).map((spec) => [spec.name, sourceOf(spec)])) };
+  return { config, family, sources: new Map(specs.map((spec) => [spec.name, sourceOf(spec)])) };
 }
 
 /** The weights under their published names. */

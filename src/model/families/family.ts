@@ -11,6 +11,8 @@ export interface Architecture {
   /** `architectures[0]` in config.json. */
   architecture: string;
   names: TensorNames;
+  /** Other names that checkpoints of it have; `names` are those that we write. */
+  otherNames?: readonly TensorNames[];
   /** Adds to the config what only the tensors say; `read` gives the elements of a tensor, if there is one of that name. */
   refine?(config: ModelConfig, read: (name: string) => Float32Array | undefined): ModelConfig;
 }
@@ -21,6 +23,8 @@ export interface Family extends Architecture {
   defaults?: JsonObject;
   /** Brings a config.json of another form into that of the others. */
   flatten?(json: JsonObject): JsonObject;
+  /** The config.json of the part of a larger model that we have, as which it is saved. */
+  partOf?(json: JsonObject): JsonObject;
   /** How it uses its one rotary embedding; undefined: `read` reads its own. Default: all of each head, half against half. */
   rope?(hf: HfConfig): RopeUse | undefined;
   /** Reads what differs from the common fields. Throws ERR_SWITCHYARD_UNSUPPORTED for a setting that transformers has and we do not. */

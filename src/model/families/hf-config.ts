@@ -25,7 +25,7 @@ export function readHfConfig(json: Json, file: string): KnownModel {
     () => `${file}: unknown model_type ${JSON.stringify(modelType)}; known are ${[...families, ownFamily].map((f) => f.modelType).join(", ")}`,
   );
   const hf = conform(hfFields, { ...family.defaults, ...(family.flatten?.(object) ?? object) }, file);
-  const config: ModelConfig = { ...commonConfig(hf, family.rope === undefined ? {} : family.rope(hf)), ...family.read(hf), published: object };
+  const config: ModelConfig = { ...commonConfig(hf, family.rope === undefined ? {} : family.rope(hf)), ...family.read(hf), published: family.partOf?.(object) ?? object };
   if (config.sparseLayers.length === 0) delete config.moe;
   return { config: checkModelConfig(config), family };
 }

@@ -91,6 +91,10 @@ const narrow = (part: number) =>
 
 const qwen3Moe5 = named(layouts.qwen, { ...mixer(deltaNet), ...gatedQueries });
 
+const qwen3Moe5Sees = named(qwen3Moe5, { embedding: "model.language_model.embed_tokens.weight", norm: "model.language_model.norm.weight" }, "model.language_model.layers.");
+
+const stacked: TensorNames["tensors"] = { "experts.up": [{ name: "mlp.experts.gate_up_proj" }], "experts.down": [{ name: "mlp.experts.down_proj" }] };
+
 export const mixerLayouts = {
   lfm2: named(layouts.llama, {
     ...mixer({ ...shortConv, norm: "operator_norm.weight", qNorm: "self_attn.q_layernorm.weight", kNorm: "self_attn.k_layernorm.weight", out: "self_attn.out_proj.weight" }),
@@ -103,17 +107,10 @@ export const mixerLayouts = {
   }),
   qwen3Next: named(qwen3Moe5, mixer({ "delta.qkv": wide(0, 1, 2), "delta.gate": wide(3), "delta.beta": narrow(0), "delta.step": narrow(1) })),
   qwen3Moe5,
-  /** The language model of one that sees: stacked experts. */
-  qwen3Moe5Sees: named(
-    qwen3Moe5,
-    {
-      embedding: "model.language_model.embed_tokens.weight",
-      norm: "model.language_model.norm.weight",
-      "experts.up": [{ name: "mlp.experts.gate_up_proj" }],
-      "experts.down": [{ name: "mlp.experts.down_proj" }],
-    },
-    "model.language_model.layers.",
-  ),
+  qwen3Moe5Stacked: named(qwen3Moe5, stacked),
+  /** The language model of one that sees. */
+  qwen3Moe5Sees,
+  qwen3Moe5SeesStacked: named(qwen3Moe5Sees, stacked),
   minimax: named(layouts.mixtral, mixer(lightning)),
   jamba: named(layouts.llama, {
     ...mixer(mamba),

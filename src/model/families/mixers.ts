@@ -1,4 +1,4 @@
-import { isJsonObject } from "../../formats/json.js";
+import { isJsonObject, type JsonObject } from "../../formats/json.js";
 import type { MixerConfig, ModelConfig } from "../config.js";
 import { lightningRates } from "../lightning-attention.js";
 import type { Family } from "./family.js";
@@ -29,6 +29,8 @@ function qwenDelta(hf: HfConfig, normalise: boolean): Partial<ModelConfig> {
 
 const qwenDefaults = { head_dim: 256, num_key_value_heads: 2, moe_intermediate_size: 512, shared_expert_intermediate_size: 512 };
 const qwenRope = () => ({ partial: "applied", fraction: 0.25 }) as const;
+
+const textConfig = (json: JsonObject): JsonObject => (isJsonObject(json["text_config"]) ? json["text_config"] : {});
 
 const qwen3Moe5: Omit<Family, "modelType" | "architecture" | "names"> = {
   defaults: { ...qwenDefaults, num_experts: 256, num_experts_per_tok: 8 },
@@ -75,13 +77,15 @@ export const mixerFamilies: readonly Family[] = [
       sparseLayers: layersWhere(hf, (l) => !(hf.mlp_only_layers ?? []).includes(l) && (l + 1) % hf.decoder_sparse_step === 0),
     }),
   },
-  { ...qwen3Moe5, modelType: "qwen3_5_moe_text", architecture: "Qwen3_5MoeForCausalLM", names: mixerLayouts.qwen3Moe5 },
+  { ...qwen3Moe5, modelType: "qwen3_5_moe_text", architecture: "Qwen3_5MoeForCausalLM", names: mixerLayouts.qwen3Moe5, otherNames: [mixerLayouts.qwen3Moe5Stacked] },
   {
     ...qwen3Moe5,
     modelType: "qwen3_5_moe",
     architecture: "Qwen3_5MoeForConditionalGeneration",
     names: mixerLayouts.qwen3Moe5Sees,
-    flatten: (json) => ({ ...(isJsonObject(json["text_config"]) ? json["text_config"] : {}), ...json }),
+    otherNames: [mixerLayouts.qwen3Moe5SeesStacked],
+    flatten: (json) => ({ ...textConfig(json), ...json }),
+    partOf: (json) => ({ tie_word_embeddings: json["tie_word_embeddings"] ?? false, ...textConfig(json), architectures: ["Qwen3_5MoeForCausalLM"], model_type: "qwen3_5_moe_text" }),
   },
   {
     modelType: "minimax",
