@@ -34,6 +34,11 @@ const published = {
     q_lora_rank: null, kv_lora_rank: 512, qk_rope_head_dim: 64, qk_nope_head_dim: 128, v_head_dim: 128, max_position_embeddings: 163_840, rope_theta: 10_000,
     rope_scaling: { type: "yarn", factor: 40, beta_fast: 32, beta_slow: 1, mscale: 1, mscale_all_dim: 1, original_max_position_embeddings: 4096 },
   },
+  qwen3Next: {
+    model_type: "qwen3_next", vocab_size: 151_936, hidden_size: 2048, intermediate_size: 5120, moe_intermediate_size: 512, shared_expert_intermediate_size: 512, num_hidden_layers: 48, num_attention_heads: 16, num_key_value_heads: 2,
+    head_dim: 256, partial_rotary_factor: 0.25, full_attention_interval: 4, linear_conv_kernel_dim: 4, linear_key_head_dim: 128, linear_num_key_heads: 16, linear_num_value_heads: 32, linear_value_head_dim: 128,
+    num_experts: 512, num_experts_per_tok: 10, norm_topk_prob: true, decoder_sparse_step: 1, mlp_only_layers: [], max_position_embeddings: 262_144, rope_theta: 1e7, rms_norm_eps: 1e-6, hidden_act: "silu",
+  },
   gptOss20b: {
     model_type: "gpt_oss", vocab_size: 201_088, hidden_size: 2880, intermediate_size: 2880, num_hidden_layers: 24, num_attention_heads: 64, num_key_value_heads: 8, head_dim: 64, num_local_experts: 32, num_experts_per_tok: 4, sliding_window: 128,
     layer_types: Array.from({ length: 24 }, (_, l) => (l % 2 === 0 ? "sliding_attention" : "full_attention")), attention_bias: true, max_position_embeddings: 131_072, rope_theta: 150_000, hidden_act: "silu", rms_norm_eps: 1e-5, swiglu_limit: 7,
@@ -52,6 +57,7 @@ describe("inspect, from config.json alone", () => {
     ["olmoe", 6_919_161_856, 1_282_017_280],
     ["deepseekV3", 671_026_404_352, 37_552_282_624],
     ["deepseekV2Lite", 15_706_484_224, 2_661_150_208],
+    ["qwen3Next", 79_674_391_296, 3_874_929_408],
     ["gptOss20b", 20_914_757_184, 4_187_440_704],
   ])("%s: every parameter counted", async (name, total, active) => {
     expect(await cliJson<Inspection>("inspect", configFile(published[name]))).toMatchObject({ parameters: { total, active }, weights: null, checkpoints: [] });
@@ -65,6 +71,13 @@ describe("inspect, from config.json alone", () => {
     expect(layers).toEqual([{ layer: 0, ...dense }, { layer: 1, ...sparse }, { layer: 2, ...dense }, { layer: 3, ...sparse }]);
     const { stdout } = await cli(["inspect", configFile({ ...published.qwen3_30b, mlp_only_layers: [0, 1, 5] })]);
     expect(stdout.slice(stdout.indexOf("\nlayers ") + 1).split("\n").map((line) => line.split("  ")[0]!.trim())).toEqual(["layers", "0-1", "2-4", "5", "6-47", ""]);
+  });
+
+  it("a recurrent layer's state does not grow with the tokens", async () => {
+    const { memory, layers } = await cliJson<Inspection>("inspect", configFile(published.qwen3Next));
+    expect(layers.slice(0, 4).map(({ mixer }) => mixer)).toEqual(["gated DeltaNet", "gated DeltaNet", "gated DeltaNet", "attention"]);
+    const state = 3 * (2 * 16 * 128 + 32 * 128) + 32 * 128 * 128;
+    expect(memory).toMatchObject({ cachePerToken: 12 * 2 * 2 * 256 * 4, cache: 4096 * 12 * 2 * 2 * 256 * 4 + 36 * state * 4 });
   });
 
   it("an encoder-decoder: both stacks, the capacity of its experts", async () => {

@@ -11,10 +11,10 @@ const script = fileURLToPath(new URL("../../../../../bench/peers/transformers/lo
  */
 export type TransformersResult = { class: string; float64: number; float32: number; lost: number; missing: string[]; unexpected: string[] } | { error: string };
 
-/** Runs each checkpoint on the inputs of its golden and compares with the golden's logits. Throws when Python cannot be run. */
+/** Runs each checkpoint, small ones on which more threads only wait for each other, on the inputs of its golden and compares with the golden's logits. Throws when Python cannot be run. */
 export function transformersLogits(pairs: readonly { checkpoint: string; golden: string }[]): TransformersResult[] {
   const input = JSON.stringify(pairs.map(({ checkpoint, golden }) => [checkpoint, golden]));
-  const { stdout, stderr, error } = spawnSync(torchPython(), [script], { input, encoding: "utf8", maxBuffer: 2 ** 26 });
+  const { stdout, stderr, error } = spawnSync(torchPython(), [script], { input, encoding: "utf8", maxBuffer: 2 ** 26, env: { ...process.env, OMP_NUM_THREADS: "1" } });
   const lines = (stdout ?? "").split("\n").filter((line) => line.startsWith("{"));
   if (lines.length !== pairs.length) throw new Error(`transformers: ${error?.message ?? stderr.trim().split("\n").slice(-3).join(" | ")}`);
   return lines.map((line) => JSON.parse(line) as TransformersResult);
