@@ -132,6 +132,7 @@ interface Run {
 }
 
 function nextRun(sequence: Sequence, index: number): Run {
+  sequence.prepare();
   const tokens = sequence.pending.slice(0, sequence.context.cache.keeps ? prefillTokens : undefined);
   return { sequence, index, tokens, guesses: tokens.length === sequence.pending.length ? sequence.guess() : [] };
 }

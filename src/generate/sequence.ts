@@ -60,6 +60,7 @@ export class Sequence {
     const { cache, tokens } = context;
     let common = 0;
     while (common < prompt.length - 1 && tokens[common] === prompt[common]) common++;
+    cache.expect(prompt.length);
     cache.truncate(common);
     tokens.length = cache.length;
     check(prompt.length < cache.capacity, "ERR_SWITCHYARD_USAGE", () => `generate: the prompt has ${prompt.length} tokens and leaves no room in the context of ${cache.capacity}; shorten it`);
@@ -72,8 +73,15 @@ export class Sequence {
     this.stream = tokenizer?.decodeStream();
     for (const id of prompt.slice(-decodedContext)) this.stream?.push(id);
     // A guess that was wrong has to be taken back from the cache.
-    this.ngrams = options.lookup > 0 && cache.rewinds ? new NgramLookup() : undefined;
+    this.ngrams = options.lookup > 0 && cache.rewinds && !cache.goesByLength ? new NgramLookup() : undefined;
     this.ngrams?.push(...prompt);
+  }
+
+  /** Before the pending tokens are run: all of the text is pending again where it grows out of what the cache stands for. */
+  prepare(): void {
+    const { cache, tokens } = this.context;
+    cache.expect(tokens.length + this.pending.length);
+    this.pending.unshift(...tokens.splice(cache.length));
   }
 
   /** Tokens that may follow the pending ones, to be run with them: few after guesses that were wrong, more after right ones. */
@@ -95,10 +103,6 @@ export class Sequence {
   /** Chooses the next token by logits [V]. */
   next(logits: ArrayLike<number>): Answered {
     const token = sample(penalise(logits, this.options, this), this.options, this.random);
-    if (!this.context.cache.keeps) {
-      this.context.cache.truncate(0);
-      this.pending.push(...this.context.tokens.splice(0));
-    }
     this.pending.push(token);
     this.ngrams?.push(token);
     this.seen.add(token);

@@ -53,12 +53,9 @@ function attend(tape: Tape, { config, parameters }: TransformerParts, l: number,
   const placedQ = placed("q", prepared("q"), where);
   const q = layer.temperature === undefined ? placedQ : mul(tape, placedQ, sequences.temperature(layer.temperature));
   const v = clipped(project("v"));
-  // Keys whose rotation depends on how long their sequence is are kept as they were before it.
-  const late = typeof sequences.batch !== "number" && layer.rope !== undefined && config.ropes[layer.rope]?.long !== undefined;
-  const k = late ? prepared("k") : placed("k", prepared("k"), where);
-  const place = late ? (keys: Tensor) => placed("k", keys, sequences.ropeOfKeys(layer.rope as number, keys.rows)) : undefined;
+  const k = placed("k", prepared("k"), where);
   const dims = { heads, kvHeads, headDim, scale: config.attentionScale ?? 1 / Math.sqrt(headDim), window: layer.window, chunk: layer.chunk };
-  const y = attendOver(tape, { q, k, v, sinks: parameters.find(at("sinks")), place }, sequences, l, dims);
+  const y = attendOver(tape, { q, k, v, sinks: parameters.find(at("sinks")) }, sequences, l, dims);
   const gate = parameters.findWeight(at("gate"));
   const gated = gate === undefined ? y : mul(tape, y, unary(tape, "sigmoid", linear(tape, x, gate, parameters.find(at("gateBias")))));
   return linear(tape, gated, parameters.weight(at("out")), parameters.find(at("outBias")));
@@ -79,8 +76,6 @@ export interface Attended {
   sinks?: Tensor | undefined;
   /** Sparse attention: which keys each query sees. */
   index?: Index | undefined;
-  /** From all keys of a cache, as they are kept, to those that queries are compared with. */
-  place?: ((keys: Tensor) => Tensor) | undefined;
 }
 
 /** What the lightning indexer compares; shapes as in MixerOps. */
@@ -108,7 +103,7 @@ function chosenKeys(tape: Tape, { q, k, weights, dims }: Index, seen: Pick<Index
 }
 
 /** Sequence by sequence: each has its own number of keys. Not recorded for a backward pass. */
-function attendCached(tape: Tape, { q, k, v, sinks, index, place = (keys) => keys }: Attended, sequences: readonly CachedSequence[], l: number, dims: HeadDims): Tensor {
+function attendCached(tape: Tape, { q, k, v, sinks, index }: Attended, sequences: readonly CachedSequence[], l: number, dims: HeadDims): Tensor {
   const { engine } = tape;
   const out = tape.alloc([q.rows, dims.heads * (dims.valueDim ?? dims.headDim)]);
   let row = 0;
@@ -122,7 +117,7 @@ function attendCached(tape: Tape, { q, k, v, sinks, index, place = (keys) => key
     }) as [Tensor, Tensor, Tensor];
     const seen = { batch: 1, queries: length, keys, keyStride: keys };
     const bias = index && chosenKeys(tape, { ...index, q: rows(index.q), k: allIndexed, weights: rows(index.weights) }, seen);
-    const y = attentionOp(tape, rows(q), place(allKeys), allValues, { ...dims, ...seen }, { sinks, bias });
+    const y = attentionOp(tape, rows(q), allKeys, allValues, { ...dims, ...seen }, { sinks, bias });
     engine.copy(rows(out), y);
     tape.arena.release(y);
     row += length;

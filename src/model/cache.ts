@@ -11,6 +11,9 @@ export class KvCache {
   private count = 0;
   /** A forward pass has begun and not ended: states that cannot go back may be ahead of `count`. */
   private unfinished = false;
+  private planned = 0;
+  /** Lengths beyond which a rotary embedding turns all positions of a sequence otherwise. */
+  private readonly boundaries: readonly number[];
   private readonly arena: Arena;
   /** Whether `truncate` can go back to any length: no layer keeps a state that only goes forward. */
   readonly rewinds: boolean;
@@ -29,6 +32,7 @@ export class KvCache {
     const slack = 64; // each tensor's alignment
     this.arena = new Arena(engine, shapes.flat().reduce((sum, shape) => sum + sizeOf(shape) * dtypeBytes[engine.float] + slack, 0));
     this.layers = shapes.map((list) => list.map((shape) => this.arena.alloc(engine.float, shape)));
+    this.boundaries = config.ropes.flatMap(({ long }) => long?.beyond ?? []);
     this.keeps = layers.every((l) => mixerOf(config, l).causal?.(config, l) ?? true);
     this.rewinds = this.keeps && layers.every((l) => mixerOf(config, l).rewinds);
   }
@@ -38,9 +42,29 @@ export class KvCache {
     return this.count;
   }
 
+  /** Whether what is kept of a token depends on how long its sequence is. */
+  get goesByLength(): boolean {
+    return this.boundaries.length > 0;
+  }
+
+  /** Tokens that the sequence has, or is known to get. */
+  get expected(): number {
+    return this.planned;
+  }
+
+  /** The sequence is about to have `tokens`. What does not hold for a sequence of that length is forgotten; `length` says what is left. */
+  expect(tokens: number): void {
+    if (!this.keeps || this.boundaries.some((beyond) => tokens > beyond !== this.planned > beyond)) this.truncate(0);
+    this.planned = tokens;
+  }
+
   /** Makes sure that `tokens` more have room. Throws ERR_SWITCHYARD_USAGE. */
   reserve(tokens: number): void {
     check(this.count + tokens <= this.capacity, "ERR_SWITCHYARD_USAGE", () => `cache: ${this.count} + ${tokens} tokens do not fit in ${this.capacity}; shorten the prompt or generate fewer tokens`);
+    const total = this.count + tokens;
+    const turned = this.count > 0 && this.boundaries.some((beyond) => total > beyond && this.planned <= beyond);
+    check(!turned, "ERR_SWITCHYARD_USAGE", () => `cache: a sequence of ${total} tokens turns the ${this.count} that are kept otherwise; call expect(${total}), and run again what it forgets`);
+    this.planned = Math.max(this.planned, total);
     this.unfinished = true;
   }
 
@@ -55,6 +79,7 @@ export class KvCache {
     if (length >= this.count && !this.unfinished && this.keeps) return;
     this.count = this.rewinds ? Math.min(length, this.count) : 0;
     this.unfinished = false;
+    if (this.count === 0) this.planned = 0;
     if (!this.rewinds) for (const tensor of this.layers.flat()) this.engine.fill(tensor, 0);
   }
 

@@ -19,8 +19,18 @@ const qwen3 = {
   max_position_embeddings: 40960, rms_norm_eps: 1e-6, hidden_act: "silu", rope_parameters: { rope_theta: 1e6, rope_type: "default" },
 };
 
+/** deepseek-ai/DeepSeek-V3 */
+const deepseek = {
+  model_type: "deepseek_v3", vocab_size: 129280, hidden_size: 7168, intermediate_size: 18432, moe_intermediate_size: 2048, num_hidden_layers: 61, num_nextn_predict_layers: 1,
+  num_attention_heads: 128, num_key_value_heads: 128, n_routed_experts: 256, n_shared_experts: 1, num_experts_per_tok: 8, first_k_dense_replace: 3, moe_layer_freq: 1, n_group: 8,
+  topk_group: 4, topk_method: "noaux_tc", scoring_func: "sigmoid", norm_topk_prob: true, routed_scaling_factor: 2.5, q_lora_rank: 1536, kv_lora_rank: 512, qk_nope_head_dim: 128,
+  qk_rope_head_dim: 64, v_head_dim: 128, attention_bias: false, hidden_act: "silu", max_position_embeddings: 163840, rms_norm_eps: 1e-6, rope_theta: 10000, tie_word_embeddings: false,
+  rope_scaling: { type: "yarn", factor: 40, beta_fast: 32, beta_slow: 1, mscale: 1, mscale_all_dim: 1, original_max_position_embeddings: 4096 },
+};
+
 describe("a published config.json", () => {
   it.each([
+    ["DeepSeek-V3", deepseek, 671_026_404_352, 37_552_282_624],
     ["Mixtral-8x7B", mixtral, 46_702_792_704, 12_879_925_248],
     ["Qwen3-235B-A22B", qwen3, 235_093_634_560, 22_190_763_520],
   ])("%s has the published number of parameters, to the last one", (_, hf, total, active) => {
@@ -30,6 +40,22 @@ describe("a published config.json", () => {
   it("is read with rope_theta in the older and in the newer place", () => {
     const theta = (extra: object) => readHfConfig(json({ ...mixtral, rope_theta: undefined, ...extra }), "c").config.ropes[0]!.theta;
     expect([theta({ rope_theta: 5 }), theta({ rope_parameters: { rope_theta: 6, rope_type: "default" } }), theta({})]).toEqual([5, 6, 1e6]);
+  });
+
+  it.each<[string, object, RegExp]>([
+    ["another way to choose groups", { topk_method: "noaux_tc", model_type: "deepseek_v2" }, /topk_method "noaux_tc"/],
+    ["a mixture in every other layer", { moe_layer_freq: 2 }, /moe_layer_freq 2/],
+    ["fewer heads of keys in latent attention", { num_key_value_heads: 8 }, /num_key_value_heads 8/],
+    ["a partial rotation where transformers has none", { partial_rotary_factor: 0.5 }, /partial_rotary_factor 0\.5/],
+    ["another slope of gpt-oss's activation", { model_type: "gpt_oss", num_local_experts: 8, num_experts_per_tok: 2, swiglu_alpha: 2 }, /swiglu_alpha 2/],
+    ["experts that differ from layer to layer", { model_type: "hunyuan_v1_moe", num_experts_per_tok: undefined, num_experts: 8, moe_topk: [1, 2] }, /moe_topk: different numbers/],
+    ["sparsemixer over other than two", { model_type: "phimoe", num_local_experts: 8, num_experts_per_tok: 3 }, /num_experts_per_tok 3, where sparsemixer/],
+    ["an unknown kind of layer", { model_type: "afmoe", num_experts: 8, layer_types: Array.from({ length: 61 }, () => "mamba"), first_k_dense_replace: undefined }, /layer_types: "mamba" of layer 0/],
+    ["an unknown choice of experts", { model_type: "cohere2_moe", num_experts: 8, expert_selection_fn: "hard" }, /expert_selection_fn "hard"/],
+  ])("that computes what we do not is refused: %s", (_, change, message) => {
+    const plain = { ...deepseek, rope_scaling: "partial_rotary_factor" in change ? deepseek.rope_scaling : null };
+    const run = () => readHfConfig(json({ ...plain, ...change }), "config.json");
+    expect(run).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(message) }));
   });
 
   it.each<[string, object, string, RegExp]>([

@@ -15,7 +15,8 @@ export interface CachedSequence {
 export class Sequences {
   /** i32 [T]: the place of each token in its sequence. */
   readonly positions: Tensor;
-  private readonly runs: readonly { start: number; length: number }[];
+  /** `expected`: tokens that the sequence has or is known to get. */
+  private readonly runs: readonly { start: number; length: number; expected: number }[];
   private readonly constants = new Map<string, Tensor>();
 
   /** `batch`: sequences that start here, all of one length; or sequences of any lengths that go on. */
@@ -29,8 +30,8 @@ export class Sequences {
     const { context } = config;
     this.runs =
       typeof batch === "number"
-        ? Array.from({ length: batch }, () => ({ start: 0, length: tokens / batch }))
-        : batch.map(({ cache, length }) => ({ start: cache.length, length }));
+        ? Array.from({ length: batch }, () => ({ start: 0, length: tokens / batch, expected: tokens / batch }))
+        : batch.map(({ cache, length }) => ({ start: cache.length, length, expected: Math.max(cache.expected, cache.length + length) }));
     for (const { start, length } of this.runs) {
       check(
         Number.isInteger(length) && length > 0 && start + length <= context,
@@ -41,7 +42,7 @@ export class Sequences {
     this.positions = tape.constant([tokens], this.perToken((position) => position), "i32");
   }
 
-  private perToken(value: (position: number, sequence: { start: number; length: number }) => number): number[] {
+  private perToken(value: (position: number, sequence: { expected: number }) => number): number[] {
     return this.runs.flatMap((run) => Array.from({ length: run.length }, (_, i) => value(run.start + i, run)));
   }
 
@@ -57,16 +58,8 @@ export class Sequences {
     const { tensor, positions: rows } = this.ropes.get(i, Math.max(...this.runs.map(({ start, length }) => start + length)));
     const { long } = this.config.ropes[i] as RopeConfig;
     if (long === undefined) return { table: tensor, positions: this.positions };
-    const placed = () => this.perToken((position, { start, length }) => position + (start + length > long.beyond ? rows : 0));
+    const placed = () => this.perToken((position, { expected }) => position + (expected > long.beyond ? rows : 0));
     return { table: tensor, positions: this.memo(`positions ${i}`, () => this.tape.constant([this.positions.size], placed(), "i32")) };
-  }
-
-  /** As `rope`, for the first `keys` tokens of one sequence that has as many. */
-  ropeOfKeys(i: number, keys: number): { table: Tensor; positions: Tensor } {
-    const { tensor, positions: rows } = this.ropes.get(i, keys);
-    const { long } = this.config.ropes[i] as RopeConfig;
-    const first = long !== undefined && keys > long.beyond ? rows : 0;
-    return { table: tensor, positions: this.tape.constant([keys], Int32Array.from({ length: keys }, (_, p) => first + p), "i32") };
   }
 
   /** The factor of each token's query, [T, 1]. */

@@ -43,7 +43,7 @@ const families: Record<string, [RouterPreset, Partial<RouterConfig>?]> = {
   deepseek_v32: ["deepseek-v3", { groups: undefined }],
   deepseek_v3_yarn: ["deepseek-v3", { groups: { count: 2, keep: 1, score: "top2sum" } }],
   dots1: ["deepseek-v3", { groups: undefined }],
-  ernie4_5_moe: ["mixtral", { selectionBias: true }],
+  ernie4_5_moe: ["mixtral", { selectionBias: true, normalize: { eps: 0, p: 1, least: 1e-12 } }],
   exaone_moe: ["deepseek-v3", { groups: undefined }],
   flex_olmo: ["olmoe"],
   glm4_moe: ["deepseek-v3", { groups: undefined, scale: 1 }],
@@ -63,6 +63,7 @@ const families: Record<string, [RouterPreset, Partial<RouterConfig>?]> = {
   mixtral: ["mixtral"],
   mixtral_swa: ["mixtral"],
   olmoe: ["olmoe"],
+  phimoe: ["softmax-top-k", { score: "logits", weight: "sparsemixer", closeness: 0.25, normalize: undefined }],
   qwen2_moe: ["olmoe"],
   qwen2_moe_sparse: ["qwen3"],
   qwen3_5_moe: ["qwen3"],
@@ -73,7 +74,7 @@ const families: Record<string, [RouterPreset, Partial<RouterConfig>?]> = {
 };
 
 /** Cases whose scores were not rounded to f32 on the way. */
-const f64Scores = ["dbrx", "lfm2_moe", "mistral4"];
+const f64Scores = ["dbrx", "lfm2_moe", "mistral4", "phimoe"];
 
 const skip = !existsSync(goldens) && "needs ../shared/goldens";
 
