@@ -60,6 +60,7 @@ describe("a published config.json", () => {
 
   it.each<[string, object, string, RegExp]>([
     ["an unknown architecture", { model_type: "bert" }, "ERR_SWITCHYARD_UNSUPPORTED", /"bert"; known are llama, qwen3, mixtral/],
+    ["an encoder-decoder", { model_type: "switch_transformers" }, "ERR_SWITCHYARD_UNSUPPORTED", /switch_transformers is an encoder-decoder, not a language model/],
     ["a missing field", { hidden_size: undefined }, "ERR_SWITCHYARD_FORMAT", /hidden_size/],
     ["a string for a number", { num_hidden_layers: "32" }, "ERR_SWITCHYARD_FORMAT", /num_hidden_layers/],
     ["no experts", { num_local_experts: 0 }, "ERR_SWITCHYARD_FORMAT", /num_local_experts/],

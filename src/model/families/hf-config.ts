@@ -7,6 +7,7 @@ import type { Architecture } from "./family.js";
 import { hfFields } from "./fields.js";
 import { ownFamily, readOwnConfig } from "./own.js";
 import { commonConfig } from "./read.js";
+import { isSwitchConfig, switchFamily } from "./switch.js";
 
 export interface KnownModel {
   config: ModelConfig;
@@ -18,11 +19,12 @@ export function readHfConfig(json: Json, file: string): KnownModel {
   const object = isJsonObject(json) ? json : {};
   const modelType = object["model_type"];
   if (modelType === ownFamily.modelType) return { config: readOwnConfig(object, file), family: ownFamily };
+  check(!isSwitchConfig(json), "ERR_SWITCHYARD_UNSUPPORTED", () => `${file}: ${switchFamily.modelType} is an encoder-decoder, not a language model: EncoderDecoderModel runs it, inspect and verify take it`);
   const family = families.find((f) => f.modelType === modelType);
   check(
     family !== undefined,
     "ERR_SWITCHYARD_UNSUPPORTED",
-    () => `${file}: unknown model_type ${JSON.stringify(modelType)}; known are ${[...families, ownFamily].map((f) => f.modelType).join(", ")}`,
+    () => `${file}: unknown model_type ${JSON.stringify(modelType)}; known are ${[...families, switchFamily, ownFamily].map((f) => f.modelType).join(", ")}`,
   );
   const hf = conform(hfFields, { ...family.defaults, ...(family.flatten?.(object) ?? object) }, file);
   const config: ModelConfig = { ...commonConfig(hf, family.rope === undefined ? {} : family.rope(hf)), ...family.read(hf), published: family.partOf?.(object) ?? object };
