@@ -6,6 +6,8 @@ import { cli, cliJson, tiny } from "../../test/cli.js";
 import { readSafetensorsHeader } from "../formats/safetensors.js";
 import { type TensorToWrite, writeSafetensors } from "../formats/safetensors-writer.js";
 import type { Verification } from "../inspect/verify.js";
+import { EncoderDecoderModel } from "../model/encoder-decoder/model.js";
+import { readSwitchConfig } from "../model/families/switch.js";
 
 const folder = mkdtempSync(join(tmpdir(), "switchyard-verify-"));
 const text = join(folder, "text.txt");
@@ -140,6 +142,17 @@ describe("verify", () => {
     expect([code, stdout]).toEqual([0, expect.stringContaining(`switchyard verify ${model} --golden ${recorded}`)]);
     expect(JSON.parse(readFileSync(join(recorded, "golden.json"), "utf8"))).toMatchObject({ input_ids: [[...Buffer.from("the quick br")]], greedy_prompt_ids: [...Buffer.from("the quick ")] });
     expect(await cliJson("verify", file, "--golden", recorded)).toMatchObject({ pass: true, logits: { relativeError: 0 } });
+  });
+
+  it("takes an encoder-decoder, experts that drop tokens included", async () => {
+    const [switchModel, recorded] = [join(folder, "switch"), join(folder, "switch-golden")];
+    const config = readSwitchConfig({ model_type: "switch_transformers", vocab_size: 50, d_model: 24, d_kv: 8, d_ff: 32, num_layers: 2, num_heads: 3, num_experts: 4, expert_capacity: 3, encoder_sparse_step: 2, decoder_sparse_step: 1 }, "config.json");
+    using created = EncoderDecoderModel.create({ config, seed: 3 });
+    await created.save(switchModel);
+    await cliJson("verify", switchModel, "--record", recorded);
+    const layers = ["decoder.0", "decoder.1", "encoder.1"].map((layer) => ({ layer, agreement: 1, weightError: 0 }));
+    expect(await cliJson("verify", switchModel, "--golden", recorded)).toMatchObject({ pass: true, logits: { relativeError: 0 }, routing: { layers }, greedy: { match: true } });
+    expect(await check(recorded)).toEqual({ code: 1, stderr: expect.stringMatching(/decoder_input_ids are for encoder-decoder models, and the model is none/) });
   });
 
   it.each<[string, string[], RegExp]>([
