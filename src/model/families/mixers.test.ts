@@ -1,5 +1,12 @@
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { ReferenceEngine } from "../../engine/reference.js";
+import { openCheckpointTensors, readAsF32, writeCheckpointTensors } from "../../formats/checkpoint.js";
 import type { Json } from "../../formats/json.js";
+import type { TensorToWrite } from "../../formats/safetensors-writer.js";
+import { LanguageModel } from "../language-model.js";
 import { countParameters } from "../parameters.js";
 import { readHfConfig, writeHfConfig } from "./hf-config.js";
 
@@ -39,6 +46,44 @@ describe("families with other mixers than attention", () => {
     expect(countParameters(config)).toEqual(countParameters(read(published["qwen3_5_moe_text"]!)));
     const { json, family } = writeHfConfig(config);
     expect([family.modelType, json["model_type"], json["text_config"]]).toEqual(["qwen3_5_moe_text", "qwen3_5_moe_text", undefined]);
+  });
+
+  it("reads experts one by one, as they are saved, and stacked", async () => {
+    const root = mkdtempSync(join(tmpdir(), "switchyard-stacked-"));
+    const [apart, together] = [join(root, "apart"), join(root, "together")];
+    const small = {
+      ...published["qwen3_5_moe_text"], vocab_size: 64, hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, head_dim: 8, full_attention_interval: 2, max_position_embeddings: 32,
+      linear_num_key_heads: 1, linear_num_value_heads: 2, linear_key_head_dim: 8, linear_value_head_dim: 8, num_experts: 4, num_experts_per_tok: 2,
+      moe_intermediate_size: 8, shared_expert_intermediate_size: 8,
+    };
+    const engine = new ReferenceEngine();
+    using model = LanguageModel.create({ config: read(small), engine, seed: 1 });
+    await model.save(apart);
+    const tensors = openCheckpointTensors(apart);
+    const valuesOf = (name: string) => [...readAsF32(tensors.get(name)!)].flatMap((values) => [...values]);
+    const written = (name: string, shape: number[], values: number[]): TensorToWrite => ({
+      name,
+      dtype: "F32",
+      shape,
+      *chunks() {
+        yield new Uint8Array(Float32Array.from(values).buffer);
+      },
+    });
+    const experts = [0, 1, 2, 3];
+    const stacks = [0, 1].flatMap((l) => {
+      const at = `model.layers.${l}.mlp.experts`;
+      return [
+        written(`${at}.gate_up_proj`, [4, 16, 16], experts.flatMap((e) => ["gate", "up"].flatMap((part) => valuesOf(`${at}.${e}.${part}_proj.weight`)))),
+        written(`${at}.down_proj`, [4, 16, 8], experts.flatMap((e) => valuesOf(`${at}.${e}.down_proj.weight`))),
+      ];
+    });
+    const others = [...tensors].filter(([name]) => !name.includes(".experts.")).map(([name, { shape }]) => written(name, [...shape], valuesOf(name)));
+    mkdirSync(together);
+    copyFileSync(join(apart, "config.json"), join(together, "config.json"));
+    await writeCheckpointTensors(together, [...others, ...stacks]);
+    using loaded = await LanguageModel.load(together, { engine });
+    for (const { name, tensor } of model.parameters.list) expect(engine.read(loaded.parameters.get(name)), name).toEqual(engine.read(tensor));
+    rmSync(root, { recursive: true });
   });
 
   it("layers are of the kind that the switches say", () => {
