@@ -1,4 +1,5 @@
 import type { Tape } from "../autograd/tape.js";
+import { check } from "../errors.js";
 import type { Tensor } from "../tensor/tensor.js";
 
 /** Parameters of a lightning attention with decays of its own: slopes [H], ofQuery and ofKey [H, block], within [H * block, block]. */
@@ -16,6 +17,7 @@ export interface DecayTables {
  * qkv [T, 3 * heads * headDim]; `lengths`: tokens of each sequence, all from its start. In f64, without a backward pass.
  */
 export function attendByTables(tape: Tape, qkv: Tensor, lengths: readonly number[], tables: DecayTables, { heads, headDim: d, block }: { heads: number; headDim: number; block: number }): Tensor {
+  check(!tape.recording || !qkv.requiresGrad, "ERR_SWITCHYARD_UNSUPPORTED", () => "lightning attention by tables: has no backward pass, so a model with such layers can be run but not trained");
   const { engine } = tape;
   const slopes = engine.read(tables.slopes);
   const [ofQuery, ofKey] = [engine.read(tables.ofQuery), engine.read(tables.ofKey)];

@@ -1,6 +1,6 @@
 import type { Tape } from "../autograd/tape.js";
-import { glu, linear, linearAttention, mul, rmsNorm, unary } from "../ops/index.js";
 import { check } from "../errors.js";
+import { glu, linear, linearAttention, mul, rmsNorm, unary } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import { attendByTables } from "./decay-tables.js";
