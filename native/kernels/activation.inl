@@ -67,6 +67,9 @@ SW_INLINE vf hidden(const float* x, const float* bias, int64_t i, int64_t n, flo
 
 SW_INLINE vf clamp(vf x, float low, float high) { return select(x > high, splat(high), select(x < low, splat(low), x)); }
 
+// A row is too short for the CPU to see where its two halves go on in the next ones.
+constexpr int64_t kGluRowsAhead = 4;
+
 template <class Act, bool kGated>
 static void glu_forward(const Glu& p) {
   const int64_t n = p.width;
@@ -76,6 +79,9 @@ static void glu_forward(const Glu& p) {
       float* out = p.out + row * n;
       for (int64_t i = 0; i < n; i += kLanes) {
         vf value, slope;
+        __builtin_prefetch(x + kGluRowsAhead * (kGated ? 2 * n : n) + i);
+        if (kGated) __builtin_prefetch(x + (2 * kGluRowsAhead + 1) * n + i);
+        __builtin_prefetch(out + kGluRowsAhead * n + i, 1);
         Act::both(clamp(hidden(x, bias, i, n - i, scale_in), none, p.limit), &value, &slope);
         if (kGated) value *= clamp(hidden(x + n, bias ? bias + n : nullptr, i, n - i, scale_in), -p.limit, p.limit) + p.up_offset;
         store(out + i, value * scale_out, n - i);
