@@ -2,7 +2,10 @@
 
 // A task of fewer multiply-adds is not worth handing out (about 10 us).
 constexpr double kMinTask = 5e5;
-constexpr int kTasksPerThread = 4;
+// Tasks per thread: few, since each packs anew; more where a thread that wakes up late (20 to 50 us) would leave too much to the others, below
+// so many multiply-adds per thread.
+constexpr double kLargeShare = 4e7;
+constexpr int kTasksOfLarge = 2, kTasksOfSmall = 6;
 // To pack a row or a column costs about as much as to multiply it with this many.
 constexpr double kPackCost = 6;
 
@@ -143,7 +146,7 @@ static void run_plan(Plan& plan, Cut* cuts) {
   plan.cuts = cuts;
   double total = 0;
   for (int64_t e = 0; e < p.groups; e++) total += cost(group_product(plan, e));
-  const double most = total / (thread_count() * kTasksPerThread);
+  const double share = total / thread_count(), most = share / (share > kLargeShare ? kTasksOfLarge : kTasksOfSmall);
   double left = total;
   int64_t tasks = 0;
   for (int64_t e = 0; e < p.groups; e++) {
