@@ -23,7 +23,7 @@ flags += -DSWITCHYARD_EMULATE_AVX512
 avx512 := $(avx2)
 bf16 := $(avx2)
 endif
-# make native SANITIZE=1 BUILD=build/sanitized: address and undefined-behaviour sanitizers, whose libraries node must load first: docs/lab-notebook.md
+# make native SANITIZE=1 BUILD=build/sanitized CXXFLAGS="-O1 -g1": address and undefined-behaviour sanitizers, whose libraries node must load first: docs/lab-notebook.md
 # has the command.
 ifdef SANITIZE
 flags += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer

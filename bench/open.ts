@@ -29,7 +29,7 @@ export async function run(): Promise<BenchResult> {
     const rows = [
       { what: "node that does nothing", ...measure("") },
       { what: "inspect", ...measure(`const { inspect } = await import(${source("inspect/inspect.js")}); await inspect(${JSON.stringify(file)});`) },
-      { what: "config, tensors and tokenizer", ...measure(`const { readModelGguf } = await import(${source("model/gguf-file.js")}); const { ggufTokenizer } = await import(${source("tokenizer/gguf.js")}); ggufTokenizer(readModelGguf(${JSON.stringify(file)}).gguf.metadata);`) },
+      { what: "loaded, with its tokenizer", ...measure(`const { LanguageModel } = await import(${source("model/language-model.js")}); await LanguageModel.load(${JSON.stringify(file)});`) },
     ];
     const worst = Math.max(...rows.map((row) => row["wall s"]));
     return {

@@ -188,6 +188,15 @@ describe("a GGUF file that is no model of ours", () => {
     expect(read.config.ropes[0]?.scaling).toEqual({ factors: [...factors], magnitude: 1 });
   });
 
+  it("where all layers are sparse, the one width that the file names is that of the experts", async () => {
+    const config = modelConfig({ vocab: 32, width: 16, layers: 2, heads: 2, context: 8, hidden: 48, moe: { experts: 4, active: 2, hidden: 32 } });
+    const parameters = new Parameters(engine, config);
+    parameters.initialise(1);
+    await writeModelGguf(path, config, parameters, "F32");
+    expect(readGgufHeader(path).metadata.integer("llama.feed_forward_length")).toBe(32);
+    expect(readModelGguf(path).config.moe?.hidden).toBe(32);
+  });
+
   it("what GGUF cannot express is not written", async () => {
     const config = modelConfig({ vocab: 32, width: 16, layers: 2, heads: 2, context: 8, moe: { router: "expert-choice" } });
     const parameters = new Parameters(engine, config);

@@ -34,6 +34,8 @@ export interface GgufArchitecture {
   names: TensorNames;
   /** Whether the chosen experts' weights are renormalised where the file does not say; undefined: always, no key says it. */
   normalised?: boolean;
+  /** It has no dense layers: the one width of feed-forward layers is that of the experts. */
+  onlyExperts?: true;
   /** Layers with a sliding window, where the file has no list. */
   isSliding?(layer: number): boolean;
   /** Fields of config.json beyond the common ones, or other than them. */
@@ -44,8 +46,6 @@ export interface GgufArchitecture {
 
 const named = (tensors: TensorNames["tensors"]): TensorNames => ({ layer: ggufNames.layer, tensors: { ...ggufNames.tensors, ...tensors } });
 const isMixture = ({ common }: GgufFields): boolean => common["num_experts"] !== undefined;
-/** The width of the dense layers is that of the experts: there are none. */
-const onlyExperts = ({ common }: GgufFields): JsonObject => ({ intermediate_size: common["moe_intermediate_size"] as number });
 const interleaving = ({ sparseLayers: [first = 0, second = first + 1] }: ModelConfig): GgufKeys => ({ interleave_moe_layer_step: second - first });
 
 const isSigmoid = (file: GgufFields): boolean => file.integer("expert_gating_func", 1) === 2;
@@ -70,8 +70,8 @@ const granite = (modelType: string, shared: boolean): GgufArchitecture => ({
   matches: (file) => isMixture(file) && file.hasTensor("ffn_up_shexp.weight") === shared,
   paired: true,
   names: ggufNames,
+  onlyExperts: true,
   fields: (file) => ({
-    ...onlyExperts(file),
     attention_multiplier: file.number("attention.scale"),
     embedding_multiplier: file.number("embedding_scale", 1),
     residual_multiplier: file.number("residual_scale", 1),
@@ -83,9 +83,9 @@ const granite = (modelType: string, shared: boolean): GgufArchitecture => ({
 /** In order of preference for what has one name. */
 export const ggufArchitectures: readonly GgufArchitecture[] = [
   { arch: "llama", modelType: "llama", matches: (file) => !isMixture(file), paired: true, names: ggufNames },
-  { arch: "llama", modelType: "mixtral", matches: isMixture, paired: true, names: ggufNames, isSliding: () => true, fields: onlyExperts },
+  { arch: "llama", modelType: "mixtral", matches: isMixture, paired: true, names: ggufNames, isSliding: () => true, onlyExperts: true },
   { arch: "qwen3", modelType: "qwen3", paired: false, names: ggufNames },
-  { arch: "olmoe", modelType: "olmoe", paired: false, names: ggufNames, normalised: false, fields: onlyExperts },
+  { arch: "olmoe", modelType: "olmoe", paired: false, names: ggufNames, normalised: false, onlyExperts: true },
   { arch: "qwen2moe", modelType: "qwen2_moe", paired: false, names: ggufNames, normalised: false },
   { arch: "qwen3moe", modelType: "qwen3_moe", paired: false, names: ggufNames, normalised: true },
   {
@@ -108,9 +108,9 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
     },
   },
   {
-    arch: "gpt-oss", modelType: "gpt_oss", paired: false, names: named({ "ffn.norm": "post_attention_norm.weight" }), isSliding: (l) => l % 2 === 0,
+    arch: "gpt-oss", modelType: "gpt_oss", paired: false, names: named({ "ffn.norm": "post_attention_norm.weight" }), isSliding: (l) => l % 2 === 0, onlyExperts: true,
     // The published model does not round the borders of YaRN, and no key says so.
-    fields: (file) => ({ ...onlyExperts(file), rope_parameters: { ...(file.common["rope_parameters"] as JsonObject), truncate: false } }),
+    fields: (file) => ({ rope_parameters: { ...(file.common["rope_parameters"] as JsonObject), truncate: false } }),
   },
   {
     arch: "llama4", modelType: "llama4_text", paired: true, names: ggufNames,
@@ -127,13 +127,13 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
   granite("granitemoe", false),
   granite("granitemoeshared", true),
   {
-    arch: "phimoe", modelType: "phimoe", paired: false, names: ggufNames,
+    arch: "phimoe", modelType: "phimoe", paired: false, names: ggufNames, onlyExperts: true,
     // Ours: GGUF has no key for how close two scores must be to share a weight, and llama.cpp takes a softmax of the two instead.
-    fields: (file) => ({ ...onlyExperts(file), lm_head_bias: file.metadata.has("output.bias") || file.hasTensor("output.bias"), router_jitter_noise: file.number("router_jitter_noise", 0.01) }),
+    fields: (file) => ({ lm_head_bias: file.hasTensor("output.bias"), router_jitter_noise: file.number("router_jitter_noise", 0.01) }),
     keys: ({ moe, normEps }) => ({ router_jitter_noise: moe?.router.closeness, "attention.layer_norm_rms_epsilon": normEps }),
   },
   {
-    arch: "dbrx", modelType: "dbrx", paired: false,
+    arch: "dbrx", modelType: "dbrx", paired: false, onlyExperts: true,
     names: named({ "ffn.norm": "attn_output_norm.weight", "attention.q": fused("attn_qkv.weight", 0), "attention.k": fused("attn_qkv.weight", 1), "attention.v": fused("attn_qkv.weight", 2) }),
     fields: ({ common }) => ({
       d_model: common["hidden_size"] as number,
@@ -154,8 +154,8 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
     fields: (file) => ({ partial_rotary_factor: file.integer("rope.dimension_count") / (file.common["head_dim"] as number), use_qk_norm: file.hasTensor("attn_q_norm.weight") }),
   },
   { arch: "dots1", modelType: "dots1", paired: false, names: ggufNames, normalised: false },
-  { arch: "minimax-m2", modelType: "minimax_m2", paired: false, names: ggufNames, fields: (file) => ({ ...onlyExperts(file), rotary_dim: file.integer("rope.dimension_count") }) },
-  { arch: "hunyuan-moe", modelType: "hunyuan_v1_moe", paired: false, names: ggufNames, fields: onlyExperts },
+  { arch: "minimax-m2", modelType: "minimax_m2", paired: false, names: ggufNames, onlyExperts: true, fields: (file) => ({ rotary_dim: file.integer("rope.dimension_count") }) },
+  { arch: "hunyuan-moe", modelType: "hunyuan_v1_moe", paired: false, names: ggufNames, onlyExperts: true },
   { arch: "exaone-moe", modelType: "exaone_moe", paired: false, names: ggufNames, normalised: true, isSliding: (l) => (l + 1) % 4 !== 0 },
   {
     arch: "afmoe", modelType: "afmoe", paired: false, names: ggufNames, normalised: true, isSliding: (l) => (l + 1) % 4 !== 0,

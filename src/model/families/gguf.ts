@@ -3,7 +3,7 @@ import { GgufMetadata, type GgufValue } from "../../formats/gguf/metadata.js";
 import type { JsonObject } from "../../formats/json.js";
 import { checkModelConfig, type ModelConfig } from "../config.js";
 import { parameterSpecs } from "../parameters.js";
-import { type GgufArchitecture, ggufArchitectures, type GgufFields } from "./gguf-architectures.js";
+import { type GgufArchitecture, ggufArchitectures, type GgufFields, type GgufKeys } from "./gguf-architectures.js";
 import { ggufPieces } from "./gguf-names.js";
 import { ggufKeys, shortest } from "./gguf-keys.js";
 import { computesSame, type KnownModel, readHfConfig, writeHfConfig } from "./hf-config.js";
@@ -44,7 +44,7 @@ function configOf(model: GgufModel, architecture: GgufArchitecture): KnownModel 
 }
 
 /** The keys of a file as its architecture names them, and those that all share as fields of config.json, under each of their published names. */
-function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true, isSliding }: GgufArchitecture): GgufFields {
+function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true, isSliding, onlyExperts }: GgufArchitecture): GgufFields {
   const key = (name: string) => `${arch}.${name}`;
   const integer = (name: string, fallback?: number) => m.integer(key(name), fallback);
   const number = (name: string, fallback?: number) => shortest(m.number(key(name), fallback));
@@ -78,7 +78,7 @@ function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true
     tie_word_embeddings: !tensors.has("output.weight"),
     attention_bias: hasBias,
     qkv_bias: hasBias,
-    intermediate_size: hidden,
+    intermediate_size: onlyExperts ? expertHidden : hidden,
     moe_intermediate_size: expertHidden,
     sliding_window: windowed === 0 ? null : windowed,
     ...(has("attention.clamp_kqv") ? { clip_qkv: number("attention.clamp_kqv") } : {}),
@@ -165,8 +165,8 @@ export function writeGgufConfig(config: ModelConfig): GgufDescription {
     throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `write GGUF: ${what}; the architectures that can be written are ${known()}`);
   };
   if (architecture === undefined) return fail(`no architecture of GGUF expresses this model (${family.modelType})`);
-  const { arch, isSliding, normalised, keys } = architecture;
-  const all = { ...ggufKeys(config, json, normalised !== undefined, isSliding), ...keys?.(config) };
+  const { arch, isSliding, normalised, onlyExperts, keys } = architecture;
+  const all: GgufKeys = { ...ggufKeys(config, json, normalised !== undefined, isSliding), ...(onlyExperts ? { feed_forward_length: config.moe?.hidden } : {}), ...keys?.(config) };
   const metadata = new Map<string, GgufValue>([
     ["general.architecture", { type: "string", value: arch }],
     ["general.type", { type: "string", value: "model" }],
