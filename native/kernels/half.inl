@@ -4,10 +4,17 @@ SW_INLINE vf bfloat_to_float(vu x) { return (vf)(x << 16); }
 
 // binary16. The exponent is moved by a multiplication, which also makes subnormal numbers normal.
 SW_INLINE vf half_to_float(vu x) {
+#if SW_LANES == 16 && defined(__AVX512F__)
+  return (vf)_mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)x));
+#endif
   const vu magnitude = (x & 0x7fff) << 13;
   const vu scaled = (vu)((vf)magnitude * splat(0x1p112f));
   return (vf)((magnitude >= 0x0f800000 ? scaled | 0x7f800000 : scaled) | (x & 0x8000) << 16);
 }
+
+// Of the two numbers in each lane.
+SW_INLINE vf low_half(vu x, StoredType type) { return type == kBfloat ? bfloat_to_float(x) : half_to_float(x & 0xffff); }
+SW_INLINE vf high_half(vu x, StoredType type) { return type == kBfloat ? (vf)(x & 0xffff0000) : half_to_float(x >> 16); }
 
 // kLanes 16-bit numbers, one per lane.
 SW_INLINE vu load_u16(const uint16_t* p) {

@@ -131,19 +131,21 @@ static void pack_a(float* dst, const Product& p, int64_t i, const Tiles& tiles, 
 }
 
 // Packs columns [j, j + columns) of b's result side: [steps][kPanel], zero beyond `columns`. `wide` has room for kLanes * kBlockK floats,
-// which rows of half width are widened to.
+// which rows of half width are widened to where they cannot be packed at once.
 template <Packing P>
 static void pack_b(float* dst, float* wide, const Product& p, int64_t j, int64_t columns, int64_t k0, int64_t length) {
   const int64_t second = columns > kLanes ? columns - kLanes : 0;
   if (p.form == kNT) {
     for (int half = 0; half < kPanel; half += kLanes) {
       const float* pointers[kLanes];
-      for (int r = 0; r < kLanes; r++) {
-        const int64_t row = j + (half + r < columns ? half + r : 0);
-        pointers[r] = p.row_b(row) + k0;
-        if (p.type == kFloat) continue;
+      for (int r = 0; r < kLanes; r++) pointers[r] = (const float*)(p.stored_row(j + (half + r < columns ? half + r : 0)) + row_bytes(p.type, k0));
+      if (P == kF32 && p.type != kFloat && length % (2 * kLanes) == 0) {
+        pack_halves(dst + half, kPanel, pointers, p.type, length, kPanel * p.ld_b);
+        continue;
+      }
+      for (int r = 0; p.type != kFloat && r < kLanes; r++) {
+        widen(wide + r * kBlockK, (const char*)pointers[r], p.type, length);
         pointers[r] = wide + r * kBlockK;
-        widen(wide + r * kBlockK, p.stored_row(row) + 2 * k0, p.type, length);
       }
       pack_transposed<P>(dst + half, kPanel, pointers, length);
     }
@@ -196,6 +198,9 @@ SW_INLINE Steps unmasked(const Product& p, int64_t first, int64_t end, int64_t j
 // Rows [i0, i1) and columns [j0, j1) of a product; `next`: what this thread may do after it.
 template <Packing P>
 static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
+  if (P == kF32 && p.form == kNT && i1 - i0 == 1 && p.causal.group == 0 && p.rows_b == nullptr) {
+    return (p.type == kFloat ? row_block<kFloat> : p.type == kHalf ? row_block<kHalf> : row_block<kBfloat>)(p, i0, j0, j1);
+  }
   const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
   if (p.k == 0 && !p.accumulate) {
     for (int64_t i = i0; i < i1; i++) memset(p.out + i * p.ld_out + j0, 0, (j1 - j0) * sizeof(float));

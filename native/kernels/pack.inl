@@ -93,6 +93,22 @@ static void pack_transposed(float* dst, int64_t stride, const float* const* rows
   }
 }
 
+// Rows of half width, which become f32 after the transposition of pairs: half the shuffles. `length` is a multiple of 2 * kLanes. Asks for the
+// rows that lie `ahead` bytes further on.
+static void pack_halves(float* dst, int64_t stride, const float* const* rows, StoredType type, int64_t length, int64_t ahead) {
+  for (int64_t k = 0; k < length; k += 2 * kLanes, dst += 2 * kLanes * stride) {
+    const auto row = [&](int r) {
+      const char* from = (const char*)rows[r] + 2 * k;
+      __builtin_prefetch(from + ahead, 0, 2);
+      return load_unaligned(from);
+    };
+    transpose_vectors(row, [&](int i, vf x) {
+      store(dst + 2 * i * stride, low_half((vu)x, type));
+      store(dst + (2 * i + 1) * stride, high_half((vu)x, type));
+    });
+  }
+}
+
 // Operand whose rows run along m or n (a of tn, b of nn and tn): vector v of each step takes columns [start[v], start[v] + width[v]),
 // width[v] <= kLanes, and goes to dst[v], steps `stride` apart. row(k) gives the address of row k.
 template <Packing P, class Row>

@@ -8,20 +8,33 @@ SW_INLINE vf opaque(vf x) {
   return x;
 }
 
-static double peak(int64_t iterations, [[maybe_unused]] bool bf16) {
+static double peak(int64_t iterations, Peak of) {
   constexpr int chains = 12;
   vf sum[chains], x = opaque(splat(0)), y = opaque(splat(1));
   SW_UNROLL for (int i = 0; i < chains; i++) sum[i] = opaque(splat(0));
   double flops = 2;
 #ifdef __AVX512BF16__
-  if (bf16) {
+  if (of == kBf16Peak) {
     flops = 4;
     for (int64_t n = 0; n < iterations; n++) {
       SW_UNROLL for (int i = 0; i < chains; i++) sum[i] = opaque((vf)_mm512_dpbf16_ps((__m512)sum[i], (__m512bh)x, (__m512bh)y));
     }
   }
 #endif
-  if (flops == 2) {
+  if (of == kInt8Peak) {
+    flops = 8;
+    for (int64_t n = 0; n < iterations; n++) {
+      SW_UNROLL for (int i = 0; i < chains; i++) {
+#if defined(__AVX512VNNI__) || (SW_LANES == 16 && !defined(__AVX512BW__))
+        sum[i] = opaque((vf)quads((vi)sum[i], (vu)x, (vi)x));
+#elif SW_LANES >= 8
+        sum[i] = opaque((vf)((vi)sum[i] + wide(shorts((vu)x, (vi)x), (vi)x)));
+#else
+        sum[i] = opaque((vf)((vi)sum[i] + wide((vi)x, (vi)x) + wide((vi)x, (vi)x)));
+#endif
+      }
+    }
+  } else if (flops == 2) {
     for (int64_t n = 0; n < iterations; n++) {
       SW_UNROLL for (int i = 0; i < chains; i++) sum[i] = opaque(sum[i] + x * y);
     }

@@ -86,7 +86,7 @@ static void unpack_panel(Panel& panel, const Product& p, int64_t j, int64_t colu
 }
 
 template <StoredType T>
-static void quant_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block*) {
+static void quant_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* after) {
   const Tiles tiles = {i1 - i0, (i1 - i0 + kQuantTile - 1) / kQuantTile};
   struct Scratch {
     Panel panel;
@@ -101,6 +101,7 @@ static void quant_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, in
     }
     // The next panel's bytes are asked for in the order in which they lie, which is faster than in that of their use.
     const char* next = p.stored_row(j + kPanelColumns < j1 ? j + kPanelColumns : j);
+    if (j + kPanelColumns >= j1 && after) next = after->p.stored_row(after->j0);
     for (int64_t k0 = 0; k0 < p.k; k0 += kChunk) {
       const int64_t length = p.k - k0 < kChunk ? p.k - k0 : kChunk;
       unpack_panel<T>(s.panel, p, j, columns, k0, length, next + kPanelColumns * row_bytes(T, k0));

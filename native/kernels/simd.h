@@ -13,6 +13,11 @@ typedef int32_t vi __attribute__((vector_size(SW_LANES * 4), aligned(4), may_ali
 typedef uint32_t vu __attribute__((vector_size(SW_LANES * 4), aligned(4), may_alias));
 
 SW_INLINE vf load(const float* p) { return *(const vf*)p; }
+// From any address.
+SW_INLINE vf load_unaligned(const void* p) {
+  typedef float vf1 __attribute__((vector_size(SW_LANES * 4), aligned(1), may_alias));
+  return *(const vf1*)p;
+}
 SW_INLINE void store(float* p, vf x) { *(vf*)p = x; }
 SW_INLINE vf splat(float x) { return x - (vf){}; }
 

@@ -47,6 +47,9 @@ struct Attention {
   float *dq, *dk, *dv, *dsinks_H;
 };
 
+// Operands of f32, bfloat16 pairs where the CPU has them, bytes.
+enum Peak { kF32Peak, kBf16Peak, kInt8Peak };
+
 struct KernelTable {
   const char* name;
   void (*matmul)(const Matmul&);
@@ -83,8 +86,8 @@ struct KernelTable {
   void (*normal)(float* out, int64_t n, float std, uint64_t seed);
   void (*adam_w)(const AdamW&);
   double (*sum_squares)(const float* x, int64_t n);
-  // Runs independent FMAs (bf16: bf16 dot products) on the calling thread; returns floating-point operations done.
-  double (*peak)(int64_t iterations, bool bf16);
+  // Runs independent multiply-adds on the calling thread; returns operations done.
+  double (*peak)(int64_t iterations, Peak of);
 };
 
 extern const KernelTable kernels_x86_64, kernels_avx2, kernels_avx512, kernels_avx512_bf16;

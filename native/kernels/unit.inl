@@ -18,6 +18,7 @@ namespace SW_ISA {
 #include "half.inl"
 #include "product.inl"
 #include "pack.inl"
+#include "row.inl"
 #include "matmul.inl"
 #include "quant_unpack.inl"
 #include "quant_dot.inl"

@@ -29,8 +29,10 @@ export interface Addon {
   groupedMatmul: NativeListOp;
   attention: NativeOp;
   attentionBackward: NativeOp;
-  /** Floating-point operations per second of multiply-adds in registers, on all threads. */
-  peak(isa: number, iterations: number, bf16: number): number;
+  /** Operations per second of multiply-adds in registers, on all threads; of: 0 f32, 1 bf16, 2 int8. */
+  peak(isa: number, iterations: number, of: number): number;
+  /** Bytes per second of all threads reading memory once. */
+  readBandwidth(address: number, bytes: number): number;
 }
 
 const formCode: Record<MatmulForm, number> = { nt: 0, nn: 1, tn: 2 };
@@ -103,9 +105,14 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     this.addon.threads(n);
   }
 
-  /** What the threads could do at most, measured anew (some 20 ms): GFLOP/s of independent multiply-adds; bf16 where the CPU has them. */
-  peakGflops(precision: Precision = "f32"): number {
-    return this.addon.peak(this.variant, 2e6, precision === "bf16" ? 1 : 0) / 1e9;
+  /** What the threads could do at most, measured anew (some 20 ms): 1e9 operations/s of independent multiply-adds; bf16 where the CPU has them. */
+  peakGflops(of: Precision | "int8" = "f32"): number {
+    return this.addon.peak(this.variant, 2e6, of === "int8" ? 2 : of === "bf16" ? 1 : 0) / 1e9;
+  }
+
+  /** GB/s at which the threads read `t` once, which should be much larger than the caches. */
+  readBandwidth(t: Tensor): number {
+    return this.addon.readBandwidth(address(t), t.bytes) / 1e9;
   }
 
   get allocatedBytes(): number {
