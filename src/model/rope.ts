@@ -1,7 +1,7 @@
 import { Arena } from "../engine/arena.js";
 import type { Engine } from "../engine/engine.js";
 import { check } from "../errors.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { type Tensor, view } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 
 /** A rotary position embedding (Su et al. 2021, arXiv 2104.09864). Plain data. */
@@ -72,11 +72,10 @@ export class RopeTables {
     known?.arena[Symbol.dispose]();
     const rope = this.config.ropes[i] as RopeConfig;
     const rows = Math.min(this.config.context, Math.max(256, 2 ** Math.ceil(Math.log2(positions))));
-    const short = rotaryTable(rope, rows);
-    const values = rope.long === undefined ? short : [...short, ...rotaryTable({ ...rope, scaling: rope.long }, rows)];
+    const kinds = rope.long === undefined ? [rope] : [rope, { ...rope, scaling: rope.long }];
     const arena = new Arena(this.engine, 0);
-    const tensor = arena.alloc(this.engine.float, [values.length / rope.rotary, rope.rotary]);
-    this.engine.write(tensor, values);
+    const tensor = arena.alloc(this.engine.float, [kinds.length * rows, rope.rotary]);
+    kinds.forEach((kind, n) => this.engine.write(view(tensor, [rows, rope.rotary], n * rows * rope.rotary), rotaryTable(kind, rows)));
     const table = { arena, tensor, positions: rows };
     this.tables[i] = table;
     return table;

@@ -7,8 +7,9 @@ import { SwitchyardError } from "../errors.js";
 import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import {
   add, attention, binary, crossEntropy, dropout, expertsIn, expertsOut, gatherColumns, gatherRows, glu, layerNorm, linear, logSumExp,
-  matmul, mean, mul, reshape, rmsNorm, rope, ropeTable, type RowGroups, scale, scatterColumns, softmax, sum, topK, unary,
+  matmul, mean, mul, reshape, rmsNorm, rope, type RowGroups, scale, scatterColumns, softmax, sum, topK, unary,
 } from "./index.js";
+import { rotaryTable } from "../model/rope.js";
 
 const engine = new ReferenceEngine({ float: "f64" });
 
@@ -56,11 +57,11 @@ const cases: Record<string, [GradcheckInput[], (tape: Tape, x: Tensor[]) => Tens
   layerNorm: [[input([3, 4]), input([4], 1, 2), input([4], 0, 3)], (t, [x, w, b]) => layerNorm(t, x!, w!, b!, 1e-5)],
   rope: [
     [input([3, 8])],
-    (t, [x]) => rope(t, x!, { heads: 2, headDim: 4, table: t.constant([9, 4], ropeTable(9, 4, 100)), positions: ints(t, [3], [0, 5, 8]) }),
+    (t, [x]) => rope(t, x!, { heads: 2, headDim: 4, table: t.constant([9, 4], rotaryTable({ theta: 100, rotary: 4, interleaved: false }, 9)), positions: ints(t, [3], [0, 5, 8]) }),
   ],
   "rope of pairs in a slice": [
     [input([3, 12])],
-    (t, [x]) => rope(t, x!, { heads: 2, headDim: 6, first: 1, rotary: 4, interleaved: true, table: t.constant([9, 4], ropeTable(9, 4, 100)), positions: ints(t, [3], [0, 5, 8]) }),
+    (t, [x]) => rope(t, x!, { heads: 2, headDim: 6, first: 1, rotary: 4, interleaved: true, table: t.constant([9, 4], rotaryTable({ theta: 100, rotary: 4, interleaved: false }, 9)), positions: ints(t, [3], [0, 5, 8]) }),
   ],
   gatherRows: [[input([4, 3])], (t, [x]) => gatherRows(t, x!, ints(t, [5], [2, 0, 2, -1, 3]))],
   gatherColumns: [[input([3, 4])], (t, [x]) => gatherColumns(t, x!, ints(t, [3, 2], [1, 3, 0, -1, 2, 1]))],

@@ -30,20 +30,3 @@ export function rope(tape: Tape, x: Tensor, { table, positions, ...dims }: RopeA
   });
   return y;
 }
-
-/**
- * The cosines and sines of angles position * theta^(-2i/headDim), in f64: element [p, i] is the cosine of
- * pair i at position p, element [p, headDim/2 + i] its sine.
- */
-export function ropeTable(positions: number, headDim: number, theta: number): Float64Array {
-  const half = headDim / 2;
-  const table = new Float64Array(positions * headDim);
-  for (let p = 0; p < positions; p++) {
-    for (let i = 0; i < half; i++) {
-      const angle = p * theta ** ((-2 * i) / headDim);
-      table[p * headDim + i] = Math.cos(angle);
-      table[p * headDim + half + i] = Math.sin(angle);
-    }
-  }
-  return table;
-}
