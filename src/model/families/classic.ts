@@ -99,10 +99,18 @@ export const classicFamilies: readonly Family[] = [
     modelType: "qwen2_moe",
     architecture: "Qwen2MoeForCausalLM",
     names: layouts.qwen,
-    defaults: { sliding_window: 4096, max_window_layers: 28, num_key_value_heads: 16, num_experts: 60, num_experts_per_tok: 4, moe_intermediate_size: 1408, shared_expert_intermediate_size: 5632 },
+    defaults: {
+      sliding_window: 4096, max_window_layers: 28, num_key_value_heads: 16,
+      num_experts: 60, num_experts_per_tok: 4, moe_intermediate_size: 1408, shared_expert_intermediate_size: 5632,
+    },
     read: (hf) => ({
       qkvBias: hf.qkv_bias,
-      moe: topKSoftmax(hf, required(hf, "moe_intermediate_size"), hf.norm_topk_prob === true, { shared: { hidden: required(hf, "shared_expert_intermediate_size"), combine: "sigmoid" } }),
+      moe: topKSoftmax(
+        hf,
+        required(hf, "moe_intermediate_size"),
+        hf.norm_topk_prob === true,
+        { shared: { hidden: required(hf, "shared_expert_intermediate_size"), combine: "sigmoid" } },
+      ),
       sparseLayers: steppedLayers(hf),
       mixers: slidingMixers({ ...hf, sliding_window: hf.use_sliding_window ? hf.sliding_window : 0 }, (l) => hf.use_sliding_window && (l + 1) % 2 === 1 && l < (hf.max_window_layers ?? 0)),
     }),

@@ -13,7 +13,10 @@ export const latentFamilies: readonly Family[] = [
     modelType: "deepseek_v2",
     architecture: "DeepseekV2ForCausalLM",
     names: layouts.deepseek,
-    defaults: { ...sizes, n_routed_experts: 64, n_shared_experts: 2, moe_intermediate_size: 1407, first_k_dense_replace: 0, topk_method: "greedy", routed_scaling_factor: 1 },
+    defaults: {
+      ...sizes, n_routed_experts: 64, n_shared_experts: 2,
+      moe_intermediate_size: 1407, first_k_dense_replace: 0, topk_method: "greedy", routed_scaling_factor: 1,
+    },
     rope: () => undefined,
     read(hf) {
       const { topk_method: method, n_group: count, topk_group: keep } = hf;

@@ -41,7 +41,12 @@ export const logitFamilies: readonly Family[] = [
         outputBias: hf.attention_bias,
         sinks: true,
         mixers: slidingMixers(hf, (l) => l % 2 === 0),
-        moe: mixture(hf, required(hf, "intermediate_size"), { ...softmaxOfChosen, bias: true }, { activation: "quick-gelu", limit: hf.swiglu_limit, upOffset: 1, bias: true }),
+        moe: mixture(
+          hf,
+          required(hf, "intermediate_size"),
+          { ...softmaxOfChosen, bias: true },
+          { activation: "quick-gelu", limit: hf.swiglu_limit, upOffset: 1, bias: true },
+        ),
         sparseLayers: layersWhere(hf, () => true),
       };
     },
@@ -116,7 +121,10 @@ export const logitFamilies: readonly Family[] = [
     modelType: "cohere2_moe",
     architecture: "Cohere2MoeForCausalLM",
     names: layouts.deepseek,
-    defaults: { head_dim: 128, rms_norm_eps: null, tie_word_embeddings: true, sliding_window: 4096, sliding_window_pattern: 4, num_experts: 8, num_experts_per_tok: 2, norm_topk_prob: true },
+    defaults: {
+      head_dim: 128, rms_norm_eps: null, tie_word_embeddings: true, sliding_window: 4096,
+      sliding_window_pattern: 4, num_experts: 8, num_experts_per_tok: 2, norm_topk_prob: true,
+    },
     rope: () => ({ interleaved: true }),
     read(hf) {
       const hidden = required(hf, "intermediate_size");
@@ -137,7 +145,12 @@ export const logitFamilies: readonly Family[] = [
         hidden: hf.prefix_dense_intermediate_size ?? hidden,
         logitScale: hf.logit_scale,
         mixers: mixers.map((mixer, l) => (!sparse.includes(l) && prefixPattern === 1 ? { ...mixer, rope: 0 } : mixer)),
-        moe: mixture(hf, hidden, { score: "logits", weight: select === "sigmoid" ? "sigmoid" : "softmax", ...normalize }, sharedExperts(hf.num_shared_experts, hidden, combine === "sum" ? "add" : "average")),
+        moe: mixture(
+          hf,
+          hidden,
+          { score: "logits", weight: select === "sigmoid" ? "sigmoid" : "softmax", ...normalize },
+          sharedExperts(hf.num_shared_experts, hidden, combine === "sum" ? "add" : "average"),
+        ),
         sparseLayers: sparse,
         outputBias: hf.attention_bias,
       };

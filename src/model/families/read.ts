@@ -89,7 +89,10 @@ export const uniformMixers = (hf: HfConfig, window: number | null | undefined): 
   everyLayer(hf, () => ({ kind: "attention", rope: 0, ...windowOf(hf, window) }));
 
 /** Latent attention of DeepSeek and those who took it over. */
-export function latentAttention(hf: HfConfig, use: Omit<RopeUse, "dims"> & { dims?: number } = {}): Pick<ModelConfig, "latent" | "headDim" | "kvHeads" | "ropes" | "mixers" | "attentionScale" | "qkvBias" | "outputBias"> {
+export function latentAttention(
+  hf: HfConfig,
+  use: RopeUse = {},
+): Pick<ModelConfig, "latent" | "headDim" | "kvHeads" | "ropes" | "mixers" | "attentionScale" | "qkvBias" | "outputBias"> {
   const rotated = required(hf, "qk_rope_head_dim");
   const unrotated = required(hf, "qk_nope_head_dim");
   const latent: LatentSizes = {
@@ -134,7 +137,9 @@ function uniform(hf: HfConfig, key: "num_experts" | "moe_topk"): number | undefi
 }
 
 /** `count` shared experts as one network of their width together. */
-export const sharedExperts = (count: number | null | undefined, hidden: number, combine: SharedExpert["combine"] = "add"): Pick<MoeConfig, "shared"> => (count ? { shared: { hidden: count * hidden, combine } } : {});
+export function sharedExperts(count: number | null | undefined, hidden: number, combine: SharedExpert["combine"] = "add"): Pick<MoeConfig, "shared"> {
+  return count ? { shared: { hidden: count * hidden, combine } } : {};
+}
 
 /** Weights that are normalised and scaled, perhaps chosen within the best groups. */
 export function groupedRouter(hf: HfConfig): Partial<RouterConfig> {

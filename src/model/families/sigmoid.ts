@@ -31,7 +31,10 @@ export const sigmoidFamilies: readonly Family[] = [
     modelType: "dots1",
     architecture: "Dots1ForCausalLM",
     names: layouts.deepseek,
-    defaults: { n_group: 1, topk_group: 1, norm_topk_prob: false, routed_scaling_factor: 1, first_k_dense_replace: 0, sliding_window: 4096, max_window_layers: 62, moe_intermediate_size: 1408, num_key_value_heads: 32 },
+    defaults: {
+      n_group: 1, topk_group: 1, norm_topk_prob: false, routed_scaling_factor: 1,
+      first_k_dense_replace: 0, sliding_window: 4096, max_window_layers: 62, moe_intermediate_size: 1408, num_key_value_heads: 32,
+    },
     read(hf) {
       const hidden = required(hf, "moe_intermediate_size");
       return {
@@ -120,7 +123,12 @@ export const sigmoidFamilies: readonly Family[] = [
         qkvBias: hf.attention_bias,
         outputBias: hf.attention_bias,
         ...(hf.mlp_bias ? { ffnBias: true } : {}),
-        moe: mixture(hf, hidden, { score: "sigmoid", selectionBias: true, normalize: { eps: 1e-20, p: 1 }, scale: required(hf, "router_scaling_factor") }, sharedExperts(hf.num_shared_experts, hidden)),
+        moe: mixture(
+          hf,
+          hidden,
+          { score: "sigmoid", selectionBias: true, normalize: { eps: 1e-20, p: 1 }, scale: required(hf, "router_scaling_factor") },
+          sharedExperts(hf.num_shared_experts, hidden),
+        ),
         sparseLayers: sparseFrom(hf, 1),
       };
     },
@@ -143,7 +151,12 @@ export const sigmoidFamilies: readonly Family[] = [
         outputGate: { bias: false },
         ...(hf.mup_enabled === true ? { embeddingScale: Math.sqrt(hf.hidden_size) } : {}),
         mixers: slidingMixers(hf, (l) => (l + 1) % hf.global_attn_every_n_layers !== 0, (sliding) => (sliding ? 0 : undefined)),
-        moe: mixture(hf, hidden, { score: "sigmoid", selectionBias: true, normalize: { eps: 1e-20, p: 1 }, scale: required(hf, "route_scale") }, sharedExperts(hf.num_shared_experts, hidden)),
+        moe: mixture(
+          hf,
+          hidden,
+          { score: "sigmoid", selectionBias: true, normalize: { eps: 1e-20, p: 1 }, scale: required(hf, "route_scale") },
+          sharedExperts(hf.num_shared_experts, hidden),
+        ),
         sparseLayers: layersWhere(hf, (l) => l >= (hf.num_dense_layers ?? 0)),
       };
     },

@@ -40,7 +40,11 @@ export const softmaxFamilies: readonly Family[] = [
       normEps: 1e-5,
       layerNorm: { bias: false },
       ...(hf.clip_qkv == null ? {} : { clipQkv: hf.clip_qkv }),
-      moe: mixture(hf, required(hf, "intermediate_size"), hf.moe_normalize_expert_weights == null ? {} : { normalize: { eps: 0, p: hf.moe_normalize_expert_weights } }),
+      moe: mixture(
+        hf,
+        required(hf, "intermediate_size"),
+        hf.moe_normalize_expert_weights == null ? {} : { normalize: { eps: 0, p: hf.moe_normalize_expert_weights } },
+      ),
       sparseLayers: layersWhere(hf, () => true),
     }),
   },
@@ -61,7 +65,12 @@ export const softmaxFamilies: readonly Family[] = [
         qkvBias: bias,
         outputBias: bias,
         ...(bias ? { ffnBias: true, headBias: true } : {}),
-        moe: mixture(hf, hidden, { selectionBias: true, normalize: { eps: 0, p: 1, least: required(hf, "moe_norm_min") } }, sharedExperts(hf.moe_num_shared_experts, hidden)),
+        moe: mixture(
+          hf,
+          hidden,
+          { selectionBias: true, normalize: { eps: 0, p: 1, least: required(hf, "moe_norm_min") } },
+          sharedExperts(hf.moe_num_shared_experts, hidden),
+        ),
         sparseLayers: layersWhere(hf, (l) => (l + 1) % interval === 0 && l >= first && (last === -1 || l <= last)),
       };
     },
