@@ -39,6 +39,13 @@ export class Maker {
     return t;
   }
 
+  /** The same numbers as f16, rounded. */
+  halves(x: Tensor): Tensor {
+    const t = this.arena.alloc("f16", x.shape);
+    this.engine.copy(t, x);
+    return t;
+  }
+
   free(): void {
     this.arena[Symbol.dispose]();
   }
@@ -399,7 +406,11 @@ function attentionCase(
       const masked = make.values("f", [batch, 1, queries, keys], Array.from({ length: batch * queries * keys }, () => (make.random.below(3) === 0 ? -Infinity : make.random.below(4) / 2)));
       const given = { sinks: extras.includes("sinks") ? make.floats([heads]) : undefined, bias: extras.includes("bias") ? masked : undefined };
       make.engine.attention(out, lse, q, k, v, dims, given);
-      if (spare > 0) return [out, lse];
+      if (spare > 0) {
+        const [out16, lse16] = [make.floats(out.shape), make.floats(lse.shape)];
+        make.engine.attention(out16, lse16, q, make.halves(k), make.halves(v), dims, given);
+        return [out, lse, out16, lse16];
+      }
       const [dq, dk, dv, dsinks] = [make.floats(q.shape), make.floats(k.shape), make.floats(v.shape), given.sinks && make.floats([heads])];
       make.engine.attentionBackward(dq, dk, dv, dsinks, make.floats(out.shape), q, k, v, out, lse, dims, given);
       return [out, lse, dq, dk, dv, ...(dsinks === undefined ? [] : [dsinks])];

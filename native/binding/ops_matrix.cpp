@@ -74,7 +74,7 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
 
 // The last eight arguments of both attention ops: batch, queries, keys, keyStride, heads, kvHeads, headDim, scale.
 // Of the arguments from `i`: batch, queries, keys, keyStride, heads, kvHeads, headDim, valueDim, scale, causal, window, chunk, then sinks or
-// 0, bias or 0, and the bias' sheets of sequences and of heads.
+// 0, bias or 0, the bias' sheets of sequences and of heads, and the type of k and v.
 Attention attention_dims(Args& args, int i) {
   Attention p = {};
   p.causal = args.flag(i + 9);
@@ -83,6 +83,7 @@ Attention attention_dims(Args& args, int i) {
   p.heads = args.dim(i + 4, "heads"), p.kv_heads = args.integer(i + 5, "kvHeads", 1, INT32_MAX);
   p.head_dim = args.dim(i + 6, "headDim"), p.value_dim = args.dim(i + 7, "valueDim");
   p.scale = (float)args.number(i + 8), p.window = args.dim(i + 10, "window"), p.chunk = args.dim(i + 11, "chunk");
+  p.type = (StoredType)args.integer(i + 16, "type of k and v", kFloat, kHalf);
   p.sinks_H = args.in_or_null<float>(i + 12, "sinks", p.heads);
   const int64_t sequences = args.integer(i + 14, "biasSequences", 1, p.batch > 1 ? p.batch : 1), heads = args.integer(i + 15, "biasHeads", 1, p.heads > 1 ? p.heads : 1);
   if (sequences > 1 && sequences != p.batch) args.fail("the bias must be for 1 sequence or for each, got %lld", (long long)sequences);
@@ -96,22 +97,22 @@ Attention attention_dims(Args& args, int i) {
 
 // attention(isa, out, lse, q, k, v, ...)
 napi_value op_attention(napi_env env, napi_callback_info info) {
-  Args args(env, info, "attention", 22);
+  Args args(env, info, "attention", 23);
   const KernelTable& kernels = args.kernels();
   Attention p = attention_dims(args, 6);
   const int64_t rows = product(p.batch, p.queries, p.heads), cache = product(p.batch, p.key_stride, p.kv_heads);
   p.out = args.out<float>(1, "out", product(rows, p.value_dim));
   p.lse = args.out<float>(2, "lse", rows);
   p.q = args.in<float>(3, "q", product(rows, p.head_dim));
-  p.k = args.in<float>(4, "k", product(cache, p.head_dim));
-  p.v = args.in<float>(5, "v", product(cache, p.value_dim));
+  p.k = args.weights(4, "k", p.type, 1, cache, p.head_dim);
+  p.v = args.weights(5, "v", p.type, 1, cache, p.value_dim);
   if (args.ok() && rows > 0) kernels.attention(p);
   return nullptr;
 }
 
 // attentionBackward(isa, dq, dk, dv, dsinks or 0, dout, q, k, v, out, lse, ...)
 napi_value op_attention_backward(napi_env env, napi_callback_info info) {
-  Args args(env, info, "attentionBackward", 27);
+  Args args(env, info, "attentionBackward", 28);
   const KernelTable& kernels = args.kernels();
   Attention p = attention_dims(args, 11);
   const int64_t rows = product(p.batch, p.queries, p.heads), cache = product(p.batch, p.key_stride, p.kv_heads);
@@ -125,9 +126,21 @@ napi_value op_attention_backward(napi_env env, napi_callback_info info) {
   p.v = args.in<float>(8, "v", product(cache, p.value_dim));
   p.out = const_cast<float*>(args.in<float>(9, "out", product(rows, p.value_dim)));  // only read
   p.lse = const_cast<float*>(args.in<float>(10, "lse", rows));                       // only read
+  if (p.type != kFloat) args.fail("k and v must be f32");
   if (p.dsinks_H && !p.sinks_H) args.fail("dsinks needs sinks");
   if (p.key_stride != p.keys) args.fail("keyStride must equal keys (%lld), got %lld", (long long)p.keys, (long long)p.key_stride);
   if (args.ok() && rows > 0) kernels.attention_backward(p);
+  return nullptr;
+}
+
+// narrow(isa, out, x, n): f32 to binary16.
+napi_value op_narrow(napi_env env, napi_callback_info info) {
+  Args args(env, info, "narrow", 4);
+  const KernelTable& kernels = args.kernels();
+  const int64_t n = args.integer(3, "n", 0, 1LL << 52);
+  uint16_t* out = args.out<uint16_t>(1, "out", n);
+  const float* x = args.in<float>(2, "x", n);
+  if (args.ok()) kernels.narrow(out, x, n);
   return nullptr;
 }
 
@@ -193,7 +206,7 @@ napi_value op_read_bandwidth(napi_env env, napi_callback_info info) {
 }
 
 const Op ops[] = {{"matmul", op_matmul}, {"groupedMatmul", op_grouped_matmul}, {"attention", op_attention},
-                  {"attentionBackward", op_attention_backward}, {"peak", op_peak},
+                  {"attentionBackward", op_attention_backward}, {"narrow", op_narrow}, {"peak", op_peak},
                   {"readBandwidth", op_read_bandwidth}};
 
 }  // namespace

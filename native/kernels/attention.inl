@@ -34,8 +34,8 @@ struct AttentionBlock {
   int64_t batch, kv_head, group, first, queries, rows;  // queries [first, first + queries)
   int64_t begin, keys;                                  // the keys that one of them sees: [begin, begin + keys), begin a multiple of kLanes
   int64_t ld;                                           // floats between rows of scores
-  const float *k, *v;                                   // of key `begin`
-  int64_t ld_k, ld_v;
+  const char *k, *v;                                    // of key `begin`
+  int64_t ld_k, ld_v, element;                          // elements between rows, bytes of an element
 
   // Row of q seen as [queries * heads, head_dim], from the sequence's start on.
   int64_t place(const Attention& p, int64_t row) const { return (first + row / group) * p.heads + kv_head * group + row % group; }
@@ -77,8 +77,9 @@ static AttentionBlock attention_block(const Attention& p, int64_t batch, int64_t
   t.keys = visible_keys(p, t.first + t.queries - 1).end - t.begin;
   t.ld = (most_keys(p) + kPanel - 1) / kPanel * kPanel + kLanes;  // no power of two: rows of a tile would share few sets of the L1
   t.ld_k = p.kv_heads * p.head_dim, t.ld_v = p.kv_heads * p.value_dim;
-  t.k = p.k + (batch * p.key_stride + t.begin) * t.ld_k + kv_head * p.head_dim;
-  t.v = p.v + (batch * p.key_stride + t.begin) * t.ld_v + kv_head * p.value_dim;
+  t.element = row_bytes(p.type, 1);
+  t.k = (const char*)p.k + ((batch * p.key_stride + t.begin) * t.ld_k + kv_head * p.head_dim) * t.element;
+  t.v = (const char*)p.v + ((batch * p.key_stride + t.begin) * t.ld_v + kv_head * p.value_dim) * t.element;
   return t;
 }
 
@@ -106,8 +107,8 @@ SW_INLINE int64_t sequence_start(const Attention& p, const AttentionBlock& t, in
 }
 
 static void multiply(MatmulForm form, bool accumulate, int64_t m, int64_t n, int64_t k, float* out, int64_t ld_out, const float* a, int64_t ld_a,
-                     const int32_t* rows_a, const float* b, int64_t ld_b, const int32_t* rows_b, Causal causal = {0, 0}) {
-  const Product p = {form, accumulate, m, n, k, out, ld_out, a, ld_a, kFloat, (const char*)b, ld_b * (int64_t)sizeof(float), rows_a, rows_b, nullptr, 0, causal};
+                     const int32_t* rows_a, const void* b, int64_t ld_b, const int32_t* rows_b, Causal causal = {0, 0}, StoredType type = kFloat) {
+  const Product p = {form, accumulate, m, n, k, out, ld_out, a, ld_a, type, (const char*)b, row_bytes(type, ld_b), rows_a, rows_b, nullptr, 0, causal};
   product_block<kF32>(p, 0, m, 0, n, nullptr);
 }
 
@@ -156,14 +157,14 @@ static void attention_task(void* context, int64_t task) {
   const AttentionScratch s = attention_scratch(p, t, false);
   const float* q = p.q + sequence_start(p, t, d);
   float *out = p.out + sequence_start(p, t, dv), *lse = p.lse + sequence_start(p, t, 1);
-  multiply(kNT, false, t.rows, t.keys, d, s.scores, t.ld, q, d, s.index_R, t.k, t.ld_k, nullptr, t.causal(p));
+  multiply(kNT, false, t.rows, t.keys, d, s.scores, t.ld, q, d, s.index_R, t.k, t.ld_k, nullptr, t.causal(p), p.type);
   for (int64_t r = 0; r < t.rows; r++) {
     float max, sum;
     softmax_row(s.scores + r * t.ld, t.visible(p, r), t.keys, p.scale, t.bias(p, r), t.sink(p, r), &max, &sum);
     lse[s.index_R[r]] = max + logf(sum);
     s.delta_R[r] = sum > 0 ? 1 / sum : 0;
   }
-  multiply(kNN, false, t.rows, dv, t.keys, s.result_RD, dv, s.scores, t.ld, nullptr, t.v, t.ld_v, nullptr, t.causal(p));
+  multiply(kNN, false, t.rows, dv, t.keys, s.result_RD, dv, s.scores, t.ld, nullptr, t.v, t.ld_v, nullptr, t.causal(p), p.type);
   for (int64_t r = 0; r < t.rows; r++) {
     for (int64_t c = 0; c < dv; c++) out[s.index_R[r] * dv + c] = s.result_RD[r * dv + c] * s.delta_R[r];
   }

@@ -27,7 +27,7 @@ static void attention_backward_task(void* context, int64_t task) {
   for (int64_t block = blocks - 1; block >= 0; block--) {
     const AttentionBlock t = attention_block(p, task / p.kv_heads, task % p.kv_heads, block);
     const AttentionScratch s = attention_scratch(p, t, true);
-    float *const dk_block = p.dk + (t.k - p.k), *const dv_block = p.dv + (t.v - p.v);
+    float *const dk_block = p.dk + ((const float*)t.k - (const float*)p.k), *const dv_block = p.dv + ((const float*)t.v - (const float*)p.v);
     if (add_all && block == blocks - 1) {
       for (int64_t j = 0; j < p.keys; j++) {
         memset(dk_block + (j - t.begin) * t.ld_k, 0, d * sizeof(float));

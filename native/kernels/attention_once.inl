@@ -18,8 +18,9 @@ struct OncePass {
 };
 
 // s[r][j] = q_r . k_j for a vector of keys, of which `keys` exist.
-template <int R>
-SW_INLINE void scores_of(float* s, int64_t ld_s, const float* q_DR, int64_t d, const float* k, int64_t ld_k, int64_t keys) {
+template <int R, StoredType T>
+SW_INLINE void scores_of(float* s, int64_t ld_s, const float* q_DR, int64_t d, const char* k, int64_t ld_k, int64_t keys) {
+  constexpr int64_t element = row_bytes(T, 1);
   vf sum[R] = {};
   const auto add = [&](const float* q, vf x) {
     SW_UNROLL for (int r = 0; r < R; r++) sum[r] += splat(q[r]) * x;
@@ -27,41 +28,42 @@ SW_INLINE void scores_of(float* s, int64_t ld_s, const float* q_DR, int64_t d, c
   int64_t c = 0;
   if (keys >= kLanes) {
     for (; c + kLanes <= d; c += kLanes) {
-      for (int r = 0; r < kLanes && c % 16 == 0; r++) __builtin_prefetch(k + (kLanes + r) * ld_k + c, 0, 2);
-      transpose_vectors([&](int r) { return load(k + r * ld_k + c); }, [&](int i, vf x) { add(q_DR + (c + i) * R, x); });
+      for (int r = 0; r < kLanes && c * element % 64 == 0; r++) __builtin_prefetch(k + ((kLanes + r) * ld_k + c) * element, 0, 2);
+      transpose_vectors([&](int r) { return load_as<T>(k + (r * ld_k + c) * element); }, [&](int i, vf x) { add(q_DR + (c + i) * R, x); });
     }
   }
   for (; c < d; c++) {
     float x[kLanes];
-    for (int r = 0; r < kLanes; r++) x[r] = k[(r < keys ? r : 0) * ld_k + c];
+    for (int r = 0; r < kLanes; r++) x[r] = load_as<T>(k + ((r < keys ? r : 0) * ld_k + c) * element, 1)[0];
     add(q_DR + c * R, load(x));
   }
   SW_UNROLL for (int r = 0; r < R; r++) store(s + r * ld_s, sum[r]);
 }
 
 // Scores of keys [first, first + keys) with all heads of a sequence, whose first pair of batch and key/value head is `pair`.
-template <int R>
+template <int R, StoredType T>
 static void once_scores_of(const OncePass& pass, const AttentionBlock& t, int64_t pair, int64_t first, int64_t keys) {
   const int64_t d = pass.p.head_dim;
   for (int64_t j = first; j < first + keys; j += kLanes) {
     for (int64_t h = 0; h < pass.p.kv_heads; h++) {
-      scores_of<R>(pass.scores + (pair + h) * R * pass.ld + j, pass.ld, pass.q + (pair + h) * R * d, d, t.k + j * t.ld_k + h * d, t.ld_k, first + keys - j);
+      scores_of<R, T>(pass.scores + (pair + h) * R * pass.ld + j, pass.ld, pass.q + (pair + h) * R * d, d, t.k + (j * t.ld_k + h * d) * t.element, t.ld_k, first + keys - j);
     }
   }
 }
 
 // out[r][0..C vectors) (+)= sum over j of p[r][j] * v[j]; `n` columns are left of the last vector.
-template <int R, int C>
-SW_INLINE void mix_columns(float* out, int64_t ld_out, const float* p, int64_t ld_p, const float* v, int64_t ld_v, int64_t keys, int64_t n, bool add) {
+template <int R, int C, StoredType T>
+SW_INLINE void mix_columns(float* out, int64_t ld_out, const float* p, int64_t ld_p, const char* v, int64_t ld_v, int64_t keys, int64_t n, bool add) {
+  constexpr int64_t element = row_bytes(T, 1);
   vf sum[R][C];
   SW_UNROLL for (int r = 0; r < R; r++) {
     SW_UNROLL for (int c = 0; c < C; c++) sum[r][c] = add ? load(out + r * ld_out + c * kLanes) : splat(0);
   }
-  for (int64_t j = 0; j < keys; j++, v += ld_v) {
+  for (int64_t j = 0; j < keys; j++, v += ld_v * element) {
     vf x[C];
     SW_UNROLL for (int c = 0; c < C; c++) {
-      x[c] = n >= kLanes ? load(v + c * kLanes) : load_partial(v, n, 0);
-      if (c * kLanes % 16 == 0) __builtin_prefetch(v + kOnceBlock * ld_v + c * kLanes, 0, 2);
+      x[c] = load_as<T>(v + c * kLanes * element, n);
+      if (c * kLanes * element % 64 == 0) __builtin_prefetch(v + (kOnceBlock * ld_v + c * kLanes) * element, 0, 2);
     }
     SW_UNROLL for (int r = 0; r < R; r++) {
       const vf weight = splat(p[r * ld_p + j]);
@@ -75,17 +77,18 @@ SW_INLINE void mix_columns(float* out, int64_t ld_out, const float* p, int64_t l
 
 // mixed[heads][R][ld_mixed] = weighted sums of columns [first, first + columns) of the values of `heads` heads from `pair` on. ld_mixed is a
 // whole number of vectors.
-template <int R>
+template <int R, StoredType T>
 static void once_mix_of(const OncePass& pass, const AttentionBlock& t, int64_t pair, int64_t heads, int64_t first, int64_t columns, float* mixed, int64_t ld_mixed) {
   constexpr int most = (kLanes == 16 ? 16 : 8) / R, C = most >= 8 ? 8 : most >= 4 ? 4 : most >= 2 ? 2 : 1;
   for (int64_t j = 0; j < t.keys; j += kOnceBlock) {
     const int64_t keys = t.keys - j < kOnceBlock ? t.keys - j : kOnceBlock;
     for (int64_t h = 0; h < heads; h++) {
-      const float *p = pass.scores + (pair + h) * R * pass.ld + j, *v = t.v + j * t.ld_v + h * pass.p.value_dim + first;
+      const float* p = pass.scores + (pair + h) * R * pass.ld + j;
+      const char* v = t.v + (j * t.ld_v + h * pass.p.value_dim + first) * t.element;
       float* out = mixed + h * R * ld_mixed;
       int64_t c = 0;
-      for (; c + C * kLanes <= columns; c += C * kLanes) mix_columns<R, C>(out + c, ld_mixed, p, pass.ld, v + c, t.ld_v, keys, kLanes, j > 0);
-      for (; c < columns; c += kLanes) mix_columns<R, 1>(out + c, ld_mixed, p, pass.ld, v + c, t.ld_v, keys, columns - c, j > 0);
+      for (; c + C * kLanes <= columns; c += C * kLanes) mix_columns<R, C, T>(out + c, ld_mixed, p, pass.ld, v + c * t.element, t.ld_v, keys, kLanes, j > 0);
+      for (; c < columns; c += kLanes) mix_columns<R, 1, T>(out + c, ld_mixed, p, pass.ld, v + c * t.element, t.ld_v, keys, columns - c, j > 0);
     }
   }
 }
@@ -95,12 +98,19 @@ struct OnceKernels {
   void (*scores)(const OncePass&, const AttentionBlock&, int64_t, int64_t, int64_t);
   void (*mix)(const OncePass&, const AttentionBlock&, int64_t, int64_t, int64_t, int64_t, float*, int64_t);
 };
-static const OnceKernels once_kernels[] = {
-    {once_scores_of<1>, once_mix_of<1>}, {once_scores_of<2>, once_mix_of<2>}, {once_scores_of<3>, once_mix_of<3>}, {once_scores_of<4>, once_mix_of<4>},
+template <StoredType T>
+static const OnceKernels& once_kernels_of(int64_t rows) {
+  static const OnceKernels table[] = {
+      {once_scores_of<1, T>, once_mix_of<1, T>}, {once_scores_of<2, T>, once_mix_of<2, T>}, {once_scores_of<3, T>, once_mix_of<3, T>},
+      {once_scores_of<4, T>, once_mix_of<4, T>},
 #if SW_LANES != 8
-    {once_scores_of<5>, once_mix_of<5>}, {once_scores_of<6>, once_mix_of<6>}, {once_scores_of<7>, once_mix_of<7>}, {once_scores_of<8>, once_mix_of<8>},
+      {once_scores_of<5, T>, once_mix_of<5, T>}, {once_scores_of<6, T>, once_mix_of<6, T>}, {once_scores_of<7, T>, once_mix_of<7, T>},
+      {once_scores_of<8, T>, once_mix_of<8, T>},
 #endif
-};
+  };
+  return table[rows - 1];
+}
+static const OnceKernels& once_kernels(const OncePass& pass) { return pass.p.type == kHalf ? once_kernels_of<kHalf>(pass.rows) : once_kernels_of<kFloat>(pass.rows); }
 
 static AttentionBlock once_block(const OncePass& pass, int64_t pair) { return attention_block(pass.p, pair / pass.p.kv_heads, pair % pass.p.kv_heads, 0); }
 
@@ -110,13 +120,13 @@ static void once_scores(void* context, int64_t task) {
   const int64_t pair = task / pass.chunks * p.kv_heads, first = task % pass.chunks * pass.chunk_keys, d = p.head_dim;
   const AttentionBlock t = once_block(pass, pair);
   const int64_t keys = t.keys - first < pass.chunk_keys ? t.keys - first : pass.chunk_keys;
-  if (pass.rows <= kOnceRows) return once_kernels[pass.rows - 1].scores(pass, t, pair, first, keys);
+  if (pass.rows <= kOnceRows) return once_kernels(pass).scores(pass, t, pair, first, keys);
   for (int64_t h = 0; h < p.kv_heads; h++) {
     const AttentionBlock block = once_block(pass, pair + h);
     int32_t* index_R = (int32_t*)scratch(1, pass.rows * sizeof(int32_t));
     for (int64_t r = 0; r < pass.rows; r++) index_R[r] = (int32_t)block.place(p, r);
     multiply(kNT, false, pass.rows, keys, d, pass.scores + (pair + h) * pass.rows * pass.ld + first, pass.ld, p.q + sequence_start(p, block, d), d, index_R,
-             block.k + first * t.ld_k, t.ld_k, nullptr);
+             block.k + first * t.ld_k * t.element, t.ld_k, nullptr, {0, 0}, p.type);
   }
 }
 
@@ -139,12 +149,12 @@ static void once_mix(void* context, int64_t task) {
   const int64_t columns = dv - first < pass.columns ? dv - first : pass.columns, ld_mixed = (columns + kLanes - 1) / kLanes * kLanes;
   const AttentionBlock t = once_block(pass, pair);
   float *mixed = (float*)scratch(1, heads * pass.rows * ld_mixed * sizeof(float)), *out = p.out + sequence_start(p, t, dv) + first;
-  if (pass.rows <= kOnceRows) once_kernels[pass.rows - 1].mix(pass, t, pair, heads, first, columns, mixed, ld_mixed);
+  if (pass.rows <= kOnceRows) once_kernels(pass).mix(pass, t, pair, heads, first, columns, mixed, ld_mixed);
   for (int64_t h = 0; h < heads; h++) {
     const AttentionBlock block = once_block(pass, pair + h);
     const float* weights = pass.scores + (pair + h) * pass.rows * pass.ld;
     float* result = mixed + h * pass.rows * ld_mixed;
-    if (pass.rows > kOnceRows) multiply(kNN, false, pass.rows, columns, t.keys, result, ld_mixed, weights, pass.ld, nullptr, block.v + first, t.ld_v, nullptr);
+    if (pass.rows > kOnceRows) multiply(kNN, false, pass.rows, columns, t.keys, result, ld_mixed, weights, pass.ld, nullptr, block.v + first * t.element, t.ld_v, nullptr, {0, 0}, p.type);
     for (int64_t r = 0; r < pass.rows; r++) {
       const float factor = pass.factors[(pair + h) * pass.rows + r];
       for (int64_t c = 0; c < columns; c++) out[block.place(p, r) * dv + c] = result[r * ld_mixed + c] * factor;

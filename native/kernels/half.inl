@@ -22,6 +22,36 @@ SW_INLINE vu load_u16(const uint16_t* p) {
   return __builtin_convertvector(*(const vh*)p, vu);
 }
 
+// f32 to binary16, nearest, ties to even; too large becomes infinite, NaN stays NaN.
+SW_INLINE vu float_to_half(vf x) {
+  const vu bits = (vu)x, magnitude = bits & 0x7fffffff;
+  const vu normal = (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13;  // the carry reaches the exponent, and infinity
+  const vu subnormal = (vu)((vf)magnitude + 0.5f) - 0x3f000000;                      // the last bit of 0.5 is worth 2^-24, binary16's least
+  const vu finite = magnitude < 0x38800000 ? subnormal : magnitude < 0x47800000 ? normal : (vu){} + 0x7c00;
+  return (magnitude > 0x7f800000 ? (vu){} + 0x7e00 : finite) | (bits >> 16 & 0x8000);
+}
+
+// kLanes numbers of a type that kernels widen as they go, kFloat or kHalf; of which only `n` exist, the rest being zero.
+template <StoredType T>
+SW_INLINE vf load_as(const char* p) {
+  if (T == kFloat) return load((const float*)p);
+#if SW_LANES == 16 && defined(__AVX512F__)
+  return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+#elif SW_LANES == 8 && defined(__F16C__)
+  return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
+#else
+  return half_to_float(load_u16((const uint16_t*)p));
+#endif
+}
+template <StoredType T>
+SW_INLINE vf load_as(const char* p, int64_t n) {
+  if (n >= kLanes) return load_as<T>(p);
+  if (T == kFloat) return load_partial((const float*)p, n, 0);
+  uint16_t rest[kLanes] = {};
+  memcpy(rest, p, 2 * n);
+  return load_as<T>((const char*)rest);
+}
+
 // `n` numbers from any address.
 static void widen(float* out, const char* from, StoredType type, int64_t n) {
   for (int64_t i = 0; i < n; i += kLanes) {

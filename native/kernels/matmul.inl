@@ -152,7 +152,11 @@ static void pack_b(float* dst, float* wide, const Product& p, int64_t j, int64_t
   } else {
     float* const to[2] = {dst, dst + kLanes};
     const int64_t start[2] = {j, second ? j + kLanes : j}, width[2] = {columns - second, second};
-    pack_copied<P>(2, to, kPanel, start, width, length, [&](int64_t k) { return p.row_b(k0 + k); });
+    pack_copied<P>(2, to, kPanel, start, width, length, [&](int64_t k) {
+      if (p.type == kFloat) return p.row_b(k0 + k);
+      widen(wide, p.stored_row(k0 + k) + 2 * j, p.type, columns);
+      return (const float*)wide - j;
+    });
   }
 }
 

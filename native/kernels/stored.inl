@@ -26,3 +26,14 @@ static void gather_rows(float* out, const void* table, StoredType type, const in
       gather_quantised<kQ6K>, gather_quantised<kIq4NL>, gather_quantised<kIq4XS>, gather_quantised<kMxfp4>};
   kernels[type](out, (const char*)table, rows, m, cols);
 }
+
+// out = x as binary16.
+static void narrow(uint16_t* out, const float* x, int64_t n) {
+  parallel_blocks(n, kGrain, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i += kLanes) {
+      typedef uint16_t vh __attribute__((vector_size(SW_LANES * 2)));
+      const vh halves = __builtin_convertvector(float_to_half(load(x + i, last - i)), vh);
+      memcpy(out + i, &halves, 2 * (last - i < kLanes ? last - i : kLanes));
+    }
+  });
+}

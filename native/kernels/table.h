@@ -38,7 +38,9 @@ struct Attention {
   float scale;
   bool causal;
   int64_t window, chunk;  // 0: none
-  const float *q, *k, *v;
+  const float* q;
+  StoredType type;  // of k and v: kFloat or kHalf
+  const void *k, *v;
   const float *sinks_H, *bias;        // null: none
   int64_t bias_batch, bias_head;  // floats from one sequence's or head's sheet of the bias to the next; 0: shared
   float *out, *lse;
@@ -64,6 +66,7 @@ struct KernelTable {
   void (*selective_scan)(const SelectiveScan&);
   void (*lightning_indexer)(const LightningIndexer&);
   void (*gather_rows)(float* out, const void* table, StoredType type, const int32_t* rows, int64_t m, int64_t cols);
+  void (*narrow)(uint16_t* out, const float* x, int64_t n);
   void (*scatter_add_rows)(float* dtable, const float* dout, const int32_t* rows, int64_t m, int64_t cols);
   void (*combine_rows)(float* out, const float* y, const int32_t* positions_TK, int64_t tokens, int64_t k, int64_t cols, bool accumulate);
   void (*softmax)(float* out, const float* x, int64_t rows, int64_t cols);

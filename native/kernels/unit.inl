@@ -57,6 +57,7 @@ const KernelTable SW_TABLE = {
     .selective_scan = SW_ISA::selective_scan,
     .lightning_indexer = SW_ISA::lightning_indexer,
     .gather_rows = SW_ISA::gather_rows,
+    .narrow = SW_ISA::narrow,
     .scatter_add_rows = SW_ISA::scatter_add_rows,
     .combine_rows = SW_ISA::combine_rows,
     .softmax = SW_ISA::softmax,

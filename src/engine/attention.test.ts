@@ -89,6 +89,23 @@ describe.each(nativeVariants)("attention on %s", (isa) => {
     expect(sameBits(engine.read(oneLse), expectedLse.slice(row * heads, (row + 1) * heads))).toBe(true);
   });
 
+  it.each([[1, 1], [1, 4], [1, 16], [70, 2]])("gives the same bits for f16 keys and values as for their f32 numbers: %d queries, %d heads per key", (queries, group) => {
+    using t = new TestTensors(engine, 5);
+    const d = dims(1, queries, 333, 2, group, 24, 3);
+    const rows = t.ints(Array.from({ length: 336 }, (_, i) => i));
+    const half = t.of("f16", [336, 48], new Uint8Array(336 * 96));
+    engine.copy(half, t.random([336, 48]));
+    const wide = t.random([336, 48]);
+    engine.gatherRows(wide, half, rows);
+    const [q, out, lse] = [t.random([queries, 2 * group * 24]), t.random([queries, 2 * group * 24]), t.random([queries, 2 * group])];
+    engine.attention(out, lse, q, wide, wide, d);
+    const expected = engine.read(out);
+    engine.attention(out, lse, q, half, half, d);
+    expect(sameBits(engine.read(out), expected)).toBe(true);
+    expect(() => engine.attention(out, lse, q, half, wide, d)).toThrow(/expected k and v of one type/);
+    expect(() => engine.attentionBackward(q, wide, wide, undefined, out, q, half, half, out, lse, { ...d, keys: 336 })).toThrow(/k and v must be f32/);
+  });
+
   it("reads none of the keys that a window leaves behind", () => {
     using t = new TestTensors(engine, 6);
     const d = { ...dims(1, 1, 600, 1, 2, 16), window: 100 };

@@ -46,6 +46,7 @@ export interface Memory {
   read(t: Tensor): TypedArray;
   /** Overwrites `t`; `values` has `t.size` elements, or `t.bytes` of a stored type. */
   write(t: Tensor, values: ArrayLike<number>): void;
+  /** The elements of x; f32 ones may become f16, to the nearest, ties to even. */
   copy(out: Tensor, x: Tensor): void;
   fill(out: Tensor, value: number): void;
   /**
@@ -176,9 +177,9 @@ export interface TransformerOps {
   ): void;
   /** Rotary embedding (Su et al. 2021). table [P, rotary] = cos | sin halves; positions i32 [T]. out may be x. */
   rope(out: Tensor, x: Tensor, table: Tensor, positions: Tensor, dims: RopeDims): void;
-  /** Grouped-query attention. lse [T,H]: log-sum-exp of each row of scores and its sink, kept for the backward pass. */
+  /** Grouped-query attention. k and v may both be f16, which is widened exactly. lse [T,H]: log-sum-exp of each row of scores and its sink, kept for the backward pass. */
   attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims, extras?: AttentionExtras): void;
-  /** Overwrites dq, dk, dv, and dsinks [H] where wanted. keyStride equals keys here. */
+  /** Overwrites dq, dk, dv, and dsinks [H] where wanted. keyStride equals keys here, k and v are no f16. */
   attentionBackward(
     dq: Tensor, dk: Tensor, dv: Tensor, dsinks: Tensor | undefined,
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, dims: AttentionDims, extras?: AttentionExtras,

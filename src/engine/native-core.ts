@@ -27,6 +27,7 @@ export interface Addon {
   fill: NativeOp;
   matmul: NativeOp;
   groupedMatmul: NativeListOp;
+  narrow: NativeOp;
   attention: NativeOp;
   attentionBackward: NativeOp;
   /** Operations per second of multiply-adds in registers, on all threads; of: 0 f32, 1 bf16, 2 int8. */
@@ -158,8 +159,10 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   }
 
   copy(out: Tensor, x: Tensor): void {
-    check(out.size === x.size && out.dtype === x.dtype, "ERR_SWITCHYARD_SHAPE", () => `copy: ${x} does not fit ${out}`);
-    this.addon.copy(address(out), address(x), out.bytes);
+    const narrows = out.dtype === "f16" && x.dtype === "f32";
+    check(out.size === x.size && (narrows || out.dtype === x.dtype), "ERR_SWITCHYARD_SHAPE", () => `copy: ${x} does not fit ${out}`);
+    if (narrows) this.addon.narrow(this.variant, address(out), address(x), x.size);
+    else this.addon.copy(address(out), address(x), out.bytes);
   }
 
   advise(t: Tensor, needed: boolean): void {
@@ -213,7 +216,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   }
 
   attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims, extras: AttentionExtras = {}): void {
-    this.addon.attention(this.variant, address(out), address(lse), address(q), address(k), address(v), ...attentionNumbers(dims, extras));
+    this.addon.attention(this.variant, address(out), address(lse), address(q), address(k), address(v), ...attentionNumbers(dims, extras), keyType(k, v));
   }
 
   attentionBackward(
@@ -221,7 +224,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, dims: AttentionDims, extras: AttentionExtras = {},
   ): void {
     const tensors = [dq, dk, dv, dsinks, dout, q, k, v, out, lse].map(address);
-    this.addon.attentionBackward(this.variant, ...tensors, ...attentionNumbers(dims, extras));
+    this.addon.attentionBackward(this.variant, ...tensors, ...attentionNumbers(dims, extras), keyType(k, v));
   }
 }
 
@@ -234,6 +237,12 @@ function addresses(list: readonly Tensor[]): Float64Array {
 const addressLists = new WeakMap<readonly Tensor[], Float64Array>();
 
 const arrayTag: Partial<Record<DType, string>> = { f32: "[object Float32Array]", f64: "[object Float64Array]", i32: "[object Int32Array]" };
+
+/** Number of the type that keys and values have in common. */
+function keyType(k: Tensor, v: Tensor): number {
+  check(k.dtype === v.dtype, "ERR_SWITCHYARD_DTYPE", () => `attention: expected k and v of one type, got ${k} and ${v}`);
+  return storedTypes.indexOf(k.dtype);
+}
 
 function attentionNumbers(d: AttentionDims, { sinks, bias }: AttentionExtras): number[] {
   const { headDim, valueDim = headDim, causal = true, window = 0, chunk = 0 } = d;

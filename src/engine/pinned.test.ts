@@ -41,6 +41,12 @@ describe.each(engines.map((engine) => [`${engine.name} ${engine.isa}`, engine] a
     });
   });
 
+  it("copy rounds f32 to binary16, to the nearest, ties to even", () => {
+    const halves = make.halves(f([9], [1, 65504, 65520, 1e-8, 1.5 * 2 ** -24, -0, 1 + 2 ** -11, 1 + 3 * 2 ** -11, Number.NaN]));
+    const words = new Uint16Array(engine.read(halves).buffer);
+    expect([...words]).toEqual([0x3c00, 0x7bff, 0x7c00, 0, 2, 0x8000, 0x3c00, 0x3c02, 0x7e00]);
+  });
+
   describe("attention", () => {
     /** One head of one element, scores 0 everywhere: the mean of the values it sees. */
     function mean(values: readonly number[], dims: Partial<AttentionDims>, extras: AttentionExtras = {}): number[] {

@@ -2,6 +2,15 @@ import type { Tensor } from "../../tensor/tensor.js";
 import type { AttentionDims, AttentionExtras } from "../engine.js";
 import { visibleKeys } from "../visible-keys.js";
 import { type Floats, floats } from "./arrays.js";
+import { f16At } from "./blocks.js";
+import { storedBytes } from "./quantised.js";
+
+/** Elements of keys or values, also of f16 ones. */
+function keyValues(t: Tensor): Floats {
+  if (t.dtype !== "f16") return floats(t);
+  const bytes = storedBytes(t);
+  return Float32Array.from({ length: t.size }, (_, i) => f16At(bytes, 2 * i));
+}
 
 /** One query of one head: where its elements begin, where those of key 0 and of its bias do, and the keys [first, end) that it sees. */
 interface QueryRow {
@@ -34,7 +43,7 @@ function eachRow(dims: AttentionDims, bias: Tensor | undefined, visit: (row: Que
 export function attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims, { sinks, bias }: AttentionExtras = {}): void {
   const O = floats(out);
   const L = floats(lse);
-  const V = floats(v);
+  const V = keyValues(v);
   const sinks_H = sinks && floats(sinks);
   const { kvHeads, headDim, valueDim = headDim } = dims;
   const scores = new Float64Array(dims.keys);
@@ -62,7 +71,7 @@ export function attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Ten
 /** The score of key `j`: scale * q.k + bias. */
 function scorer(q: Tensor, k: Tensor, { kvHeads, headDim, scale }: AttentionDims, bias: Tensor | undefined): (row: QueryRow, j: number) => number {
   const Q = floats(q);
-  const K = floats(k);
+  const K = keyValues(k);
   const B: Floats | undefined = bias && floats(bias);
   return ({ atQ, atK, atBias }, j) => {
     let dot = 0;

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { check, SwitchyardError } from "../../errors.js";
 import { byteLength, type DType, isStored, type TypedArray } from "../../tensor/dtype.js";
+import { f32ToF16 } from "../../tensor/half.js";
 import { isWholeBlocks, sizeOf, Tensor } from "../../tensor/tensor.js";
 import type { Memory, Region } from "../engine.js";
 
@@ -103,8 +104,10 @@ export class ReferenceMemory implements Memory {
   }
 
   copy(out: Tensor, x: Tensor): void {
+    const values = array(x);
+    if (out.dtype === "f16" && out.size === x.size && (values instanceof Float32Array || values instanceof Float64Array)) return array(out).set(new Uint8Array(f32ToF16(values).buffer));
     check(out.size === x.size && out.dtype === x.dtype, "ERR_SWITCHYARD_SHAPE", () => `copy: cannot copy ${x} to ${out}`);
-    array(out).set(array(x));
+    array(out).set(values);
   }
 
   /** Its files are copies in memory. */
