@@ -115,6 +115,7 @@ napi_value op_attention_backward(napi_env env, napi_callback_info info) {
   Args args(env, info, "attentionBackward", 28);
   const KernelTable& kernels = args.kernels();
   Attention p = attention_dims(args, 11);
+  if (p.type != kFloat) args.fail("k and v must be f32");
   const int64_t rows = product(p.batch, p.queries, p.heads), cache = product(p.batch, p.key_stride, p.kv_heads);
   p.dq = args.out<float>(1, "dq", product(rows, p.head_dim));
   p.dk = args.out<float>(2, "dk", product(cache, p.head_dim));
@@ -126,7 +127,6 @@ napi_value op_attention_backward(napi_env env, napi_callback_info info) {
   p.v = args.in<float>(8, "v", product(cache, p.value_dim));
   p.out = const_cast<float*>(args.in<float>(9, "out", product(rows, p.value_dim)));  // only read
   p.lse = const_cast<float*>(args.in<float>(10, "lse", rows));                       // only read
-  if (p.type != kFloat) args.fail("k and v must be f32");
   if (p.dsinks_H && !p.sinks_H) args.fail("dsinks needs sinks");
   if (p.key_stride != p.keys) args.fail("keyStride must equal keys (%lld), got %lld", (long long)p.keys, (long long)p.key_stride);
   if (args.ok() && rows > 0) kernels.attention_backward(p);

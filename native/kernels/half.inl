@@ -36,7 +36,7 @@ template <StoredType T>
 SW_INLINE vf load_as(const char* p) {
   if (T == kFloat) return load((const float*)p);
 #if SW_LANES == 16 && defined(__AVX512F__)
-  return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+  return (vf)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i*)p));  // unmasked, GCC 12 warns of its own header
 #elif SW_LANES == 8 && defined(__F16C__)
   return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
 #else
