@@ -28,9 +28,9 @@ static double peak(int64_t iterations, Peak of) {
 #if defined(__AVX512VNNI__) || (SW_LANES == 16 && !defined(__AVX512BW__))
         sum[i] = opaque((vf)quads((vi)sum[i], (vu)x, (vi)x));
 #elif SW_LANES >= 8
-        sum[i] = opaque((vf)((vi)sum[i] + wide(shorts((vu)x, (vi)x), (vi)x)));
+        sum[i] = opaque((vf)((vi)sum[i] + wide(shorts((vu)x, (vi)sum[i]), (vi)x)));
 #else
-        sum[i] = opaque((vf)((vi)sum[i] + wide((vi)x, (vi)x) + wide((vi)x, (vi)x)));
+        sum[i] = opaque((vf)(wide((vi)sum[i], (vi)x) + wide((vi)x, (vi)sum[i])));
 #endif
       }
     }
