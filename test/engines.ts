@@ -50,11 +50,11 @@ export const rowOf = (t: Tensor, i: number): Tensor => view(t, [1, t.cols], i * 
 
 /**
  * Mean squared difference over mean square of the expected values. Those are of the order of 1, or differences of such numbers that all but
- * cancel: against less than 1e-4 in all, errors count as absolute.
+ * cancel: against less than 1e-2 in all, errors count as absolute.
  */
 export function nmse(got: ArrayLike<number>, expected: ArrayLike<number>): number {
   let error = 0;
-  let power = 1e-4;
+  let power = 1e-2;
   for (let i = 0; i < expected.length; i++) {
     if (got[i] === expected[i] && !Number.isFinite(expected[i])) continue;
     error += (got[i] - expected[i]) ** 2;
