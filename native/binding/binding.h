@@ -87,6 +87,7 @@ void export_ops(napi_env env, napi_value exports, const Op* ops, int count);
 
 // Each file of ops exports its own.
 void export_memory(napi_env env, napi_value exports);
+void export_reads(napi_env env, napi_value exports);
 void export_matrix_ops(napi_env env, napi_value exports);
 void export_mixer_ops(napi_env env, napi_value exports);
 void export_row_ops(napi_env env, napi_value exports);

@@ -1,6 +1,8 @@
-import type { DType, TypedArray } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
+import type { Memory } from "./memory.js";
 import type { MixerOps } from "./mixer-ops.js";
+
+export type { FileReads, Memory, Region } from "./memory.js";
 
 /**
  * The one seam between TypeScript and kernels. `reference.ts` is the executable specification,
@@ -26,36 +28,6 @@ export interface Engine extends Memory, MatrixOps, TransformerOps, MixerOps, Rou
   /** What loaded this engine, for `switchyard doctor`: a path, or "built in". */
   readonly source: string;
   threads: number;
-}
-
-/** A block of engine memory; tensors are carved out of it. */
-export interface Region {
-  readonly bytes: number;
-  /** A tensor at `byteOffset`, which must be a multiple of 64; in a mapped file of the element size, or any number for stored types. */
-  tensor(dtype: DType, shape: readonly number[], byteOffset: number): Tensor;
-  /** Gives the memory back; its tensors must not be used any more. Calling it twice is harmless. */
-  free(): void;
-}
-
-export interface Memory {
-  /** Zeroed memory. Throws ERR_SWITCHYARD_MEMORY. */
-  allocate(bytes: number): Region;
-  /** A file mapped read-only. Throws ERR_SWITCHYARD_IO. */
-  mapFile(path: string): Region;
-  /** A copy of the elements in V8; of a stored type, its bytes. */
-  read(t: Tensor): TypedArray;
-  /** Overwrites `t`; `values` has `t.size` elements, or `t.bytes` of a stored type. */
-  write(t: Tensor, values: ArrayLike<number>): void;
-  /** The elements of x; f32 ones may become f16, to the nearest, ties to even. */
-  copy(out: Tensor, x: Tensor): void;
-  fill(out: Tensor, value: number): void;
-  /**
-   * Tells the system that a tensor of a mapped file will be read soon, so that it starts reading, or not for long, so that its memory can go.
-   * Results do not depend on it.
-   */
-  advise(t: Tensor, needed: boolean): void;
-  /** Bytes now held by regions, mapped files apart. */
-  readonly allocatedBytes: number;
 }
 
 /** nt: a[M,K] b[N,K]^T; nn: a[M,K] b[K,N]; tn: a[K,M]^T b[K,N]. The result is [M,N]. */

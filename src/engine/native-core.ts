@@ -1,8 +1,8 @@
-import { constants } from "node:os";
-import { check, SwitchyardError } from "../errors.js";
+import { check } from "../errors.js";
 import { byteLength, type DType, isStored, storedBlocks, typedArray, type TypedArray } from "../tensor/dtype.js";
 import { isWholeBlocks, sizeOf, Tensor } from "../tensor/tensor.js";
-import type { AttentionDims, AttentionExtras, ExpertMatrices, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Precision, Region } from "./engine.js";
+import type { AttentionDims, AttentionExtras, ExpertMatrices, FileReads, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Precision, Region } from "./engine.js";
+import { NativeReads, type ReadsAddon, systemError } from "./native-reads.js";
 
 /** An op of the addon: addresses, dimensions and flags, all numbers; throws ERR_SWITCHYARD_ENGINE when one does not hold. */
 export type NativeOp = (...args: number[]) => void;
@@ -10,7 +10,7 @@ export type NativeOp = (...args: number[]) => void;
 type NativeListOp = (...args: (number | Float64Array)[]) => void;
 
 /** The addon's exports. Ops that compute take the index of a kernel variant first. */
-export interface Addon {
+export interface Addon extends ReadsAddon {
   /** Kernel variants by index; null for one that this machine cannot run. */
   isas(): (string | null)[];
   /** Sets the number of threads unless n is 0; returns it. One pool serves every engine of the process. */
@@ -132,11 +132,12 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
 
   mapFile(path: string): Region {
     const mapped = this.addon.mapFile(path);
-    if (typeof mapped === "number") {
-      const code = Object.entries(constants.errno).find(([, value]) => value === mapped)?.[0] ?? `error ${mapped}`;
-      throw new SwitchyardError("ERR_SWITCHYARD_IO", `mapFile: cannot map ${path}: ${code}; it must be a readable, non-empty file`, { details: { path, code } });
-    }
+    if (typeof mapped === "number") throw systemError("mapFile: cannot map", path, mapped, "it must be a readable, non-empty file");
     return new NativeRegion(mapped.address, mapped.bytes, 0, () => this.addon.release(mapped.address));
+  }
+
+  openFile(path: string): FileReads {
+    return new NativeReads(this.addon, path);
   }
 
   read(t: Tensor): TypedArray {

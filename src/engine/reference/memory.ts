@@ -3,7 +3,7 @@ import { check, SwitchyardError } from "../../errors.js";
 import { byteLength, type DType, isStored, type TypedArray } from "../../tensor/dtype.js";
 import { f32ToF16 } from "../../tensor/half.js";
 import { isWholeBlocks, sizeOf, Tensor } from "../../tensor/tensor.js";
-import type { Memory, Region } from "../engine.js";
+import type { FileReads, Memory, Region } from "../engine.js";
 
 const GiB = 2 ** 30;
 
@@ -56,6 +56,14 @@ function array(t: Tensor): TypedArray {
   return storage;
 }
 
+function withIoErrors<T>(path: string, action: () => T): T {
+  try {
+    return action();
+  } catch (cause) {
+    throw new SwitchyardError("ERR_SWITCHYARD_IO", `openFile: cannot read ${path}: ${(cause as Error).message}`, { cause });
+  }
+}
+
 export class ReferenceMemory implements Memory {
   allocatedBytes = 0;
 
@@ -91,6 +99,23 @@ export class ReferenceMemory implements Memory {
     } finally {
       if (file !== undefined) closeSync(file);
     }
+  }
+
+  /** Each read runs when it is started. */
+  openFile(path: string): FileReads {
+    const file = withIoErrors(path, () => openSync(path, "r"));
+    return {
+      start: (out, begin) => {
+        const { buffer, byteOffset } = array(out);
+        const bytes = withIoErrors(path, () => readSync(file, new Uint8Array(buffer, byteOffset, out.bytes), { position: begin }));
+        check(bytes === out.bytes, "ERR_SWITCHYARD_IO", () => `read: ${path} was cut short while it was in use; restore the file and load the model again`);
+        return 1;
+      },
+      hurry: () => {},
+      cancel: () => false,
+      finish: () => {},
+      close: () => closeSync(file),
+    };
   }
 
   read(t: Tensor): TypedArray {

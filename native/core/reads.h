@@ -1,0 +1,38 @@
+// Parts of files, read into engine memory by threads of their own while others compute. Pages of the file do not stay in the system's cache.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace sw {
+
+// Direct reads (O_DIRECT) move whole pages, to addresses that are as far into their page as the bytes are in the file.
+constexpr int64_t kPageBytes = 4096;
+
+// Opens a file to be read. Returns -1 and sets errno on failure.
+int open_reads(const char* path);
+
+// Whether open_reads returned `file` and close_reads has not had it.
+bool is_open(int file);
+
+// No reads of the file may be waiting or running.
+void close_reads(int file);
+
+// Starts reading `bytes` bytes from byte `begin` on to `out`, where out % kPageBytes == begin % kPageBytes; the pages around them are
+// overwritten too. Urgent reads come before the others, earlier ones before later ones. Returns the read's number, 0 when there is no memory.
+// The caller ends it once, with cancel_read or finish_read.
+int64_t start_read(int file, int64_t begin, int64_t bytes, char* out, bool urgent);
+
+// Whether this is the number of a read that has not been ended.
+bool is_read(int64_t read);
+
+void make_urgent(int64_t read);
+
+// Ends a read that has not begun; false if it has.
+bool cancel_read(int64_t read);
+
+// Waits for a read and ends it: 0, an error number of the system, or kFileEnded.
+constexpr int kFileEnded = -1;
+int finish_read(int64_t read);
+
+}  // namespace sw
