@@ -3,8 +3,10 @@ import { f16ToF32, f32ToF16 } from "../formats/convert.js";
 /** One quantised format, block by block. Positions count bytes in `bytes` and elements in `values`; the caller checks that the block is there. */
 export interface BlockCodec {
   decode(bytes: Uint8Array, at: number, values: Float32Array, to: number): void;
-  /** Writes the block of `values[from...]`, which are finite; absent for formats that are only read. */
+  /** Writes the block of `values[from...]`, which are finite, each rounded to the nearest; absent for formats that are only read. */
   encode?(values: Float32Array, from: number, bytes: Uint8Array, at: number): void;
+  /** Writes the block of elements x with the least sum of w (x - y)^2 that a search finds; absent where there is nothing to search for. */
+  fit?(x: Float64Array, w: Float64Array, bytes: Uint8Array, at: number): void;
 }
 
 const halves = f16ToF32(Uint16Array.from({ length: 2 ** 16 }, (_, i) => i));
@@ -16,6 +18,14 @@ export function putF16(bytes: Uint8Array, at: number, value: number): void {
   const [half] = f32ToF16(Float32Array.of(value));
   bytes[at] = half & 255;
   bytes[at + 1] = half >>> 8;
+}
+
+const f16Bytes = new Uint8Array(2);
+
+/** The nearest binary16 number. */
+export function f16Of(value: number): number {
+  putF16(f16Bytes, 0, value);
+  return f16At(f16Bytes, 0);
 }
 
 /** Signed value of a byte. */

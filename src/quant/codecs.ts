@@ -55,11 +55,41 @@ export function encodeBlocks(type: GgufType, values: Float32Array<ArrayBuffer>):
   const encode = blockCodecs[type]?.encode;
   const writable = Object.entries(blockCodecs).filter(([, codec]) => codec.encode !== undefined);
   if (encode === undefined) throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `encode ${type}: no encoder; expected one of F32, F16, BF16, ${writable.map(([name]) => name).join(", ")}`);
-  const wrong = values.find((x) => !(Math.abs(x) <= largestHalf));
-  check(wrong === undefined, "ERR_SWITCHYARD_DATA", () => `encode ${type}: expected numbers up to ${largestHalf}, which f16 scales can hold, got ${wrong}`);
+  checkValues(type, values);
   const bytes = new Uint8Array(count * size);
   for (let i = 0; i < count; i++) encode(values, i * elements, bytes, i * size);
   return bytes;
+}
+
+/**
+ * Rows of `importance.length` elements as blocks of a type, with the least sum of importance * error^2 that a search finds: `importance` is what the
+ * square of an error in that column costs, all 1 for the least squared error. Types without a search are rounded as by `encodeBlocks`. Throws as that
+ * does, and ERR_SWITCHYARD_DATA for an importance that is negative or not finite.
+ */
+export function fitBlocks(type: GgufType, values: Float32Array<ArrayBuffer>, importance: Float32Array): Uint8Array<ArrayBuffer> {
+  const fit = blockCodecs[type]?.fit;
+  if (fit === undefined) return encodeBlocks(type, values);
+  const { elements, bytes: size } = ggufTypes[type];
+  const cols = importance.length;
+  check(cols % elements === 0 && values.length % cols === 0, "ERR_SWITCHYARD_SHAPE", () => `encode ${type}: expected rows of ${cols} elements, whole blocks of ${elements}, got ${values.length} elements`);
+  checkValues(type, values);
+  const wrong = importance.find((w) => !(w >= 0 && w < Infinity));
+  check(wrong === undefined, "ERR_SWITCHYARD_DATA", () => `encode ${type}: expected an importance of 0 or more, got ${wrong}`);
+  const bytes = new Uint8Array((values.length / elements) * size);
+  const [x, w] = [new Float64Array(elements), new Float64Array(elements)];
+  for (let from = 0, at = 0; from < values.length; from += elements, at += size) {
+    x.set(values.subarray(from, from + elements));
+    w.set(importance.subarray(from % cols, (from % cols) + elements));
+    // Columns that nothing ever came through: any error will do, so the least one is as good as any other.
+    if (w.every((cost) => cost === 0)) w.fill(1);
+    fit(x, w, bytes, at);
+  }
+  return bytes;
+}
+
+function checkValues(type: GgufType, values: Float32Array): void {
+  const wrong = values.find((x) => !(Math.abs(x) <= largestHalf));
+  check(wrong === undefined, "ERR_SWITCHYARD_DATA", () => `encode ${type}: expected numbers up to ${largestHalf}, which f16 scales can hold, got ${wrong}`);
 }
 
 /** With elements up to the largest f16 no scale and no minimum overflows it. */

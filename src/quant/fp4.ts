@@ -1,8 +1,14 @@
 import { type BlockCodec, extreme } from "./block.js";
+import { encodeLevels, levelsOf, scaleError } from "./search.js";
 
 /** Twice the values of E2M1 (OCP Microscaling Formats 1.0), so that they are integers; the scales of GGUF's types are halved to match. */
 const doubled = Int8Array.of(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
 const f = Math.fround;
+
+/** The nibbles in rising order of their values; -0 is left out. */
+const rising = Uint8Array.of(15, 14, 13, 12, 11, 10, 9, 0, 1, 2, 3, 4, 5, 6, 7);
+const levels = levelsOf(Array.from(rising, (nibble) => doubled[nibble]));
+const codes = new Uint8Array(32);
 
 /** 2^(e - 128), half of what an E8M0 byte stands for. */
 const halfE8m0 = (e: number): number => 2 ** (e - 128);
@@ -31,6 +37,21 @@ export const mxfp4: BlockCodec = {
       }
       bytes[at + 1 + (i & 15)] |= best << (i < 16 ? 0 : 4);
     }
+  },
+  /** The scale is a power of two: the least that takes the largest element, or one of the next smaller ones, which cut it off. */
+  fit(x, w, bytes, at) {
+    let largest = 0;
+    for (let i = 0; i < 32; i++) largest = Math.max(largest, Math.abs(x[i]));
+    const highest = largest === 0 ? 0 : Math.min(254, Math.max(0, Math.ceil(Math.log2(largest / 12)) + 128));
+    let least = Infinity;
+    for (let e = highest; e >= Math.max(0, highest - 2); e--) {
+      const error = scaleError(x, w, 0, 32, levels, halfE8m0(e));
+      if (error >= least) continue;
+      least = error;
+      bytes[at] = e;
+    }
+    encodeLevels(x, 0, 32, levels, halfE8m0(bytes[at]), codes);
+    for (let i = 0; i < 16; i++) bytes[at + 1 + i] = rising[codes[i]] | (rising[codes[i + 16]] << 4);
   },
 };
 

@@ -1,10 +1,20 @@
-import { type BlockCodec, f16At, i8 } from "./block.js";
+import { type BlockCodec, f16At, i8, putF16 } from "./block.js";
+import { integers } from "./search.js";
+import { fitRanges, fitScales } from "./super-blocks.js";
 
 /**
  * The formats of 256 elements whose sub-blocks of 16 or 32 have small integer scales of their own, below one f16 scale d of the
  * block: y = (d s) q, or y = (d s) q - dmin m. Two-bit fields hold elements l, l + 32, l + 64, l + 96 of each half of a block.
  */
 const f = Math.fround;
+
+/** Two bits of each of 256 codes, from bit `shift` on. */
+function putPairs(bytes: Uint8Array, at: number, codes: Uint8Array, shift: number): void {
+  for (let i = 0; i < 256; i++) bytes[at + (i >>> 7) * 32 + (i & 31)] |= ((codes[i] >>> shift) & 3) << (((i >>> 5) & 3) * 2);
+}
+
+const [fourBits, sixBits, signedSixBits, eightBits] = [integers(0, 15), integers(0, 63), integers(-32, 31), integers(-128, 127)];
+const [threeBitLevels, sixBitLevels] = [integers(-4, 3), integers(-32, 31)];
 
 /** 16 bytes of 4-bit scales and minima, 64 of 2-bit q, d, dmin. */
 export const q2_K: BlockCodec = {
@@ -16,6 +26,14 @@ export const q2_K: BlockCodec = {
       const q = (bytes[at + 16 + (i >>> 7) * 32 + (i & 31)] >>> (((i >>> 5) & 3) * 2)) & 3;
       values[to + i] = f(d * (scales & 15)) * q - f(dmin * (scales >>> 4));
     }
+  },
+  fit(x, w, bytes, at) {
+    const { d, dmin, scales, minima, codes } = fitRanges(x, w, 16, 3, fourBits);
+    bytes.fill(0, at, at + 80);
+    for (let j = 0; j < 16; j++) bytes[at + j] = scales[j] | (minima[j] << 4);
+    putPairs(bytes, at + 16, codes, 0);
+    putF16(bytes, at + 80, d);
+    putF16(bytes, at + 82, dmin);
   },
 };
 
@@ -32,12 +50,32 @@ export const q3_K: BlockCodec = {
       values[to + i] = f(d * ((low | (high << 4)) - 32)) * (q - (set === 1 ? 0 : 4));
     }
   },
+  fit(x, w, bytes, at) {
+    const { d, scales, codes } = fitScales(x, w, 16, threeBitLevels, signedSixBits);
+    bytes.fill(0, at, at + 108);
+    for (let i = 0; i < 256; i++) bytes[at + (i & 31)] |= (codes[i] >>> 2) << (i >>> 5);
+    putPairs(bytes, at + 32, codes, 0);
+    for (let j = 0; j < 16; j++) {
+      const s = scales[j] + 32;
+      bytes[at + 96 + (j & 7)] |= (s & 15) << (j < 8 ? 0 : 4);
+      bytes[at + 104 + (j & 3)] |= (s >>> 4) << ((j >>> 2) * 2);
+    }
+    putF16(bytes, at + 108, d);
+  },
 };
 
 /** 6-bit scale and minimum of sub-block j of 8, from 12 bytes: four scales, four minima, then the low nibbles of the other four of each. */
 function scaleAndMinimum(bytes: Uint8Array, at: number, j: number): [number, number] {
   if (j < 4) return [bytes[at + j] & 63, bytes[at + j + 4] & 63];
   return [(bytes[at + j + 4] & 15) | ((bytes[at + j - 4] >>> 6) << 4), (bytes[at + j + 4] >>> 4) | ((bytes[at + j] >>> 6) << 4)];
+}
+
+function putScalesAndMinima(bytes: Uint8Array, at: number, scales: Int16Array, minima: Int16Array): void {
+  for (let j = 0; j < 4; j++) {
+    bytes[at + j] = scales[j] | ((scales[j + 4] >>> 4) << 6);
+    bytes[at + j + 4] = minima[j] | ((minima[j + 4] >>> 4) << 6);
+    bytes[at + j + 8] = (scales[j + 4] & 15) | ((minima[j + 4] & 15) << 4);
+  }
 }
 
 /** d, dmin, 12 bytes of scales and minima of 8 sub-blocks, for five bits 32 bytes of fifth bits, 128 of nibbles. */
@@ -58,6 +96,17 @@ function scaledNibbles(bits: 4 | 5): BlockCodec {
         }
       }
     },
+    fit(x, w, bytes, at) {
+      const { d, dmin, scales, minima, codes } = fitRanges(x, w, 32, 2 ** bits - 1, sixBits);
+      putF16(bytes, at, d);
+      putF16(bytes, at + 2, dmin);
+      putScalesAndMinima(bytes, at + 4, scales, minima);
+      bytes.fill(0, at + 16, at + low + 128);
+      for (let i = 0; i < 256; i++) {
+        bytes[at + low + (i >>> 6) * 32 + (i & 31)] |= (codes[i] & 15) << (((i >>> 5) & 1) * 4);
+        if (bits === 5) bytes[at + 16 + (i & 31)] |= (codes[i] >>> 4) << (i >>> 5);
+      }
+    },
   };
 }
 
@@ -73,5 +122,13 @@ export const q6_K: BlockCodec = {
       const high = (bytes[at + 128 + (i >>> 7) * 32 + (i & 31)] >>> (((i >>> 5) & 3) * 2)) & 3;
       values[to + i] = f(d * i8(bytes[at + 192 + (i >>> 4)])) * ((low | (high << 4)) - 32);
     }
+  },
+  fit(x, w, bytes, at) {
+    const { d, scales, codes } = fitScales(x, w, 16, sixBitLevels, eightBits);
+    bytes.fill(0, at, at + 192);
+    for (let i = 0; i < 256; i++) bytes[at + (i >>> 7) * 64 + (i & 63)] |= (codes[i] & 15) << (((i >>> 6) & 1) * 4);
+    putPairs(bytes, at + 128, codes, 4);
+    bytes.set(scales, at + 192);
+    putF16(bytes, at + 208, d);
   },
 };

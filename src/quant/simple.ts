@@ -1,4 +1,6 @@
-import { type BlockCodec, extreme, f16At, i8, putF16, reciprocal, roundAway } from "./block.js";
+import { type BlockCodec, extreme, f16At, f16Of, i8, putF16, reciprocal, roundAway } from "./block.js";
+import { encodeLevels, fitScale, integers } from "./search.js";
+import { encodeRange, fitRange } from "./search-range.js";
 
 /**
  * The formats of 32 elements with one f16 scale d, and for the "_1" ones an f16 minimum m: y = d (q - 2^(bits-1)), or y = d q + m.
@@ -12,6 +14,17 @@ function nibbles(bits: 4 | 5, hasMinimum: boolean): BlockCodec {
   const low = bits === 5 ? high + 4 : high;
   const half = 2 ** (bits - 1);
   const top = 2 ** bits - 1;
+  const levels = integers(-half, half - 1);
+  const codes = new Uint8Array(count);
+
+  /** The scale, and minimum, are there. */
+  const putCodes = (bytes: Uint8Array, at: number): void => {
+    bytes.fill(0, at + high, at + low + 16);
+    for (let i = 0; i < count; i++) {
+      bytes[at + low + (i & 15)] |= (codes[i] & 15) << (i < 16 ? 0 : 4);
+      if (bits === 5) bytes[at + high + (i >>> 3)] |= (codes[i] >>> 4) << (i & 7);
+    }
+  };
 
   return {
     decode(bytes, at, values, to) {
@@ -37,14 +50,24 @@ function nibbles(bits: 4 | 5, hasMinimum: boolean): BlockCodec {
         putF16(bytes, at + 2, minimum);
       } else d = f(extreme(values, from, count) / -half);
       putF16(bytes, at, d);
-      bytes.fill(0, at + high, at + low + 16);
       const inverse = reciprocal(d);
       const offset = hasMinimum ? 0.5 : half + 0.5;
-      for (let i = 0; i < count; i++) {
-        const q = Math.min(top, Math.trunc(f(f(f(values[from + i] - minimum) * inverse) + offset)));
-        bytes[at + low + (i & 15)] |= (q & 15) << (i < 16 ? 0 : 4);
-        if (bits === 5) bytes[at + high + (i >>> 3)] |= (q >>> 4) << (i & 7);
+      for (let i = 0; i < count; i++) codes[i] = Math.min(top, Math.trunc(f(f(f(values[from + i] - minimum) * inverse) + offset)));
+      putCodes(bytes, at);
+    },
+    fit(x, w, bytes, at) {
+      if (hasMinimum) {
+        const { scale, floor } = fitRange(x, w, 0, count, top, false);
+        const range = { scale: f16Of(scale), floor: f16Of(floor) };
+        encodeRange(x, 0, count, top, range, codes);
+        putF16(bytes, at, range.scale);
+        putF16(bytes, at + 2, range.floor);
+      } else {
+        const d = f16Of(fitScale(x, w, 0, count, levels));
+        encodeLevels(x, 0, count, levels, d, codes);
+        putF16(bytes, at, d);
       }
+      putCodes(bytes, at);
     },
   };
 }
