@@ -16,15 +16,20 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 interface Bench {
   parameters: { total: number; active: number };
-  results: { test: string; tokensPerSecond: number; slowest: number; fastest: number; repetitions: number }[];
-  machine: { threads: number; isa: string };
+  results: { test: string; tokensPerSecond: number; slowest: number; fastest: number; repetitions: number; bytesPerToken: number | null; percentOfPeak: number | null }[];
+  machine: { threads: number; isa: string; engine: string };
 }
 
 describe("bench", () => {
   it("measures prompts and generation, named as llama-bench names them", async () => {
     const { results, machine, parameters } = await cliJson<Bench>("bench", model, "--prompt", "7,16", "--generate", "3", "--repetitions", "2", "--depth", "5");
     expect(results.map(({ test }) => test)).toEqual(["pp7", "pp16", "tg3"]);
-    for (const { tokensPerSecond, slowest, fastest, repetitions } of results) {
+    const [prompt, , generation] = results as [Bench["results"][0], unknown, Bench["results"][0]];
+    expect(prompt.bytesPerToken).toBeNull();
+    // All weights in f32 but for the embeddings' 300 rows, of which one; keys and values of two layers, after 5 and 1.5 tokens.
+    expect(generation.bytesPerToken).toBe(4 * (parameters.active - 299 * 16) + 2 * 2 * 16 * 4 * 6.5);
+    for (const { tokensPerSecond, slowest, fastest, repetitions, percentOfPeak } of results) {
+      expect(percentOfPeak === null).toBe(machine.engine === "reference");
       expect(slowest).toBeGreaterThan(0);
       expect(tokensPerSecond).toBeGreaterThanOrEqual(slowest);
       expect(tokensPerSecond).toBeLessThanOrEqual(fastest);

@@ -3,6 +3,7 @@ import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
 import { check } from "../errors.js";
 import { Model } from "../generate/model.js";
 import { measureSpeed, type SpeedTest } from "../inspect/speed.js";
+import { measurePeaks } from "../inspect/work.js";
 import { describeCommand, parseNumber } from "./flags.js";
 import { grouped, type Io, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
@@ -42,6 +43,7 @@ async function benchAction(io: Io, path: string, { prompt, generate, repetitions
   if (threads !== undefined) engine.threads = threads;
   const loadSeconds = (performance.now() - start) / 1000;
   const { name, isa } = engine;
+  const peaks = measurePeaks(model);
   const machine = {
     cpu: cpus()[0]?.model.trim() ?? "unknown",
     cores: availableParallelism(),
@@ -51,17 +53,27 @@ async function benchAction(io: Io, path: string, { prompt, generate, repetitions
     isa,
     threads: engine.threads,
     node: process.version,
+    readBandwidth: peaks?.bandwidth ?? null,
+    peakOperations: peaks?.operations ?? null,
   };
-  const results = measureSpeed(model, { prompts: prompt, generations: generate, repetitions, depth });
+  const results = measureSpeed(model, { prompts: prompt, generations: generate, repetitions, depth }, peaks);
   if (json === true) printJson(io, { model: path, parameters: parameterCount, loadSeconds, depth, results, machine });
-  else io.stdout.write(describe(io, `${grouped(parameterCount.active)} of ${grouped(parameterCount.total)} parameters per token; ${machine.cpu}, ${isa}, ${machine.threads} threads`, results));
+  else {
+    const measured = peaks === undefined ? "" : `; reads ${(peaks.bandwidth / 1e9).toFixed(1)} GB/s, computes ${(peaks.operations / 1e9).toFixed(0)} GOP/s`;
+    const head = `${grouped(parameterCount.active)} of ${grouped(parameterCount.total)} parameters per token; ${machine.cpu}, ${isa}, ${machine.threads} threads${measured}`;
+    io.stdout.write(describe(io, head, results));
+  }
 }
 
 function describe(io: Io, head: string, results: readonly SpeedTest[]): string {
   const { paint } = terminal(io.stdout, io.env);
   const rate = (n: number) => n.toFixed(n < 100 ? 1 : 0);
-  const rows = results.map(({ test, tokensPerSecond, slowest, fastest }) => [test, rate(tokensPerSecond), `${rate(slowest)} to ${rate(fastest)}`]);
-  return `${paint(head, "dim")}\n\n${table(["test", "tokens/s", "range"], rows, paint)}\n`;
+  const rows = results.map(({ test, tokensPerSecond, slowest, fastest, bytesPerToken, percentOfPeak }) => {
+    const bytes = bytesPerToken === null ? "" : `${(bytesPerToken / 1e6).toFixed(bytesPerToken < 1e8 ? 1 : 0)} MB`;
+    const share = percentOfPeak === null ? "" : `${percentOfPeak.toFixed(0)} % of ${bytesPerToken === null ? "arithmetic" : "reading"}`;
+    return [test, rate(tokensPerSecond), `${rate(slowest)} to ${rate(fastest)}`, bytes, share];
+  });
+  return `${paint(head, "dim")}\n\n${table(["test", "tokens/s", "range", "per token", "of the peak"], rows, paint)}\n`;
 }
 
 /** "64,512" -> [64, 512]; "none" -> []. */

@@ -6,6 +6,7 @@ import { KvCache } from "../model/cache.js";
 import type { LanguageModel } from "../model/language-model.js";
 import { forward, logits } from "../model/transformer.js";
 import { view } from "../tensor/tensor.js";
+import { type Peaks, workPerToken } from "./work.js";
 
 /** Tokens per second of one test, named as llama-bench names it: pp512 runs a prompt of 512 tokens, tg64 generates 64 after an empty one. */
 export interface SpeedTest {
@@ -15,6 +16,10 @@ export interface SpeedTest {
   fastest: number;
   slowest: number;
   repetitions: number;
+  /** Of weights, and of keys and values half way through the test, that a token written reads; of a prompt's token null. */
+  bytesPerToken: number | null;
+  /** What the median needs of the read bandwidth (tg) or of the arithmetic peak (pp); null where these are not measured. */
+  percentOfPeak: number | null;
 }
 
 export interface SpeedOptions {
@@ -32,7 +37,7 @@ export interface SpeedOptions {
  * not count. Tokens are arbitrary but the same in every run: a mixture's speed depends on how many experts they use.
  * Throws ERR_SWITCHYARD_USAGE for a test that does not fit the model's context.
  */
-export function measureSpeed(model: LanguageModel, { prompts, generations, repetitions, depth }: SpeedOptions): SpeedTest[] {
+export function measureSpeed(model: LanguageModel, { prompts, generations, repetitions, depth }: SpeedOptions, peaks?: Peaks): SpeedTest[] {
   const tests = [...prompts.map((n) => ({ name: `pp${n}`, n, step: prefillTokens })), ...generations.map((n) => ({ name: `tg${n}`, n, step: 1 }))];
   for (const { name, n } of tests) {
     check(
@@ -57,10 +62,14 @@ export function measureSpeed(model: LanguageModel, { prompts, generations, repet
       if (round > 0) rates[i]?.push((1000 * n) / (performance.now() - start));
     }
   }
-  return tests.map(({ name }, i) => {
+  const work = workPerToken(model);
+  return tests.map(({ name, n, step }, i) => {
     const sorted = (rates[i] as number[]).toSorted((a, b) => a - b);
     const median = ((sorted[(sorted.length - 1) >> 1] as number) + (sorted[sorted.length >> 1] as number)) / 2;
-    return { test: name, tokensPerSecond: median, fastest: sorted.at(-1) as number, slowest: sorted[0] as number, repetitions };
+    const bytesPerToken = step === 1 ? work.weightBytes + work.cacheBytes * (depth + n / 2) : null;
+    const needed = bytesPerToken === null ? work.operations / (peaks?.operations ?? 0) : bytesPerToken / (peaks?.bandwidth ?? 0);
+    const percentOfPeak = peaks === undefined ? null : 100 * median * needed;
+    return { test: name, tokensPerSecond: median, fastest: sorted.at(-1) as number, slowest: sorted[0] as number, repetitions, bytesPerToken, percentOfPeak };
   });
 }
 

@@ -192,6 +192,11 @@ export class Parameters {
     return own === undefined ? (this.mapped.get(name) ?? [this.get(name)]) : [own];
   }
 
+  /** Bytes of a parameter as products read it. */
+  bytes(name: string): number {
+    return this.parts(name).flat().reduce((sum, part) => sum + part.bytes, 0);
+  }
+
   /** Gives every trainable parameter a gradient. */
   requireGradients(): void {
     for (const { tensor, trainable } of this.list) {

@@ -1,0 +1,52 @@
+import { NativeEngine } from "../engine/native.js";
+import type { LanguageModel } from "../model/language-model.js";
+import { blockElements } from "../tensor/dtype.js";
+import { sizeOf } from "../tensor/tensor.js";
+import { estimateMemory } from "./memory.js";
+
+/** What a token asks of the machine. */
+export interface Work {
+  /** Bytes of weights that generating a token reads: all but the embeddings' other rows and the routed experts that it does not use. */
+  weightBytes: number;
+  /** Bytes of keys and values for each token before it. */
+  cacheBytes: number;
+  /** Operations of a prompt's token with weights, two per multiply-add; not the head, which only the last token needs. */
+  operations: number;
+}
+
+export function workPerToken({ config, parameters }: LanguageModel): Work {
+  const work = { weightBytes: 0, cacheBytes: estimateMemory(config).cachePerToken, operations: 0 };
+  for (const { name, shape, group } of parameters.list) {
+    const share = group === "expert" && config.moe !== undefined ? config.moe.active / config.moe.experts : 1;
+    const lookedUp = name === "embedding" && !config.tiedEmbeddings;
+    work.weightBytes += parameters.bytes(name) * (lookedUp ? 1 / (shape[0] as number) : share);
+    if (shape.length > 1 && name !== "embedding" && name !== "head") work.operations += 2 * sizeOf(shape) * share;
+  }
+  return work;
+}
+
+/** What the machine can do at most, on all threads. */
+export interface Peaks {
+  /** Bytes per second of reading memory once. */
+  bandwidth: number;
+  /** Operations per second in registers, on 8-bit integers if the model has quantised weights, in f32 otherwise. */
+  operations: number;
+}
+
+/** Bytes read to measure the bandwidth: many times the caches. */
+const probeBytes = 2 ** 28;
+
+/** Measures both peaks `rounds` times and returns the best; undefined on the reference engine, which measures nothing. */
+export function measurePeaks({ engine, parameters }: LanguageModel, rounds = 5): Peaks | undefined {
+  if (!(engine instanceof NativeEngine)) return undefined;
+  const quantised = parameters.list.some(({ name }) => parameters.experts(name).flat().some(({ dtype }) => blockElements(dtype) > 1));
+  const region = engine.allocate(probeBytes);
+  try {
+    const probe = region.tensor("f32", [probeBytes / 4], 0);
+    engine.fill(probe, 1);
+    const runs = Array.from({ length: rounds }, () => ({ bandwidth: engine.readBandwidth(probe) * 1e9, operations: engine.peakGflops(quantised ? "int8" : "f32") * 1e9 }));
+    return { bandwidth: Math.max(...runs.map(({ bandwidth }) => bandwidth)), operations: Math.max(...runs.map(({ operations }) => operations)) };
+  } finally {
+    region.free();
+  }
+}
