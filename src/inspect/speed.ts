@@ -32,49 +32,83 @@ export interface SpeedOptions {
   depth: number;
 }
 
+/** The tests of a model, to be run one at a time. Tokens are arbitrary but the same in every run: a mixture's speed depends on how many experts they use. */
+export class SpeedTests {
+  readonly names: readonly string[];
+  private readonly tests: readonly { n: number; step: number }[];
+  private readonly cache: KvCache;
+  private readonly arena: Arena;
+
+  /** Throws ERR_SWITCHYARD_USAGE for a test that does not fit the model's context. */
+  constructor(
+    private readonly model: LanguageModel,
+    private readonly options: Omit<SpeedOptions, "repetitions">,
+  ) {
+    const { prompts, generations, depth } = options;
+    const { context } = model.config;
+    const tests = [...prompts.map((n) => ({ name: `pp${n}`, n, step: prefillTokens })), ...generations.map((n) => ({ name: `tg${n}`, n, step: 1 }))];
+    for (const { name, n } of tests) {
+      check(Number.isInteger(n) && n >= 1 && depth + n <= context, "ERR_SWITCHYARD_USAGE", () => `bench: ${name} after ${depth} tokens: expected 1 to ${context - depth} tokens, the model's context`);
+    }
+    this.tests = tests;
+    this.names = tests.map(({ name }) => name);
+    this.cache = new KvCache(model.engine, model.config, depth + Math.max(...tests.map(({ n }) => n)));
+    this.arena = new Arena(model.engine);
+  }
+
+  /** Tokens per second of the i-th test. */
+  run(i: number): number {
+    const { n, step } = this.tests[i] as { n: number; step: number };
+    const { depth } = this.options;
+    this.cache.truncate(depth);
+    this.runTokens(depth - this.cache.length, prefillTokens);
+    const start = performance.now();
+    this.runTokens(n, step);
+    return (1000 * n) / (performance.now() - start);
+  }
+
+  /** What the i-th test, at so many tokens per second, tells. */
+  describe(i: number, tokensPerSecond: number, peaks: Peaks | undefined): Pick<SpeedTest, "bytesPerToken" | "percentOfPeak"> {
+    const { n, step } = this.tests[i] as { n: number; step: number };
+    const { weightBytes, cacheBytes, operations } = workPerToken(this.model);
+    const bytesPerToken = step === 1 ? weightBytes + cacheBytes * (this.options.depth + n / 2) : null;
+    const needed = bytesPerToken === null ? operations / (peaks?.operations ?? 0) : bytesPerToken / (peaks?.bandwidth ?? 0);
+    return { bytesPerToken, percentOfPeak: peaks === undefined ? null : 100 * tokensPerSecond * needed };
+  }
+
+  private runTokens(count: number, step: number): void {
+    for (let done = 0; done < count; done += step) forwardTokens(this.model, this.arena, this.cache, Math.min(step, count - done));
+  }
+
+  [Symbol.dispose](): void {
+    this.arena[Symbol.dispose]();
+    this.cache[Symbol.dispose]();
+  }
+}
+
 /**
  * Measures a model. The tests take turns, so that a slow moment of the machine does not hit one of them alone, after one round that does
- * not count. Tokens are arbitrary but the same in every run: a mixture's speed depends on how many experts they use.
- * Throws ERR_SWITCHYARD_USAGE for a test that does not fit the model's context.
+ * not count. Throws as `SpeedTests`.
  */
-export function measureSpeed(model: LanguageModel, { prompts, generations, repetitions, depth }: SpeedOptions, peaks?: Peaks): SpeedTest[] {
-  const tests = [...prompts.map((n) => ({ name: `pp${n}`, n, step: prefillTokens })), ...generations.map((n) => ({ name: `tg${n}`, n, step: 1 }))];
-  for (const { name, n } of tests) {
-    check(
-      Number.isInteger(n) && n >= 1 && depth + n <= model.config.context,
-      "ERR_SWITCHYARD_USAGE",
-      () => `bench: ${name} after ${depth} tokens: expected 1 to ${model.config.context - depth} tokens, the model's context`,
-    );
-  }
-  const longest = Math.max(...tests.map(({ n }) => n));
-  using cache = new KvCache(model.engine, model.config, depth + longest);
-  using arena = new Arena(model.engine);
-  const run = (n: number, step: number) => {
-    for (let done = 0; done < n; done += step) runTokens(model, arena, cache, Math.min(step, n - done));
-  };
-  const rates = tests.map((): number[] => []);
+export function measureSpeed(model: LanguageModel, options: SpeedOptions, peaks?: Peaks): SpeedTest[] {
+  const { repetitions } = options;
+  using tests = new SpeedTests(model, options);
+  const rates = tests.names.map((): number[] => []);
   for (let round = 0; round <= repetitions; round++) {
-    for (const [i, { n, step }] of tests.entries()) {
-      cache.truncate(depth);
-      if (cache.length < depth) run(depth - cache.length, prefillTokens);
-      const start = performance.now();
-      run(n, step);
-      if (round > 0) rates[i]?.push((1000 * n) / (performance.now() - start));
+    for (const [i, list] of rates.entries()) {
+      const rate = tests.run(i);
+      if (round > 0) list.push(rate);
     }
   }
-  const work = workPerToken(model);
-  return tests.map(({ name, n, step }, i) => {
+  return tests.names.map((test, i) => {
     const sorted = (rates[i] as number[]).toSorted((a, b) => a - b);
     const median = ((sorted[(sorted.length - 1) >> 1] as number) + (sorted[sorted.length >> 1] as number)) / 2;
-    const bytesPerToken = step === 1 ? work.weightBytes + work.cacheBytes * (depth + n / 2) : null;
-    const needed = bytesPerToken === null ? work.operations / (peaks?.operations ?? 0) : bytesPerToken / (peaks?.bandwidth ?? 0);
-    const percentOfPeak = peaks === undefined ? null : 100 * median * needed;
-    return { test: name, tokensPerSecond: median, fastest: sorted.at(-1) as number, slowest: sorted[0] as number, repetitions, bytesPerToken, percentOfPeak };
+    return { test, tokensPerSecond: median, fastest: sorted.at(-1) as number, slowest: sorted[0] as number, repetitions, ...tests.describe(i, median, peaks) };
   });
 }
 
-/** One step of generation or of a prompt: `count` tokens, and the logits of the last one. */
-function runTokens(model: LanguageModel, arena: Arena, cache: KvCache, count: number): void {
+/** One step: `count` tokens, and the logits of the last one. */
+function forwardTokens(model: LanguageModel, arena: Arena, cache: KvCache, count: number): void {
   arena.reset();
   const tape = new Tape(model.engine, arena);
   const ids = Int32Array.from({ length: count }, (_, i) => ((cache.length + i) * 7919 + 100) % model.config.vocab);

@@ -1,8 +1,9 @@
 /** llama.cpp as the package node-llama-cpp has it, installed on demand outside this one. */
-import { execFileSync, spawnSync } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 const sources = fileURLToPath(new URL("../../../../../bench/peers/llama-cpp/", import.meta.url)); // of build/bench/bench/peers/llama-cpp
@@ -16,7 +17,7 @@ function llamaCpp(): string {
     copyFileSync(join(sources, "package.json"), join(home, "package.json"));
     execFileSync("npm", ["install", "--no-audit", "--no-fund"], { cwd: home, stdio: ["ignore", "ignore", "inherit"] });
   }
-  copyFileSync(join(sources, "greedy.mjs"), join(home, "greedy.mjs"));
+  for (const script of ["greedy.mjs", "speed.mjs"]) copyFileSync(join(sources, script), join(home, script));
   return home;
 }
 
@@ -26,4 +27,36 @@ export function llamaGreedy(file: string, prompt: readonly number[], count: numb
   const line = stdout.split("\n").find((text) => text.startsWith('{"ids"'));
   if (line !== undefined) return JSON.parse(line) as { ids: number[] };
   return { error: stderr.split("\n").find((text) => /error|assert/i.test(text))?.replace(/^.*?(error loading model: |GGML_ASSERT)/, "$1") ?? "it ended without an answer" };
+}
+
+/** llama.cpp with a model loaded, in a process of its own that sleeps between tests. */
+export class LlamaSpeed {
+  private constructor(
+    private readonly process: ChildProcess,
+    private readonly answers: AsyncIterator<string>,
+    readonly loadSeconds: number,
+  ) {}
+
+  /** Throws what it says against the file. */
+  static async load(file: string, threads: number, context: number): Promise<LlamaSpeed> {
+    const child = spawn(process.execPath, [join(llamaCpp(), "speed.mjs"), file, String(threads), String(context)], { stdio: ["pipe", "pipe", "pipe"] });
+    let errors = "";
+    child.stderr.on("data", (text: Buffer) => (errors = (errors + text.toString()).slice(-2000)));
+    const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const { value, done } = await answers.next();
+    if (done === true) throw new Error(`llama.cpp does not load ${file}: ${errors}`);
+    return new LlamaSpeed(child, answers, (JSON.parse(value) as { loadSeconds: number }).loadSeconds);
+  }
+
+  /** Tokens per second of a test named as llama-bench names it, after `depth` tokens. */
+  async run(name: string, depth: number): Promise<number> {
+    this.process.stdin?.write(`${JSON.stringify({ test: name.slice(0, 2), n: Number(name.slice(2)), depth })}\n`);
+    const { value, done } = await this.answers.next();
+    if (done === true) throw new Error(`llama.cpp ended in ${name}`);
+    return (JSON.parse(value) as { tokensPerSecond: number }).tokensPerSecond;
+  }
+
+  [Symbol.dispose](): void {
+    this.process.kill();
+  }
 }

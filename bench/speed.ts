@@ -1,0 +1,77 @@
+/**
+ * How fast are prompts read and texts written, beside llama.cpp on the same file, taking turns?
+ * npm run bench speed -- [--file F.gguf | --shape olmoe-1b-7b --type q4_k --layers N] [--prompt 512] [--generate 64] [--depth 0] [--rounds 5] [--no-peer] [--json]
+ *
+ * Random weights in a published shape unless there is a file. Both sides have the model loaded and two threads; a round runs each test here, then there.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { loadEngine } from "../src/engine/load.js";
+import { Model } from "../src/generate/model.js";
+import { SpeedTests } from "../src/inspect/speed.js";
+import { measurePeaks } from "../src/inspect/work.js";
+import { readHfConfig } from "../src/model/families/hf-config.js";
+import { publishedConfig, type PublishedShape } from "../src/model/families/published.js";
+import { type RandomType, writeRandomGguf } from "../src/model/random-gguf.js";
+import { type BenchResult, machine, median } from "./bench.js";
+import { LlamaSpeed } from "./peers/llama-cpp/llama-cpp.js";
+
+const numbers = (text: string): number[] => (text === "none" ? [] : text.split(",").map(Number));
+
+export async function run(args: string[]): Promise<BenchResult> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      file: { type: "string" }, shape: { type: "string", default: "olmoe-1b-7b" }, type: { type: "string", default: "q4_k" }, layers: { type: "string" },
+      prompt: { type: "string", default: "512" }, generate: { type: "string", default: "64" }, depth: { type: "string", default: "0" },
+      rounds: { type: "string", default: "5" }, "no-peer": { type: "boolean", default: false },
+    },
+  });
+  const about = machine(loadEngine());
+  const folder = mkdtempSync(join(tmpdir(), "switchyard-speed-"));
+  try {
+    const file = values.file ?? join(folder, "model.gguf");
+    if (values.file === undefined) {
+      const { config } = readHfConfig(publishedConfig(values.shape as PublishedShape, values.layers === undefined ? undefined : Number(values.layers)), "bench");
+      await writeRandomGguf(file, config, values.type.toUpperCase() as RandomType, 1);
+    }
+    const options = { prompts: numbers(values.prompt), generations: numbers(values.generate), depth: Number(values.depth) };
+    const start = performance.now();
+    using model = await Model.load(file);
+    const loadSeconds = (performance.now() - start) / 1e3;
+    const peaks = measurePeaks(model);
+    using tests = new SpeedTests(model, options);
+    using peer = values["no-peer"] ? undefined : await LlamaSpeed.load(file, model.engine.threads, options.depth + Math.max(...options.prompts, ...options.generations) + 64);
+    const rates = tests.names.map(() => ({ ours: [] as number[], theirs: [] as number[] }));
+    for (let round = 0; round <= Number(values.rounds); round++) {
+      for (const [i, { ours, theirs }] of rates.entries()) {
+        const pair = [tests.run(i), (await peer?.run(tests.names[i] as string, options.depth)) ?? Number.NaN] as const;
+        if (round === 0) continue; // it fills caches
+        ours.push(pair[0]);
+        theirs.push(pair[1]);
+      }
+    }
+    const rows = rates.map(({ ours, theirs }, i) => {
+      const [mine, other] = [median(ours), median(theirs)];
+      const { bytesPerToken, percentOfPeak } = tests.describe(i, mine, peaks);
+      return {
+        test: tests.names[i] as string, "tokens/s": rounded(mine), range: `${rounded(Math.min(...ours))} to ${rounded(Math.max(...ours))}`,
+        "llama.cpp": peer === undefined ? null : rounded(other), ratio: peer === undefined ? null : rounded(mine / other),
+        "MB/token": bytesPerToken && rounded(bytesPerToken / 1e6), "% of reading or computing": percentOfPeak && rounded(percentOfPeak),
+      };
+    });
+    const last = rows.at(-1) as (typeof rows)[0];
+    return {
+      name: `speed ${values.file ?? `${values.shape} ${values.type}`}${options.depth > 0 ? ` after ${options.depth} tokens` : ""}`,
+      unit: `tokens/s of ${last.test}`, ours: last["tokens/s"], peer: last["llama.cpp"], ratio: last.ratio,
+      peak: peaks === undefined ? null : rounded(peaks.bandwidth / 1e9), peakUnit: "GB/s read by all threads", machine: about, rows,
+      note: `loaded in ${loadSeconds.toFixed(2)} s${peer === undefined ? "" : `, llama.cpp in ${peer.loadSeconds.toFixed(2)} s`}; medians of ${values.rounds} rounds`,
+    };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const rounded = (x: number): number => Number(x.toPrecision(3));
