@@ -13,7 +13,8 @@ import { parseArgs } from "node:util";
 import { loadEngine } from "../src/engine/load.js";
 import { generate } from "../src/generate/generate.js";
 import { readGolden } from "../src/inspect/golden.js";
-import { type GgufFileType, writeModelGguf } from "../src/model/gguf-file.js";
+import { writeModelGguf } from "../src/model/gguf-file.js";
+import type { FileType } from "../src/model/stored-types.js";
 import { LanguageModel } from "../src/model/language-model.js";
 import { modelConfig } from "../src/model/presets.js";
 import { byteVocabulary } from "../src/model/random-gguf.js";
@@ -39,7 +40,7 @@ export async function run(args: string[]): Promise<BenchResult> {
   const { values } = parseArgs({ args, options: { only: { type: "string" }, types: { type: "string", default: "F32,F16,Q8_0" } } });
   const about = machine(loadEngine());
   const folder = mkdtempSync(join(tmpdir(), "switchyard-llama-cpp-"));
-  const types = values.types.split(",") as GgufFileType[];
+  const types = values.types.split(",") as FileType[];
   const rows: Record<string, string | number | null>[] = [];
   for (const [name, open] of [...trained(), ...goldens()]) {
     if (values.only !== undefined && !values.only.split(",").includes(name)) continue;
@@ -49,7 +50,7 @@ export async function run(args: string[]): Promise<BenchResult> {
       const prompt = model.prompt;
       for (const type of types) {
         const file = join(folder, `${type}.gguf`);
-        await writeModelGguf(file, model.config, model.parameters, type, new Map(byteVocabulary(model.config.vocab)));
+        await writeModelGguf(file, model.config, model.parameters, { type, vocabulary: new Map(byteVocabulary(model.config.vocab)) });
         row[type] = await compare(file, prompt);
         rmSync(file);
       }

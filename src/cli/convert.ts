@@ -4,18 +4,19 @@ import { loadEngine } from "../engine/load.js";
 import { check } from "../errors.js";
 import { openCheckpointTensors } from "../formats/checkpoint.js";
 import { openGguf } from "../formats/gguf/open.js";
-import { writeModelFolder } from "../model/folder.js";
-import { ggufFileTypes, type GgufFileType, isGguf, writeModelGguf } from "../model/gguf-file.js";
+import { isGguf } from "../model/gguf-file.js";
 import { readModel } from "../model/language-model.js";
-import { countParameters, Parameters } from "../model/parameters.js";
-import { ggufVocabulary } from "../tokenizer/gguf-writer.js";
+import { countParameters } from "../model/parameters.js";
+import { StagedWeights } from "../model/staged.js";
+import { type FileType, fileTypes } from "../model/stored-types.js";
+import { writeModel } from "../model/write.js";
 import { formatBytes } from "../train/log/format.js";
 import { describeCommand } from "./flags.js";
 import { grouped, type Io, printJson } from "./io.js";
 
 interface ConvertFlags {
   json?: boolean;
-  type: Lowercase<GgufFileType>;
+  type: Lowercase<FileType>;
 }
 
 export function convertCommand(io: Io): Command {
@@ -23,24 +24,21 @@ export function convertCommand(io: Io): Command {
     "switchyard convert runs/first first.gguf",
     "switchyard convert OLMoE-1B-7B olmoe-q8.gguf --type q8_0 # routers and norms stay f32",
     "switchyard convert model-Q4_K_M.gguf model-f32 # whatever it was quantised to",
+    "switchyard convert OLMoE-1B-7B olmoe-bf16 --type bf16 # a folder, half as large",
   ])
     .argument("<source>", "folder of a model, or a .gguf file (of a split one, the first)")
     .argument("<target>", "what to write: a name with .gguf is a file, any other a folder")
-    .addOption(new Option("--type <name>", "type of the matrices in a GGUF file").choices(ggufFileTypes.map((name) => name.toLowerCase())).default("f32"))
+    .addOption(new Option("--type <name>", "type of the matrices").choices(fileTypes.map((name) => name.toLowerCase())).default("f32"))
     .action((source: string, target: string, flags: ConvertFlags) => convertAction(io, source, target, flags));
 }
 
 async function convertAction(io: Io, source: string, target: string, { type, json }: ConvertFlags): Promise<void> {
-  check(isGguf(target) || type === "f32", "ERR_SWITCHYARD_USAGE", () => `convert: a folder is written in f32; name a .gguf file for ${type}`);
   check(existsSync(source), "ERR_SWITCHYARD_CHECKPOINT", () => `convert: ${source} does not exist; name the folder of a model, or a .gguf file`);
   check(!existsSync(target), "ERR_SWITCHYARD_USAGE", () => `convert: ${target} exists; name another target, or move it away`);
   const start = performance.now();
   const { config, family, sources, tokenizer } = await readModel(source);
-  using parameters = new Parameters(loadEngine(), config, sources);
-  const vocabulary = isGguf(target) && tokenizer !== undefined ? ggufVocabulary(tokenizer, config.vocab) : undefined;
-  if (isGguf(target)) await writeModelGguf(target, config, parameters, type.toUpperCase() as GgufFileType, vocabulary);
-  else await writeModelFolder(target, config, parameters, tokenizer);
-  const withTokenizer = isGguf(target) ? vocabulary !== undefined : tokenizer !== undefined;
+  using weights = new StagedWeights(loadEngine(), config, sources);
+  const withTokenizer = await writeModel(target, config, weights, tokenizer, { type: type.toUpperCase() as FileType });
   const result = { source, target, modelType: family.modelType, type, parameters: countParameters(config).total, ...written(target), tokenizer: withTokenizer, seconds: (performance.now() - start) / 1000 };
   if (json === true) printJson(io, result);
   else io.stdout.write(`${target}: ${family.modelType}, ${grouped(result.parameters)} parameters in ${result.tensors} tensors, ${formatBytes(result.bytes)}, ${result.seconds.toFixed(1)} s\n`);

@@ -17,7 +17,7 @@ const gguf = join(root, "model.gguf");
 beforeAll(async () => {
   using model = Model.create({ vocab: 256, layers: 2, width: 16, heads: 2, context: 64, moe: { experts: 4, active: 2 }, seed: 1, tokenizer: byteTokenizer() });
   await model.save(folder);
-  await writeModelGguf(gguf, model.config, model.parameters, "F32");
+  await writeModelGguf(gguf, model.config, model.parameters, { type: "F32" });
 });
 afterAll(() => rmSync(root, { recursive: true }));
 

@@ -13,6 +13,7 @@ import { readHfConfig } from "../model/families/hf-config.js";
 import { isSwitchConfig, readSwitchConfig, switchFamily } from "../model/families/switch.js";
 import { type ModelFolder, readModelFolder } from "../model/folder.js";
 import { isGguf, readModelGguf } from "../model/gguf-file.js";
+import { packedName } from "../model/packed.js";
 import { countParameters } from "../model/parameters.js";
 import { checkpoints } from "../train/checkpoint.js";
 import { describeLayers, describeStacks, type LayerDescription } from "./layers.js";
@@ -91,10 +92,10 @@ async function inspectSwitch(json: Json, file: string, hasWeights: boolean): Pro
 /** What the files hold; with a manifest, its sums are checked. */
 async function inspectWeights(folder: string): Promise<StoredWeights> {
   const manifest = await verifyFolder(folder, { hashes: true });
-  const tensors = [...openCheckpointTensors(folder).values()];
-  const files = [...new Set(tensors.map(({ file }) => file))];
+  const tensors = [...openCheckpointTensors(folder)];
+  const files = [...new Set(tensors.map(([, { file }]) => file))];
   return {
-    ...summary(tensors.map(({ dtype, begin, end }) => ({ dtype, bytes: end - begin }))),
+    ...summary(tensors.map(([name, { dtype, begin, end }]) => ({ dtype: packedName(name)?.type ?? dtype, bytes: end - begin }))),
     bytes: files.reduce((sum, file) => sum + statSync(file).size, 0),
     files: files.length,
     verified: manifest === undefined ? "names and shapes" : "names, shapes and sha256 of every file",

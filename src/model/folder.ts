@@ -3,8 +3,6 @@ import { join } from "node:path";
 import { openCheckpointTensors, readAsF32, writeCheckpointTensors } from "../formats/checkpoint.js";
 import { verifyFolder, writeFolderAtomically } from "../formats/folder.js";
 import { type JsonObject, readJsonFile, stringifyJson } from "../formats/json.js";
-import type { TensorToWrite } from "../formats/safetensors-writer.js";
-import type { Tensor } from "../tensor/tensor.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { modelCard } from "./card.js";
 import type { ModelConfig } from "./config.js";
@@ -13,9 +11,13 @@ import { readHfConfig, writeHfConfig } from "./families/hf-config.js";
 import { type Piece, publishedPieces, sharedTableName, type TensorNames } from "./families/names.js";
 import { readQuantization } from "./families/quantization.js";
 import type { ParameterSource } from "./mapped.js";
-import { type Parameters, type ParameterSpec, parameterSpecs } from "./parameters.js";
-import { pieceReader } from "./quantized.js";
-import { publishedTensor, storedRows } from "./stored.js";
+import { checkPacked, packedName, packedShape, packedTensors, type PackedTensor, tensorToWrite } from "./packed.js";
+import { type ParameterSpec, parameterSpecs } from "./parameters.js";
+import { type Importance, publishedTensors } from "./published.js";
+import { pieceReader, type Reader } from "./quantized.js";
+import type { Weights } from "./staged.js";
+import { decodeTensor, readPiece, storedRows } from "./stored.js";
+import { type FileType, parameterType, storedType } from "./stored-types.js";
 
 export interface ModelFolder {
   config: ModelConfig;
@@ -32,18 +34,20 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const { config: stated, family } = readHfConfig(json, configFile);
   const quantization = readQuantization(json, configFile);
   const tensors = openCheckpointTensors(folder);
+  const packed = quantization?.method === "switchyard" ? packedTensors(tensors) : new Map<string, PackedTensor>();
+  const stored = { has: (name: string) => tensors.has(name) || packed.has(name) };
   const elements = (name: string): Float32Array | undefined => {
     const tensor = tensors.get(name);
     return tensor && Float32Array.from([...readAsF32(tensor)].flatMap((values) => [...values]));
   };
   const config = family.refine?.(stated, elements) ?? stated;
   const specs = parameterSpecs(config);
-  const isThere = (names: TensorNames) => specs.every((spec) => publishedPieces(spec, config, names).every(({ name }) => tensors.has(name)));
+  const isThere = (names: TensorNames) => specs.every((spec) => publishedPieces(spec, config, names).every(({ name }) => stored.has(name)));
   const names = family.otherNames?.find(isThere) ?? family.names;
   const sourceOf = (spec: ParameterSpec): ParameterSource => {
-    const pieces = publishedPieces(spec, config, names).map((piece) => ({ ...piece, name: config.tiedEmbeddings ? sharedTableName(piece.name, names, tensors) : piece.name }));
-    const readers = pieces.map((piece) => pieceReader(folder, piece, tensors, quantization));
-    const rows = pieces.map((piece) => storedRows(piece, tensors.get(piece.name)));
+    const pieces = publishedPieces(spec, config, names).map((piece) => ({ ...piece, name: config.tiedEmbeddings ? sharedTableName(piece.name, names, stored) : piece.name }));
+    const readers = pieces.map((piece) => packedReader(piece, packed.get(piece.name)) ?? pieceReader(folder, piece, tensors, quantization));
+    const rows = pieces.map((piece) => packedRows(piece, packed.get(piece.name)) ?? storedRows(piece, tensors.get(piece.name)));
     return {
       read: (engine, target) => readers.forEach((read) => read(engine, target)),
       rows: rows.every((part) => part !== undefined) ? rows : undefined,
@@ -52,35 +56,39 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   return { config, family, sources: new Map(specs.map((spec) => [spec.name, sourceOf(spec)])) };
 }
 
-/** The weights under their published names. */
-function publishedTensors(config: ModelConfig, parameters: Parameters, family: Architecture): TensorToWrite[] {
-  const byName = new Map<string, { piece: Piece; parameter: Tensor }[]>();
-  for (const spec of parameterSpecs(config)) {
-    for (const piece of publishedPieces(spec, config, family.names)) {
-      const sources = byName.get(piece.name);
-      const source = { piece, parameter: parameters.get(spec.name) };
-      if (sources === undefined) byName.set(piece.name, [source]);
-      else sources.push(source);
-    }
-  }
-  return [...byName.values()].map((sources) => publishedTensor(parameters.engine, sources));
+function packedReader(piece: Piece, tensor: PackedTensor | undefined): Reader | undefined {
+  if (tensor === undefined) return undefined;
+  checkPacked(piece, tensor);
+  return (engine, parameter) => readPiece(engine, parameter, piece, decodeTensor(tensor), false);
 }
 
-/** Writes config, weights, tokenizer and card as one complete folder. `extra` adds files of its own before the folder is closed. */
-export async function writeModelFolder(
-  folder: string,
-  config: ModelConfig,
-  parameters: Parameters,
-  tokenizer: Tokenizer | undefined,
-  extra?: (folder: string) => void | Promise<void>,
-): Promise<void> {
+const packedRows = (piece: Piece, tensor: PackedTensor | undefined) => tensor && storedRows({ ...piece, transposed: false }, { ...tensor, dtype: tensor.type });
+
+export interface FolderOptions {
+  /** Of the matrices; as `parameterType` and `storedType` say. */
+  type?: FileType;
+  /** What errors cost, for the search of scales. */
+  importance?: Importance | undefined;
+  /** Adds files of its own before the folder is closed. */
+  extra?: (folder: string) => void | Promise<void>;
+}
+
+/** Writes config, weights, tokenizer and card as one complete folder. Throws ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_DATA for weights that the type cannot hold. */
+export async function writeModelFolder(folder: string, config: ModelConfig, weights: Weights, tokenizer: Tokenizer | undefined, { type = "F32", importance, extra }: FolderOptions = {}): Promise<void> {
   const { json, family } = writeHfConfig(config);
+  const tensors = publishedTensors(config, weights, (spec) => publishedPieces(spec, config, family.names)).map((tensor) => {
+    const [{ piece, spec }] = tensor.sources;
+    const shape = piece.cols === 1 ? [piece.rows] : packedShape(piece);
+    return tensorToWrite(tensor, storedType(parameterType(type, spec.name, config), { name: piece.name, shape }, spec), importance);
+  });
+  const isPacked = tensors.some(({ name }) => packedName(name) !== undefined);
   await writeFolderAtomically(folder, async (temporary) => {
     const special = Object.fromEntries(Object.entries({ bos_token_id: tokenizer?.bosId, eos_token_id: tokenizer?.eosId }).filter(([, id]) => id !== undefined)) as JsonObject;
-    await writeFile(join(temporary, "config.json"), `${stringifyJson({ ...json, ...special }, config.published)}\n`);
+    const quantization: JsonObject = isPacked ? { quantization_config: { quant_method: "switchyard" } } : {};
+    await writeFile(join(temporary, "config.json"), `${stringifyJson({ ...json, ...special, ...quantization }, config.published)}\n`);
     await writeFile(join(temporary, "generation_config.json"), `${stringifyJson(special)}\n`);
     await writeFile(join(temporary, "README.md"), modelCard(config, family));
-    await writeCheckpointTensors(temporary, publishedTensors(config, parameters, family));
+    await writeCheckpointTensors(temporary, tensors);
     await tokenizer?.save(temporary);
     await extra?.(temporary);
   });

@@ -8,10 +8,11 @@ import { readGgufHeader } from "../formats/gguf/reader.js";
 import { type GgufTensorToWrite, writeGguf } from "../formats/gguf/writer.js";
 import { readSafetensorsHeader } from "../formats/safetensors.js";
 import { decodeBlocks } from "../quant/codecs.js";
-import { type GgufFileType, readModelGguf, writeModelGguf } from "./gguf-file.js";
+import { readModelGguf, writeModelGguf } from "./gguf-file.js";
 import { type ModelFolder, readModelFolder, writeModelFolder } from "./folder.js";
 import { Parameters } from "./parameters.js";
 import { modelConfig } from "./presets.js";
+import type { FileType } from "./stored-types.js";
 
 const dir = mkdtempSync(join(tmpdir(), "switchyard-model-gguf-"));
 afterAll(() => rmSync(dir, { recursive: true }));
@@ -41,7 +42,7 @@ describe.skipIf(absent)("a checkpoint as GGUF (needs ../shared/goldens)", () => 
   it.each(cases)("%s: to F32 and back is byte-equal in every tensor, and the config is the same", async (family) => {
     const folder = join(goldens, family);
     const original = await readModelFolder(folder);
-    await writeModelGguf(path, original.config, load(original), "F32");
+    await writeModelGguf(path, original.config, load(original), { type: "F32" });
     const read = readModelGguf(path);
     expect({ ...read.config, published: undefined }).toEqual({ ...original.config, published: undefined });
     const readAs: Record<string, string> = { glm4_moe_lite: "deepseek_v3", solar_open: "glm4_moe" };
@@ -56,13 +57,13 @@ describe.skipIf(absent)("a checkpoint as GGUF (needs ../shared/goldens)", () => 
 
   it.each(["cohere2_moe", "flex_olmo", "hy_v3", "mellum"])("%s: no architecture of GGUF expresses it", async (family) => {
     const original = await readModelFolder(join(goldens, family));
-    await expect(writeModelGguf(path, original.config, load(original), "F32")).rejects.toMatchObject({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/no architecture of GGUF expresses this model .*; the architectures that can be written are llama, qwen3, olmoe/) });
+    await expect(writeModelGguf(path, original.config, load(original), { type: "F32" })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/no architecture of GGUF expresses this model .*; the architectures that can be written are llama, qwen3, olmoe/) });
   });
 
   it("older files have latent attention's up projection in one tensor, newer ones gate and up: both are read", async () => {
     const original = await readModelFolder(join(goldens, "deepseek_v3"));
     const parameters = load(original);
-    await writeModelGguf(path, original.config, parameters, "F32");
+    await writeModelGguf(path, original.config, parameters, { type: "F32" });
     const { tensors, metadata } = readGgufHeader(path);
     const bytes = Uint8Array.from(readFileSync(path));
     const whole = (name: string) => () => [new Uint8Array(Float32Array.from(engine.read(parameters.get(name))).buffer)];
@@ -79,12 +80,13 @@ describe.skipIf(absent)("a checkpoint as GGUF (needs ../shared/goldens)", () => 
     for (const { name, tensor } of parameters.list) expect(engine.read(read.get(name)), name).toEqual(engine.read(tensor));
   });
 
-  it.each<[GgufFileType, number]>([["F16", 5e-4], ["Q8_0", 5e-3], ["Q4_0", 0.126]])("in %s: routers and vectors stay exact, the rest is close", async (type, tolerance) => {
+  it.each<[FileType, number]>([["F16", 5e-4], ["Q8_0", 5e-3], ["Q4_0", 0.126]])("in %s: routers and vectors stay exact, the rest is close", async (type, tolerance) => {
     const original = await readModelFolder(join(goldens, "mixtral"));
     const before = load(original);
-    await writeModelGguf(path, original.config, before, type);
+    await writeModelGguf(path, original.config, before, { type });
     const read = readModelGguf(path);
-    expect(new Set([...read.gguf.tensors].filter(([name]) => !/norm|gate_inp/.test(name)).map(([, t]) => t.type))).toEqual(new Set([type]));
+    expect(new Set([...read.gguf.tensors].filter(([name]) => !/norm|gate_inp|output.weight/.test(name)).map(([, t]) => t.type))).toEqual(new Set([type]));
+    expect(read.gguf.tensors.get("output.weight")!.type).toBe(type === "Q4_0" ? "Q8_0" : type);
     const after = load(read);
     for (const { name, group, tensor, shape } of before.list) {
       const [x, y] = [tensor, after.get(name)].map((t) => Array.from(engine.read(t))) as [number[], number[]];
@@ -102,7 +104,7 @@ describe.skipIf(absent)("a checkpoint as GGUF (needs ../shared/goldens)", () => 
     for (const [family, interleaved] of [["llama", true], ["qwen3_moe", false]] as const) {
       const original = await readModelFolder(join(goldens, family));
       const { heads, kvHeads, headDim, width } = original.config;
-      await writeModelGguf(path, original.config, load(original), "F32");
+      await writeModelGguf(path, original.config, load(original), { type: "F32" });
       for (const [theirs, ours, n] of [["attn_q", "q_proj", heads], ["attn_k", "k_proj", kvHeads], ["attn_v", "v_proj", 0]] as const) {
         const { begin, end } = readGgufHeader(path).tensors.get(`blk.1.${theirs}.weight`)!;
         const stored = decodeBlocks("F32", Uint8Array.from(readFileSync(path).subarray(begin, end)));
@@ -133,7 +135,7 @@ async function spoil(change: Change): Promise<string> {
   const parameters = new Parameters(engine, config);
   parameters.initialise(1);
   const whole = join(dir, "whole.gguf");
-  await writeModelGguf(whole, config, parameters, "F32");
+  await writeModelGguf(whole, config, parameters, { type: "F32" });
   const { metadata, tensors } = readGgufHeader(whole);
   const bytes = readFileSync(whole);
   const list = [...tensors].map(([name, { type, shape, begin, end }]) => ({ name, type, shape, chunks: () => [bytes.subarray(begin, end)] }));
@@ -192,7 +194,7 @@ describe("a GGUF file that is no model of ours", () => {
     const config = modelConfig({ vocab: 32, width: 16, layers: 2, heads: 2, context: 8, hidden: 48, moe: { experts: 4, active: 2, hidden: 32 } });
     const parameters = new Parameters(engine, config);
     parameters.initialise(1);
-    await writeModelGguf(path, config, parameters, "F32");
+    await writeModelGguf(path, config, parameters, { type: "F32" });
     expect(readGgufHeader(path).metadata.integer("llama.feed_forward_length")).toBe(32);
     expect(readModelGguf(path).config.moe?.hidden).toBe(32);
   });
@@ -200,6 +202,6 @@ describe("a GGUF file that is no model of ours", () => {
   it("what GGUF cannot express is not written", async () => {
     const config = modelConfig({ vocab: 32, width: 16, layers: 2, heads: 2, context: 8, moe: { router: "expert-choice" } });
     const parameters = new Parameters(engine, config);
-    await expect(writeModelGguf(path, config, parameters, "F32")).rejects.toMatchObject({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/no architecture of GGUF expresses this model \(switchyard\)/) });
+    await expect(writeModelGguf(path, config, parameters, { type: "F32" })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/no architecture of GGUF expresses this model \(switchyard\)/) });
   });
 });

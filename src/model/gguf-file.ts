@@ -1,22 +1,22 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Engine } from "../engine/engine.js";
 import { check } from "../errors.js";
-import { readChunks } from "../formats/chunks.js";
 import type { GgufValue } from "../formats/gguf/metadata.js";
 import { type Gguf, openGguf } from "../formats/gguf/open.js";
 import type { GgufTensor } from "../formats/gguf/reader.js";
-import { ggufBytes, ggufFileTypeIds, type GgufType, ggufTypes } from "../formats/gguf/types.js";
+import { ggufFileTypeIds, type GgufType, ggufTypes } from "../formats/gguf/types.js";
 import { type GgufTensorToWrite, writeGguf } from "../formats/gguf/writer.js";
-import { decodeBlocks, encodeBlocks, isDecodable } from "../quant/codecs.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { encodeBlocks, isDecodable } from "../quant/codecs.js";
 import type { ModelConfig } from "./config.js";
 import { readGgufConfig, writeGgufConfig } from "./families/gguf.js";
 import { ggufPieces } from "./families/gguf-names.js";
 import type { Piece } from "./families/names.js";
 import type { ModelFolder } from "./folder.js";
 import type { ParameterSource } from "./mapped.js";
-import { type Parameters, type ParameterSpec, parameterSpecs } from "./parameters.js";
-import { publishedElements, readPiece, storedRows } from "./stored.js";
+import { parameterSpecs } from "./parameters.js";
+import { encodedRows, type Importance, publishedTensors } from "./published.js";
+import type { Weights } from "./staged.js";
+import { decodeTensor, readPiece, storedRows } from "./stored.js";
+import { type FileType, parameterType, storedType } from "./stored-types.js";
 
 /** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too. */
 export const isGguf = (path: string): boolean => /\.gguf$/i.test(path);
@@ -74,26 +74,6 @@ function find({ tensors }: Gguf, { name, shape }: Piece, path: string): GgufTens
 /** Dimensions of 1 in front mean nothing in GGUF. */
 const significant = (shape: readonly number[]): readonly number[] => shape.slice(shape.findIndex((n) => n !== 1));
 
-/** Bytes read at a time. */
-const chunkBytes = 2 ** 22;
-
-/** A stored tensor's elements as f32, in order, some megabytes at a time. */
-function* decodeTensor({ type, file, begin, end }: GgufTensor): Generator<Float32Array> {
-  const step = Math.floor(chunkBytes / ggufTypes[type].bytes) * ggufTypes[type].bytes;
-  for (const bytes of readChunks(file, begin, end, step)) yield decodeBlocks(type, bytes);
-}
-
-/** The types that a model can be written in. */
-export const ggufFileTypes = ["F32", "F16", "Q4_0", "Q8_0"] as const satisfies readonly GgufType[];
-
-export type GgufFileType = (typeof ggufFileTypes)[number];
-
-/** The type of a tensor in a file of mostly `type`. */
-export function storedType(type: GgufType, { name, shape }: Pick<Piece, "name" | "shape">, { group }: ParameterSpec): GgufType {
-  if (shape.length === 1 || group === "router" || name.endsWith(".bias")) return "F32";
-  return ggufBytes(type, shape) === undefined ? "F16" : type;
-}
-
 /** Metadata of a file of mostly `type`. */
 export function describeFile(type: GgufType): [string, GgufValue][] {
   const isFloat = ggufTypes[type].elements === 1;
@@ -101,33 +81,26 @@ export function describeFile(type: GgufType): [string, GgufValue][] {
   return entries.flatMap(([key, value]) => (value === undefined ? [] : [[key, { type: "u32", value }]]));
 }
 
-/**
- * Writes a model as GGUF, atomically, with the metadata of `vocabulary` (see `ggufVocabulary`). Vectors, biases and routers stay F32,
- * whatever the type: they are small, and a rounded router sends tokens elsewhere. A matrix whose rows are not whole blocks of the type
- * becomes F16. Throws ERR_SWITCHYARD_UNSUPPORTED for a model that GGUF cannot express, ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_DATA for
- * weights that the type cannot hold.
- */
-export async function writeModelGguf(path: string, config: ModelConfig, parameters: Parameters, type: GgufFileType, vocabulary?: ReadonlyMap<string, GgufValue>): Promise<void> {
-  const { metadata, architecture, ropeFactors: factors } = writeGgufConfig(config);
-  const sources = new Map<string, { piece: Piece; parameter: Tensor; spec: ParameterSpec }[]>();
-  for (const spec of parameterSpecs(config)) {
-    for (const piece of ggufPieces(spec, config, architecture)) sources.set(piece.name, [...(sources.get(piece.name) ?? []), { piece, parameter: parameters.get(spec.name), spec }]);
-  }
-  const tensors = [...sources.values()].map((parts) => tensorToWrite(parameters.engine, parts, type));
-  if (factors !== undefined) tensors.push({ name: ropeFactorsName, type: "F32", shape: [factors.length], chunks: () => [encodeBlocks("F32", Float32Array.from(factors))] });
-  await writeGguf(path, new Map([...metadata, ...describeFile(type), ...(vocabulary ?? [])]), tensors);
+/** How a model is written. */
+export interface GgufOptions {
+  type: FileType;
+  /** What errors cost, for the search of scales. */
+  importance?: Importance | undefined;
+  /** Metadata of the tokenizer, see `ggufVocabulary`. */
+  vocabulary?: ReadonlyMap<string, GgufValue> | undefined;
 }
 
-function tensorToWrite(engine: Engine, parts: readonly { piece: Piece; parameter: Tensor; spec: ParameterSpec }[], wanted: GgufFileType): GgufTensorToWrite {
-  const [{ piece, spec }] = parts as [(typeof parts)[number]];
-  const type = storedType(wanted, piece, spec);
-  const { name, shape, elements } = publishedElements(engine, parts);
-  return {
-    name,
-    type,
-    shape,
-    *chunks() {
-      for (const values of elements()) yield encodeBlocks(type, values);
-    },
-  };
+/**
+ * Writes a model as GGUF, atomically; types as `parameterType` and `storedType` say. Throws ERR_SWITCHYARD_UNSUPPORTED for a model that GGUF cannot
+ * express, ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_DATA for weights that the type cannot hold.
+ */
+export async function writeModelGguf(path: string, config: ModelConfig, weights: Weights, { type, importance, vocabulary }: GgufOptions): Promise<void> {
+  const { metadata, architecture, ropeFactors: factors } = writeGgufConfig(config);
+  const tensors = publishedTensors(config, weights, (spec) => ggufPieces(spec, config, architecture)).map((tensor): GgufTensorToWrite => {
+    const { name, shape, sources: [{ piece, spec }] } = tensor;
+    const stored = storedType(parameterType(type, spec.name, config), piece, spec);
+    return { name, shape, type: stored, chunks: () => encodedRows(tensor, stored, importance) };
+  });
+  if (factors !== undefined) tensors.push({ name: ropeFactorsName, type: "F32", shape: [factors.length], chunks: () => [encodeBlocks("F32", Float32Array.from(factors))] });
+  await writeGguf(path, new Map([...metadata, ...describeFile(type), ...(vocabulary ?? [])]), tensors);
 }

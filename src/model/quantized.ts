@@ -11,7 +11,7 @@ import { checkStoredShape, readBytes, readPiece } from "./stored.js";
 
 type Tensors = ReadonlyMap<string, CheckpointTensor>;
 
-/** A tensor of a checkpoint that can be read: `read` copies it to where it belongs. */
+/** A tensor of a checkpoint that can be read: copies it to where it belongs. */
 export type Reader = (engine: Engine, parameter: Tensor) => void;
 
 /**

@@ -6,8 +6,9 @@ import { byteCharacters } from "../tokenizer/byte-pair.js";
 import type { ModelConfig } from "./config.js";
 import { ggufPieces } from "./families/gguf-names.js";
 import { writeGgufConfig } from "./families/gguf.js";
-import { describeFile, storedType } from "./gguf-file.js";
+import { describeFile } from "./gguf-file.js";
 import { type ParameterSpec, parameterSpecs } from "./parameters.js";
+import { storedType } from "./stored-types.js";
 
 export type RandomType = (typeof randomTypes)[number];
 

@@ -2,13 +2,15 @@ import type { Engine } from "../engine/engine.js";
 import { check } from "../errors.js";
 import { type CheckpointTensor, readAsF32 } from "../formats/checkpoint.js";
 import { readChunks } from "../formats/chunks.js";
+import { type GgufType, ggufTypes } from "../formats/gguf/types.js";
 import type { TensorToWrite } from "../formats/safetensors-writer.js";
+import { decodeBlocks } from "../quant/codecs.js";
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { Piece } from "./families/names.js";
 import { storedDtype, type StoredRows } from "./mapped.js";
 
 /** Elements read or written at a time. */
-const chunkElements = 2 ** 20;
+export const chunkElements = 2 ** 20;
 
 /** Copies a stored tensor of plain floats into `target`, which has its shape. */
 export function readTensor(engine: Engine, target: Tensor, stored: CheckpointTensor): void {
@@ -39,7 +41,7 @@ export function storedRows({ rows, cols, transposed, at }: Piece, stored: { dtyp
 }
 
 /** The longest run of at most `most` elements, from element `first` of the piece's rows on, that is one in the parameter too. */
-function run({ cols, at }: Piece, first: number, most: number): { offset: number; length: number } {
+export function run({ cols, at }: Piece, first: number, most: number): { offset: number; length: number } {
   const row = Math.floor(first / cols);
   const within = first % cols;
   const start = at(row);
@@ -79,52 +81,13 @@ export function storedTensor(engine: Engine, name: string, tensor: Tensor): Tens
 
 const bytesOf = (values: Float32Array): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 
-/** A published tensor whose rows come from one parameter or several. */
-export function publishedTensor(engine: Engine, sources: readonly Source[]): TensorToWrite {
-  const { name, shape, elements } = publishedElements(engine, sources);
-  return {
-    name,
-    dtype: "F32",
-    shape,
-    *chunks() {
-      for (const values of elements()) yield bytesOf(values);
-    },
-  };
-}
+/** Bytes read at a time. */
+const chunkBytes = 2 ** 22;
 
-export interface Source {
-  piece: Piece;
-  parameter: Tensor;
-}
-
-/** The same as f32 in order, whole rows of the tensor at a time. */
-export function publishedElements(engine: Engine, sources: readonly Source[]): { name: string; shape: readonly number[]; elements: () => Generator<Float32Array<ArrayBuffer>> } {
-  const [{ piece }] = sources as [Source];
-  const { name, shape, rows, matrixRows, cols, transposed } = piece;
-  const step = transposed ? matrixRows : Math.max(1, Math.floor(chunkElements / cols));
-  return {
-    name,
-    shape,
-    *elements() {
-      for (let row = 0; row < rows; row += step) {
-        const values = new Float32Array(Math.min(step, rows - row) * cols);
-        for (const { piece: part, parameter } of sources) {
-          for (let done = 0; done < values.length; ) {
-            const { offset, length } = run(part, row * cols + done, values.length - done);
-            if (offset >= 0) values.set(engine.read(view(parameter, [length], offset)), done);
-            done += length;
-          }
-        }
-        yield transposed ? transpose(values, matrixRows, cols) : values;
-      }
-    },
-  };
-}
-
-function transpose(values: Float32Array, rows: number, cols: number): Float32Array<ArrayBuffer> {
-  const out = new Float32Array(values.length);
-  for (let r = 0; r < rows; r++) for (let c = 0; c < cols; c++) out[c * rows + r] = values[r * cols + c] as number;
-  return out;
+/** A stored tensor's elements as f32, in order, some megabytes at a time. */
+export function* decodeTensor({ type, file, begin, end }: { type: GgufType; file: string; begin: number; end: number }): Generator<Float32Array> {
+  const step = Math.floor(chunkBytes / ggufTypes[type].bytes) * ggufTypes[type].bytes;
+  for (const bytes of readChunks(file, begin, end, step)) yield decodeBlocks(type, bytes);
 }
 
 /** The bytes of a whole tensor, which must be small. */

@@ -51,11 +51,12 @@ export async function saveCheckpoint(out: string, trainer: Trainer, state: RunSt
   const { model, optimizer } = trainer;
   const folder = folderOf(out, state.step);
   await mkdir(join(out, "checkpoints"), { recursive: true });
-  await writeModelFolder(folder, model.config, model.parameters, model.tokenizer, async (temporary) => {
+  const extra = async (temporary: string): Promise<void> => {
     await writeFile(join(temporary, stateFile), `${JSON.stringify(state, undefined, 2)}\n`);
     const tensors = optimizer.moments.flatMap(({ parameter: { name }, m, v }) => [storedTensor(model.engine, `m.${name}`, m), storedTensor(model.engine, `v.${name}`, v)]);
     await writeSafetensors(join(temporary, momentsFile), tensors);
-  });
+  };
+  await writeModelFolder(folder, model.config, model.parameters, model.tokenizer, { extra });
   return folder;
 }
 

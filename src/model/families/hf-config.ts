@@ -85,7 +85,7 @@ export function writeHfConfig(config: ModelConfig): { json: JsonObject; family: 
   const origin = families.find(({ modelType }) => modelType === published?.["model_type"]);
   if (published !== undefined && origin !== undefined && expresses(published, config)) {
     const fields = { ...published, ...storedType };
-    delete (fields as JsonObject)["quantization_config"]; // the weights are F32 by now
+    delete (fields as JsonObject)["quantization_config"]; // the weights are floats by now
     return { json: fields, family: origin };
   }
   for (const family of families) {

@@ -47,7 +47,7 @@ export interface Piece {
 }
 
 /** A table that embedding and head share is stored once, by some publishers under the head's name. */
-export function sharedTableName(name: string, { tensors }: TensorNames, stored: ReadonlyMap<string, unknown>): string {
+export function sharedTableName(name: string, { tensors }: TensorNames, stored: { has(name: string): boolean }): string {
   const { embedding, head } = tensors;
   return name === embedding && !stored.has(name) && typeof head === "string" && stored.has(head) ? head : name;
 }

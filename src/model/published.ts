@@ -1,0 +1,102 @@
+import type { GgufType } from "../formats/gguf/types.js";
+import { encodeBlocks, fitBlocks } from "../quant/codecs.js";
+import { sizeOf, view } from "../tensor/tensor.js";
+import type { ModelConfig } from "./config.js";
+import type { Piece } from "./families/names.js";
+import { type ParameterSpec, parameterSpecs } from "./parameters.js";
+import type { Weights } from "./staged.js";
+import { chunkElements, run } from "./stored.js";
+
+/**
+ * What the square of an error in each column of a weight costs, by parameter: one vector [columns], or one for each of its experts. It is the mean square
+ * of the activation that the column is multiplied with.
+ */
+export type Importance = ReadonlyMap<string, readonly Float32Array[]>;
+
+/** A parameter, or a part of it, in a published tensor. */
+export interface Source {
+  piece: Piece;
+  spec: ParameterSpec;
+}
+
+/** A tensor of a checkpoint that is to be written. */
+export interface PublishedTensor {
+  name: string;
+  shape: readonly number[];
+  /** The parameters whose rows it has. */
+  sources: readonly [Source, ...Source[]];
+  /** Its elements in order, whole rows of one matrix at a time; `transposed`: matrices are [in, out]. To be asked for once. */
+  rows(transposed?: boolean): Generator<{ first: number; values: Float32Array<ArrayBuffer> }>;
+}
+
+/** The tensors of a model under their published names. Each parameter is let go once the last tensor with rows of it has been read. */
+export function publishedTensors(config: ModelConfig, weights: Weights, piecesOf: (spec: ParameterSpec) => readonly Piece[]): PublishedTensor[] {
+  const byName = new Map<string, [Source, ...Source[]]>();
+  const uses = new Map<string, number>();
+  for (const spec of parameterSpecs(config)) {
+    for (const piece of piecesOf(spec)) {
+      const source = { piece, spec };
+      const known = byName.get(piece.name);
+      if (known === undefined) byName.set(piece.name, [source]);
+      else known.push(source);
+      uses.set(spec.name, (uses.get(spec.name) ?? 0) + 1);
+    }
+  }
+  const release = (name: string): void => {
+    const left = (uses.get(name) as number) - 1;
+    uses.set(name, left);
+    if (left === 0) weights.release?.(name);
+  };
+  return [...byName.values()].map((sources) => {
+    const [{ piece }] = sources;
+    return {
+      name: piece.name,
+      shape: piece.shape,
+      sources,
+      *rows(transposed = piece.transposed) {
+        yield* rowsOf(weights, sources, transposed);
+        for (const { spec } of sources) release(spec.name);
+      },
+    };
+  });
+}
+
+function* rowsOf(weights: Weights, sources: readonly [Source, ...Source[]], transposed: boolean): Generator<{ first: number; values: Float32Array<ArrayBuffer> }> {
+  const [{ piece: { rows, matrixRows, cols } }] = sources;
+  const step = transposed ? matrixRows : Math.max(1, Math.floor(chunkElements / cols));
+  for (let first = 0, count = 0; first < rows; first += count) {
+    count = Math.min(step, matrixRows - (first % matrixRows));
+    const values = new Float32Array(count * cols);
+    for (const { piece, spec } of sources) {
+      for (let done = 0; done < values.length; ) {
+        const { offset, length } = run(piece, first * cols + done, values.length - done);
+        if (offset >= 0) values.set(weights.engine.read(view(weights.get(spec.name), [length], offset)), done);
+        done += length;
+      }
+    }
+    yield { first, values: transposed ? transpose(values, matrixRows, cols) : values };
+  }
+}
+
+function transpose(values: Float32Array, rows: number, cols: number): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(values.length);
+  for (let r = 0; r < rows; r++) for (let c = 0; c < cols; c++) out[c * rows + r] = values[r * cols + c] as number;
+  return out;
+}
+
+/** The bytes of a tensor in a type, some megabytes at a time. Without importance every error costs the same. */
+export function* encodedRows(tensor: PublishedTensor, type: GgufType, importance?: Importance, transposed = tensor.sources[0].piece.transposed): Generator<Uint8Array> {
+  const { matrixRows, cols } = tensor.sources[0].piece;
+  const alike = new Float32Array(transposed ? matrixRows : cols).fill(1);
+  for (const { first, values } of tensor.rows(transposed)) {
+    // Of a transposed matrix the columns are outputs, of which nothing is known.
+    const found = transposed ? undefined : importanceOf(tensor, first, importance);
+    yield type === "F32" ? encodeBlocks(type, values) : fitBlocks(type, values, found ?? alike);
+  }
+}
+
+function importanceOf({ sources }: PublishedTensor, row: number, importance: Importance | undefined): Float32Array | undefined {
+  const { piece, spec } = sources.find(({ piece: { at } }) => at(row) >= 0) ?? sources[0];
+  const vectors = importance?.get(spec.name);
+  return vectors?.[vectors.length === 1 ? 0 : Math.floor((Math.max(0, piece.at(row)) * vectors.length) / sizeOf(spec.shape))];
+}

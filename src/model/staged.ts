@@ -1,0 +1,55 @@
+import { Arena } from "../engine/arena.js";
+import type { Engine } from "../engine/engine.js";
+import { check } from "../errors.js";
+import { byteLength } from "../tensor/dtype.js";
+import { sizeOf, type Tensor } from "../tensor/tensor.js";
+import type { ModelConfig } from "./config.js";
+import type { ParameterSource } from "./mapped.js";
+import { parameterSpecs } from "./parameters.js";
+
+/** Where writers get parameters from, as floats: `Parameters`, or files. */
+export interface Weights {
+  readonly engine: Engine;
+  get(name: string): Tensor;
+  /** Says that a parameter is not asked for any more. */
+  release?(name: string): void;
+}
+
+/**
+ * The parameters of a model in files, each in memory as long as tensors that it is a part of are written: so that writing a model takes the
+ * memory of its largest layer.
+ */
+export class StagedWeights implements Weights {
+  private readonly staged = new Map<string, { arena: Arena; tensor: Tensor }>();
+  private readonly shapes: ReadonlyMap<string, readonly number[]>;
+
+  constructor(
+    readonly engine: Engine,
+    config: ModelConfig,
+    private readonly sources: ReadonlyMap<string, ParameterSource>,
+  ) {
+    this.shapes = new Map(parameterSpecs(config).map(({ name, shape }) => [name, shape]));
+  }
+
+  /** Throws ERR_SWITCHYARD_MEMORY, ERR_SWITCHYARD_IO. */
+  get(name: string): Tensor {
+    const known = this.staged.get(name);
+    if (known !== undefined) return known.tensor;
+    const [shape, source] = [this.shapes.get(name), this.sources.get(name)];
+    check(shape !== undefined && source !== undefined, "ERR_SWITCHYARD_CONFIG", () => `parameters: the model has no "${name}"`);
+    const arena = new Arena(this.engine, byteLength(this.engine.float, sizeOf(shape)));
+    const tensor = arena.alloc(this.engine.float, shape);
+    this.staged.set(name, { arena, tensor });
+    source.read(this.engine, tensor);
+    return tensor;
+  }
+
+  release(name: string): void {
+    this.staged.get(name)?.arena[Symbol.dispose]();
+    this.staged.delete(name);
+  }
+
+  [Symbol.dispose](): void {
+    for (const name of this.staged.keys()) this.release(name);
+  }
+}
