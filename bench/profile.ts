@@ -12,17 +12,18 @@ export async function run(args: string[]): Promise<BenchResult> {
   const { engine } = trainer.model;
   const spent = new Map<string, { seconds: number; calls: number }>();
   const methods = engine as unknown as Record<string, unknown>;
-  for (const name of Object.getOwnPropertyNames(Object.getPrototypeOf(engine)).concat(Object.getOwnPropertyNames(Object.getPrototypeOf(Object.getPrototypeOf(engine))))) {
-    const method = name === "constructor" ? undefined : Object.getOwnPropertyDescriptor(Object.getPrototypeOf(engine), name)?.value ?? methods[name];
-    if (typeof method !== "function") continue;
-    methods[name] = (...parameters: unknown[]) => {
-      const start = performance.now();
-      const result: unknown = Reflect.apply(method, engine, parameters);
-      const label = name.endsWith("atmul") ? `${name} ${String(parameters[0])}` : name;
-      const entry = spent.get(label) ?? { seconds: 0, calls: 0 };
-      spent.set(label, { seconds: entry.seconds + (performance.now() - start) / 1e3, calls: entry.calls + 1 });
-      return result;
-    };
+  for (let level: object = engine; level !== Object.prototype; level = Object.getPrototypeOf(level) as object) {
+    for (const [name, { value: method }] of Object.entries(Object.getOwnPropertyDescriptors(level))) {
+      if (typeof method !== "function" || name === "constructor" || Object.hasOwn(methods, name)) continue;
+      methods[name] = (...parameters: unknown[]) => {
+        const start = performance.now();
+        const result: unknown = Reflect.apply(method, engine, parameters);
+        const label = name.endsWith("atmul") ? `${name} ${String(parameters[0])} -> ${String(parameters[1])}` : name;
+        const entry = spent.get(label) ?? { seconds: 0, calls: 0 };
+        spent.set(label, { seconds: entry.seconds + (performance.now() - start) / 1e3, calls: entry.calls + 1 });
+        return result;
+      };
+    }
   }
   const steps = Number(values.steps);
   for (let i = 0; i < 2; i++) trainer.train(next);
