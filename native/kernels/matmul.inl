@@ -106,19 +106,21 @@ SW_INLINE Micro micro_for(int rows) {
   return table[rows - 1];
 }
 
-// Packs `length` steps of a block of a from row i and step k0 on: tile t at dst + t * kBlockK * kLanes, [steps][kLanes].
+// Tiles of tn that are packed in one pass over the rows of a, which then uses whole cache lines.
+constexpr int kTogether = 4;
+
+// Packs `length` steps of tiles [t, end) of a block of a from row i and step k0 on, [steps][kLanes] each, `tile` floats apart.
 template <Packing P>
-static void pack_a(float* dst, const Product& p, int64_t i, const Tiles& tiles, int64_t k0, int64_t length) {
-  constexpr int kTogether = 4;  // of tn: tiles packed in one pass over the rows of a, which then uses whole cache lines
-  for (int64_t t = 0; t < tiles.count; t += p.form == kTN ? kTogether : 1, dst += kBlockK * kLanes * (p.form == kTN ? kTogether : 1)) {
+static void pack_a(float* dst, int64_t tile, const Product& p, int64_t i, const Tiles& tiles, int64_t t, int64_t end, int64_t k0, int64_t length) {
+  for (; t < end; t += p.form == kTN ? kTogether : 1, dst += tile * (p.form == kTN ? kTogether : 1)) {
     if (p.form == kTN) {
       int64_t start[kTogether], width[kTogether];
       float* to[kTogether];
       int vectors = 0;
-      for (; vectors < kTogether && t + vectors < tiles.count; vectors++) {
+      for (; vectors < kTogether && t + vectors < end; vectors++) {
         start[vectors] = i + tiles.start(t + vectors);
         width[vectors] = tiles.size(t + vectors);
-        to[vectors] = dst + vectors * kBlockK * kLanes;
+        to[vectors] = dst + vectors * tile;
       }
       pack_copied<P>(vectors, to, kLanes, start, width, length, [&](int64_t k) { return p.row_a(k0 + k); });
     } else {
@@ -159,6 +161,8 @@ static void pack_b(float* dst, float* wide, const Product& p, int64_t j, int64_t
     });
   }
 }
+
+#include "few_rows.inl"
 
 // Asks for slices [slice, slice + slices) of what 32 rows of an operand that run along k, or 32 columns, are packed from: from `start` to `end` at
 // most, k0 to k.
@@ -206,9 +210,11 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     return (p.type == kFloat ? row_block<kFloat> : p.type == kHalf ? row_block<kHalf> : row_block<kBfloat>)(p, i0, j0, j1);
   }
   const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
-  if (p.k == 0 && !p.accumulate) {
-    for (int64_t i = i0; i < i1; i++) memset(p.out + i * p.ld_out + j0, 0, (j1 - j0) * sizeof(float));
+  if (p.k == 0) {
+    for (int64_t i = i0; i < i1 && !p.accumulate; i++) memset(p.out + i * p.ld_out + j0, 0, (j1 - j0) * sizeof(float));
+    return;
   }
+  if (P == kF32 && has_few_rows(p, p.form == kTN ? p.k : i1 - i0, j1 - j0)) return few_rows_block(p, i0, i1, j0, j1, next);
   float* const packed_b = (float*)scratch(2, kBlockK * (kPanel + (tiles.count + 1) * kLanes) * sizeof(float));
   float* const packed_a = packed_b + kBlockK * kPanel;
   // The first tiles of a panel ask for the next panel, the others of the last panels for the next block of a.
@@ -219,8 +225,9 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     const Product* const after = !last_k ? &p : next && next->p.k > 0 ? &next->p : nullptr;  // what is packed after this
     const int64_t after_i0 = last_k && next ? next->i0 : i0, after_i1 = last_k && next ? next->i1 : i1;
     const int64_t after_j = last_k && next ? next->j0 : j0, after_k = last_k ? 0 : k0 + kBlockK;
+    const int64_t tile = (length + kLanes - 1) / kLanes * kLanes * kLanes;
     Aside aside = {P == kPairs ? (length + 1) / 2 : length, p.accumulate || k0 > 0, 0, nullptr, nullptr, 0, 0, 0, &kNoRequest};
-    pack_a<P>(packed_a, p, i0, tiles, k0, length);
+    pack_a<P>(packed_a, tile, p, i0, tiles, 0, tiles.count, k0, length);
     int64_t slice = (after_i1 - after_i0 + kAskRows - 1) / kAskRows * kSlices - (j1 - j0 + kPanel - 1) / kPanel * (tiles.count - asking);
     for (int64_t j = j0; j < j1; j += kPanel) {
       const int64_t columns = j1 - j < kPanel ? j1 - j : kPanel;
@@ -229,7 +236,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
       for (int64_t t = 0; t < tiles.count; t++) {
         const int64_t tile_rows = tiles.size(t);
         const Micro run = micro_for<P == kPairs>(tile_rows);
-        const float* a = packed_a + t * kBlockK * kLanes;
+        const float* a = packed_a + t * tile;
         float* c = p.out + (i0 + tiles.start(t)) * p.ld_out + j;
         const float* b = packed_b;
         if (p.causal.group > 0) {

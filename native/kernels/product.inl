@@ -9,6 +9,9 @@ constexpr int kTasksOfLarge = 2, kTasksOfSmall = 6;
 // To pack a row or a column costs about as much as to multiply it with this many.
 constexpr double kPackCost = 6;
 
+// Floats of a result that leaves the caches before it is read.
+constexpr int64_t kLargeResult = 2 << 20;
+
 // A product of queries and keys of which a part is masked: row i of the queries sees the first seen + i / group keys. group 0: all of them.
 struct Causal {
   int64_t seen, group;
@@ -30,6 +33,7 @@ struct Product {
   const char* runs;                // quantised rows of a, of those of `a`
   int64_t ld_runs;                 // bytes
   Causal causal;                   // queries: a (nt, nn) or the rows of a and b (tn)
+  bool past_caches;                // the whole result is so large that it leaves the caches before it is read
 
   const float* row_a(int64_t i) const { return a + (rows_a ? rows_a[i] : i) * ld_a; }
   const float* row_b(int64_t i) const { return (const float*)stored_row(rows_b ? rows_b[i] : i); }
@@ -79,6 +83,7 @@ static Product group_product(const Plan& plan, int64_t e) {
   Product g = {p.form, p.accumulate, p.m, p.n, p.k, p.out, p.ld_out, p.a, p.form == kTN ? p.m : p.k, p.type, (const char*)p.b,
                row_bytes(p.type, columns_b), p.rows_a ? p.rows_a + first : nullptr, p.rows_b ? p.rows_b + first : nullptr, plan.runs, plan.ld_runs};
   if (p.offsets_E) (p.form == kTN ? g.k : g.m) = count;
+  g.past_caches = p.form == kTN && p.groups * p.m * p.n >= kLargeResult;
   if (!p.rows_a) {
     g.a += first * g.ld_a;
     g.runs += first * g.ld_runs;

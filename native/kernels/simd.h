@@ -19,6 +19,17 @@ SW_INLINE vf load_unaligned(const void* p) {
   return *(const vf1*)p;
 }
 SW_INLINE void store(float* p, vf x) { *(vf*)p = x; }
+// Past the caches, which need not read the line first. p: a multiple of the vector's size. Other threads see the stores after finish_past().
+SW_INLINE void store_past(float* p, vf x) {
+#if SW_LANES == 16 && defined(__AVX512F__)
+  _mm512_stream_ps(p, (__m512)x);
+#elif SW_LANES == 8
+  _mm256_stream_ps(p, (__m256)x);
+#else
+  store(p, x);
+#endif
+}
+SW_INLINE void finish_past() { _mm_sfence(); }
 SW_INLINE vf splat(float x) { return x - (vf){}; }
 
 // Lane i of the result is lane (i & kAnd) ^ kXor of x.

@@ -143,6 +143,37 @@ describe.each(nativeVariants)("matrix products on %s", (isa) => {
     expect(sameBits(engine.read(out), both)).toBe(true);
   });
 
+  it("give each group the bits of its rows alone, whatever their number, in a result larger than the caches too", () => {
+    for (const counts of [[0, 1, 7, 12, 13, 24, 25, 60], [30, 3, 0, 11]]) {
+      using t = new TestTensors(engine, 13);
+      const [f, d, n] = [512, 1024, counts.reduce((sum, c) => sum + c)];
+      const offsets = counts.reduce((all, c) => [...all, (all.at(-1) as number) + c], [0]);
+      const [x, y, w] = [t.random([n, d]), t.random([n, f]), t.random([counts.length, f, d])];
+      const [out_nt, out_nn, out_tn] = [t.random([n, f]), t.random([n, d]), t.random([counts.length, f, d])];
+      engine.groupedMatmul("nt", out_nt, x, w, t.ints(offsets));
+      engine.groupedMatmul("nn", out_nn, y, w, t.ints(offsets));
+      engine.groupedMatmul("tn", out_tn, y, x, t.ints(offsets));
+      const [nt, nn, tn] = [out_nt, out_nn, out_tn].map((out) => engine.read(out)) as [Float32Array, Float32Array, Float32Array];
+      const all = (rows: number, columns: number, matrix: number) => view(w, [rows, columns], matrix * f * d);
+      counts.forEach((_, e) => {
+        const gradient = t.random([f, d]);
+        const rows = counts[e] as number;
+        const first = offsets[e] as number;
+        engine.matmul("tn", gradient, view(y, [rows, f], first * f), view(x, [rows, d], first * d));
+        expect(sameBits(engine.read(gradient), tn.subarray(e * f * d, (e + 1) * f * d)), `tn, ${rows} rows`).toBe(true);
+        // Rows of a batch of 100, most of them of no interest.
+        const [wide, tall] = [t.random([100, d]), t.random([100, f])];
+        if (rows > 0) engine.copy(view(wide, [rows, d]), view(x, [rows, d], first * d));
+        if (rows > 0) engine.copy(view(tall, [rows, f]), view(y, [rows, f], first * f));
+        const [wide_nt, tall_nn] = [t.random([100, f]), t.random([100, d])];
+        engine.matmul("nt", wide_nt, wide, all(f, d, e));
+        engine.matmul("nn", tall_nn, tall, all(f, d, e));
+        expect(sameBits(engine.read(wide_nt).subarray(0, rows * f), nt.subarray(first * f, (first + rows) * f)), `nt, ${rows} rows`).toBe(true);
+        expect(sameBits(engine.read(tall_nn).subarray(0, rows * d), nn.subarray(first * d, (first + rows) * d)), `nn, ${rows} rows`).toBe(true);
+      });
+    }
+  });
+
   it("refuse indices and offsets that would leave memory", () => {
     using t = new TestTensors(engine, 1);
     const [x, w, y] = [t.random([4, 8]), t.random([2, 6, 8]), t.random([4, 6])];

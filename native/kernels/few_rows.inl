@@ -1,0 +1,172 @@
+// Products in which each weight meets a few rows only, as experts have them: bound by memory, so nothing that is large is packed. Weights are
+// transposed in registers (nt) or multiplied as they lie (nn), gradients written past the caches (tn). The chains are those of the micro-kernel.
+
+// Tiles of rows that may read unpacked weights again, from the L2, at less cost than packing them.
+constexpr int64_t kFewTiles = 2;
+// Steps of nn between two visits of a result, few enough that their rows stay in the TLB and the L2.
+constexpr int64_t kFewSteps = 32;
+// Floats of b that tn packs whole, a part of the L2.
+constexpr int64_t kFewPacked = 1 << 16;
+
+// Asks for what is read next, in the order of memory, and for what comes 32 KiB later: the CPU drops requests that it has no room for, and a
+// second one finds most of those.
+SW_INLINE void ask_twice(const float* p) {
+  __builtin_prefetch(p, 0, 2);
+  __builtin_prefetch(p + 8192, 0, 2);
+}
+
+
+// out[MR][n] (+)= a[k / kLanes][MR][kLanes] times the `rows` of b, kLanes, of which the first n count. `ask`: where what is read next begins.
+template <int MR>
+static void multiply_transposed(const float* a, const float* const* rows, int64_t k, float* out, int64_t ld_out, int64_t n, bool add, const float* ask) {
+  vf sum[MR];
+  SW_UNROLL for (int m = 0; m < MR; m++) sum[m] = add ? load(out + m * ld_out, n) : splat(0);
+  int64_t at = 0;
+  for (; at + kLanes <= k; at += kLanes, a += MR * kLanes, ask += kLanes * kLanes) {
+    transpose_vectors(
+        [&](int r) {
+          ask_twice(ask + r * kLanes);
+          return load(rows[r] + at);
+        },
+        [&](int i, vf x) {
+          SW_UNROLL for (int m = 0; m < MR; m++) sum[m] += splat(a[m * kLanes + i]) * x;
+        });
+  }
+  for (int64_t i = 0; at + i < k; i++) {
+    vf x;
+    for (int r = 0; r < kLanes; r++) x[r] = rows[r][at + i];
+    SW_UNROLL for (int m = 0; m < MR; m++) sum[m] += splat(a[m * kLanes + i]) * x;
+  }
+  SW_UNROLL for (int m = 0; m < MR; m++) store(out + m * ld_out, sum[m], n);
+}
+
+// c[MR][kPanel] (+)= a[steps][MR of kLanes]^T b[steps][kPanel], rows of b ld_b apart. At each step a panel is asked for at `ask`, which moves on by `ask_step`.
+template <int MR>
+static void multiply_unpacked(const float* a, const float* b, int64_t ld_b, int64_t steps, float* c, int64_t ldc, bool add, const float* ask, int64_t ask_step) {
+  vf sum[MR][2];
+  SW_UNROLL for (int i = 0; i < MR; i++) {
+    sum[i][0] = add ? load(c + i * ldc) : splat(0);
+    sum[i][1] = add ? load(c + i * ldc + kLanes) : splat(0);
+  }
+  for (; steps > 0; steps--, a += kLanes, b += ld_b, ask += ask_step) {
+    for (int v = 0; v < kPanel; v += 16) ask_twice(ask + v);
+    const vf b0 = load(b), b1 = load(b + kLanes);
+    SW_UNROLL for (int i = 0; i < MR; i++) {
+      const vf x = splat(a[i]);
+      sum[i][0] += x * b0;
+      sum[i][1] += x * b1;
+    }
+  }
+  __asm__("" : "+r"(c), "+r"(ldc));  // as in the micro-kernel
+  SW_UNROLL for (int i = 0; i < MR; i++) {
+    store(c + i * ldc, sum[i][0]);
+    store(c + i * ldc + kLanes, sum[i][1]);
+  }
+}
+
+// c[MR][columns] (+)= a[steps][MR of kLanes]^T b[columns / kPanel][steps][kPanel]; `past`: written past the caches.
+template <int MR>
+static void multiply_panels(const float* a, const float* b, int64_t steps, float* c, int64_t ldc, int64_t columns, bool add, bool past) {
+  for (; columns > 0; columns -= kPanel, c += kPanel) {
+    vf sum[MR][2];
+    SW_UNROLL for (int i = 0; i < MR; i++) {
+      sum[i][0] = add ? load(c + i * ldc) : splat(0);
+      sum[i][1] = add ? load(c + i * ldc + kLanes) : splat(0);
+    }
+    for (int64_t k = 0; k < steps; k++, b += kPanel) {
+      for (int v = 0; !past && k < MR && v < kPanel; v += 16) __builtin_prefetch(c + k * ldc + kPanel + v, 1, 3);
+      const vf b0 = load(b), b1 = load(b + kLanes);
+      SW_UNROLL for (int i = 0; i < MR; i++) {
+        const vf x = splat(a[k * kLanes + i]);
+        sum[i][0] += x * b0;
+        sum[i][1] += x * b1;
+      }
+    }
+    SW_UNROLL for (int i = 0; i < MR; i++) {
+      if (past) store_past(c + i * ldc, sum[i][0]), store_past(c + i * ldc + kLanes, sum[i][1]);
+      else store(c + i * ldc, sum[i][0]), store(c + i * ldc + kLanes, sum[i][1]);
+    }
+  }
+}
+
+#if SW_LANES == 16
+#define SW_ROWS(f) f<1>, f<2>, f<3>, f<4>, f<5>, f<6>, f<7>, f<8>, f<9>, f<10>, f<11>, f<12>
+#elif SW_LANES == 8
+#define SW_ROWS(f) f<1>, f<2>, f<3>, f<4>, f<5>, f<6>
+#else
+#define SW_ROWS(f) f<1>, f<2>, f<3>, f<4>
+#endif
+
+// Whether a block of `rows` (of the reduction in tn) is computed here.
+static bool has_few_rows(const Product& p, int64_t rows, int64_t columns) {
+  if (rows > kFewTiles * kTileRows || p.type != kFloat || p.causal.group > 0 || (p.form != kTN && p.rows_b)) return false;
+  if (p.form == kNT) return p.ld_b == p.k * (int64_t)sizeof(float);
+  return p.n % kPanel == 0 && (p.form == kNN || p.k * columns <= kFewPacked);
+}
+
+static void few_nt(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
+  static void (*const table[])(const float*, const float* const*, int64_t, float*, int64_t, int64_t, bool, const float*) = {SW_ROWS(multiply_transposed)};
+  const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
+  const int64_t k = (p.k + kLanes - 1) / kLanes * kLanes;
+  float* const packed = (float*)scratch(2, (i1 - i0) * k * sizeof(float));
+  for (int64_t t = 0; t < tiles.count; t++) {
+    float* to = packed + tiles.start(t) * k;
+    for (int64_t at = 0; at < p.k; at += kLanes) {
+      for (int64_t m = 0; m < tiles.size(t); m++, to += kLanes) store(to, load_partial(p.row_a(i0 + tiles.start(t) + m) + at, p.k - at < kLanes ? p.k - at : kLanes, 0));
+    }
+  }
+  for (int64_t j = j0; j < j1; j += kLanes) {
+    const float *rows[kLanes], *ask = j + kLanes < j1 ? p.row_b(j + kLanes) : next ? next->p.row_b(next->j0) : p.row_b(j);
+    for (int r = 0; r < kLanes; r++) rows[r] = p.row_b(j + r < j1 ? j + r : j);
+    for (int64_t t = 0; t < tiles.count; t++) {
+      const int64_t first = tiles.start(t);
+      table[tiles.size(t) - 1](packed + first * k, rows, p.k, p.out + (i0 + first) * p.ld_out + j, p.ld_out, j1 - j, p.accumulate, ask);
+    }
+  }
+}
+
+static void few_nn(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
+  static void (*const table[])(const float*, const float*, int64_t, int64_t, float*, int64_t, bool, const float*, int64_t) = {SW_ROWS(multiply_unpacked)};
+  const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
+  const int64_t ld_b = p.ld_b / sizeof(float);
+  const bool whole_rows = j1 - j0 == ld_b;  // which follow each other in memory
+  float packed[kFewTiles * kFewSteps * kLanes];
+  for (int64_t k0 = 0; k0 < p.k; k0 += kFewSteps) {
+    const int64_t steps = p.k - k0 < kFewSteps ? p.k - k0 : kFewSteps;
+    for (int64_t t = 0; t < tiles.count; t++) {
+      const float* pointers[kLanes];
+      for (int r = 0; r < kLanes; r++) pointers[r] = p.row_a(i0 + tiles.start(t) + (r < tiles.size(t) ? r : 0)) + k0;
+      pack_transposed<kF32>(packed + t * kFewSteps * kLanes, kLanes, pointers, steps);
+    }
+    const float* b = p.row_b(k0) + j0;
+    const int64_t ahead = k0 + kFewSteps < p.k ? kFewSteps * ld_b : next ? (const float*)next->p.b + next->j0 - b : 0;
+    for (int64_t j = j0; j < j1; j += kPanel) {
+      for (int64_t t = 0; t < tiles.count; t++) {
+        table[tiles.size(t) - 1](packed + t * kFewSteps * kLanes, b + j - j0, ld_b, steps, p.out + (i0 + tiles.start(t)) * p.ld_out + j, p.ld_out, p.accumulate || k0 > 0,
+                                 b + ahead + (whole_rows ? (j - j0) * steps : j - j0), whole_rows ? kPanel : ld_b);
+      }
+    }
+  }
+}
+
+// All of b is packed, then each tile of the result's rows is written from left to right.
+static void few_tn(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+  static void (*const table[])(const float*, const float*, int64_t, float*, int64_t, int64_t, bool, bool) = {SW_ROWS(multiply_panels)};
+  const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
+  const int64_t tile = p.k * kLanes;
+  float* const packed_b = (float*)scratch(2, (kTogether * tile + p.k * (j1 - j0)) * sizeof(float));
+  float* const packed_a = packed_b + p.k * (j1 - j0);
+  const bool past = p.past_caches && !p.accumulate && (uintptr_t)p.out % 64 == 0 && p.ld_out % 16 == 0;
+  for (int64_t j = j0; j < j1; j += kPanel) pack_b<kF32>(packed_b + (j - j0) * p.k, nullptr, p, j, kPanel, 0, p.k);
+  for (int64_t t = 0; t < tiles.count; t++) {
+    if (t % kTogether == 0) pack_a<kF32>(packed_a, tile, p, i0, tiles, t, t + kTogether < tiles.count ? t + kTogether : tiles.count, 0, p.k);
+    table[tiles.size(t) - 1](packed_a + t % kTogether * tile, packed_b, p.k, p.out + (i0 + tiles.start(t)) * p.ld_out + j0, p.ld_out, j1 - j0, p.accumulate, past);
+  }
+  if (past) finish_past();
+}
+
+static void few_rows_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
+  if (p.form == kNT) few_nt(p, i0, i1, j0, j1, next);
+  else if (p.form == kNN) few_nn(p, i0, i1, j0, j1, next);
+  else few_tn(p, i0, i1, j0, j1);
+}
