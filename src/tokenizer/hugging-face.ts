@@ -65,11 +65,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.vocabSize = highest.reduce((max, n) => Math.max(max, n), -1) + 1;
     // The library finds every added token in a text. It does not get the special ones, so no user's text becomes one.
     const plain = { decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null, ...json, added_tokens: [...added.filter((token) => !isSpecial(token)), { id: this.vocabSize, content: before, normalized: false }] };
-    try {
-      this.library = limited("read", 10_000, () => new Library(plain, config), true);
-    } catch (cause) {
-      throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${file}: ${(cause as Error).message}`, { cause });
-    }
+    this.library = this.limited("read", 10_000, () => new Library(plain, config), true);
     this.special = new Map(special.map((token) => [token.content, token.id]));
     this.strips = new Map(special.filter(({ lstrip, rstrip }) => lstrip || rstrip).map(({ content, lstrip, rstrip }) => [content, { left: lstrip, right: rstrip }]));
     const idOf = (token: string): number | undefined => this.special.get(token) ?? this.library.token_to_id(token);
@@ -86,8 +82,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   /** What the post-processor puts before a text. */
   private templatePrefix(idOf: (token: string) => number | undefined): number[] {
-    const tokenize = (add_special_tokens: boolean) => limited("encode", 1000, () => this.library.tokenize("a", { add_special_tokens }));
-    const [bare, whole] = [tokenize(false), tokenize(true)];
+    const [bare, whole] = this.limited("encode", 1000, () => [false, true].map((add_special_tokens) => this.library.tokenize("a", { add_special_tokens }))) as [string[], string[]];
     const start = whole.findIndex((_, i) => bare.every((token, j) => whole[i + j] === token));
     return whole.slice(0, Math.max(start, 0)).flatMap((token) => idOf(token) ?? []);
   }
@@ -95,8 +90,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
   /** Throws ERR_SWITCHYARD_DATA should the text say a special token, ERR_SWITCHYARD_UNSUPPORTED if the tokenizer takes too long. */
   encode(text: string, { continued = false } = {}): Int32Array {
     // 1 s for a message, 20 us per character for a book: several times what the library needs.
-    const { ids: all } = limited("encode", 1000 + text.length / 50, () => this.library.encode(continued ? before + text : text, { add_special_tokens: false }));
+    const { ids: all } = this.limited("encode", 1000 + text.length / 50, () => this.library.encode(continued ? before + text : text, { add_special_tokens: false }));
     const ids = continued ? all.slice(1) : all;
+    check(ids.every((n) => n < this.vocabSize), "ERR_SWITCHYARD_DATA", () => "encode: this model's vocabulary has neither a token for a part of the text nor one for what is unknown");
     // The vocabulary of some models holds the special tokens too, as ordinary strings.
     const special = ids.find((n) => this.specialIds.has(n) && n !== this.unknownId);
     check(special === undefined, "ERR_SWITCHYARD_DATA", () => `encode: the text contains ${JSON.stringify(this.library.id_to_token(special ?? 0))}, a special token of this model; remove it`);
@@ -106,11 +102,29 @@ export class HuggingFaceTokenizer implements Tokenizer {
   decode(ids: ArrayLike<number>): string {
     const known = Array.from(ids).filter((n) => n < this.vocabSize && !this.specialIds.has(n) && this.library.id_to_token(n) !== undefined);
     if (known.length === 0) return "";
-    return limited("decode", 1000 + known.length, () => this.library.decode(known, { skip_special_tokens: false, clean_up_tokenization_spaces: false }));
+    return this.limited("decode", 1000 + known.length, () => this.library.decode(known, { skip_special_tokens: false, clean_up_tokenization_spaces: false }));
   }
 
   decodeStream(): DecodeStream {
     return new WindowedStream((ids) => this.decode(ids));
+  }
+
+  /**
+   * Runs `action` and stops it after `ms`: a regular expression in the file may take exponential time. `again`: once more with more time
+   * on a busy machine, where the process did not get half of it. What the library cannot do with the file is an error of the file.
+   */
+  private limited<T>(operation: string, ms: number, action: () => T, again = false): T {
+    const usage = process.cpuUsage();
+    try {
+      context["action"] = action;
+      return script.runInContext(context, { timeout: Math.ceil(ms) }) as T;
+    } catch (cause) {
+      const { code, message } = cause as NodeJS.ErrnoException;
+      check(code === "ERR_SCRIPT_EXECUTION_TIMEOUT", "ERR_SWITCHYARD_FORMAT", () => `${join(this.folder, "tokenizer.json")}: ${operation}: ${String(message).slice(0, 1000)}`);
+      const { user, system } = process.cpuUsage(usage);
+      if (again && (user + system) / 1000 < ms / 2) return this.limited(operation, 6 * ms, action);
+      throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `${operation}: this model's tokenizer took longer than ${Math.ceil(ms)} ms; its patterns do not suit this text`, { cause });
+    }
   }
 
   toJSON(): Record<string, unknown> {
@@ -133,23 +147,6 @@ function contentOf(token: Json | undefined): string | undefined {
 
 const context = vm.createContext({});
 const script = new vm.Script("action()");
-
-/**
- * Runs `action` and stops it after `ms`: a regular expression in the file may take exponential time. `again`: once more with more time
- * on a busy machine, where the process did not get half of it.
- */
-function limited<T>(operation: string, ms: number, action: () => T, again = false): T {
-  const usage = process.cpuUsage();
-  try {
-    context["action"] = action;
-    return script.runInContext(context, { timeout: Math.ceil(ms) }) as T;
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== "ERR_SCRIPT_EXECUTION_TIMEOUT") throw cause;
-    const { user, system } = process.cpuUsage(usage);
-    if (again && (user + system) / 1000 < ms / 2) return limited(operation, 6 * ms, action);
-    throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `${operation}: this model's tokenizer took longer than ${Math.ceil(ms)} ms; its patterns do not suit this text`, { cause });
-  }
-}
 
 /** Tokens kept as context, and the length at which the window is cut to them. */
 const [keptTokens, windowTokens] = [4, 16];

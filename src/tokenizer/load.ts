@@ -23,10 +23,15 @@ export function loadTokenizer(folder: string): Tokenizer | undefined {
   const json = readObject(file);
   const configFile = join(folder, "tokenizer_config.json");
   const config = existsSync(configFile) ? readObject(configFile) : {};
-  const tokenizer: Tokenizer = ownTokenizer(json) ?? new HuggingFaceTokenizer(folder, json, config);
+  const tokenizer = tokenizerOf(folder, json, config);
   tokenizer.chatTemplates = readChatTemplates(folder, config["chat_template"], configFile);
   tokenizer.endIds = readEndIds(join(folder, "generation_config.json"));
   return tokenizer;
+}
+
+/** The tokenizer of the parsed files of `folder`. Throws ERR_SWITCHYARD_FORMAT naming file and field. */
+export function tokenizerOf(folder: string, json: JsonObject, config: JsonObject): Tokenizer {
+  return ownTokenizer(json) ?? new HuggingFaceTokenizer(folder, json, config);
 }
 
 const named = z.array(z.object({ name: z.string(), template: z.string() }));

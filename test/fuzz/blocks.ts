@@ -63,7 +63,10 @@ export const blocks: Target = {
     const decoded = decodeBlocks(ggufNames.get(type) as GgufType, bytes.slice(begin, begin + size));
     const read = engine.read(view(out, [maxRows, cols]));
     ids.forEach((id, i) => {
-      for (let c = 0; c < cols; c++) ensure(Object.is(read[i * cols + c], decoded[id * cols + c]), `${type} at ${begin}: row ${id}, column ${c} is ${read[i * cols + c]}, expected ${decoded[id * cols + c]}`);
+      for (let c = 0; c < cols; c++) {
+        const [got, expected] = [read[i * cols + c], decoded[id * cols + c]];
+        ensure(Object.is(got, expected), () => `${type} at ${begin}: row ${id}, column ${c} is ${got}, expected ${expected}`);
+      }
     });
     engine.matmul("nt", view(product, [2, count]), view(x, [2, cols]), table);
     return true;

@@ -6,9 +6,11 @@ import { gguf } from "./gguf.js";
 import { json } from "./json.js";
 import { safetensors } from "./safetensors.js";
 import type { Target } from "./target.js";
+import { tiktoken } from "./tiktoken.js";
+import { tokenizerJson } from "./tokenizer-json.js";
 import { vocabulary } from "./vocabulary.js";
 
-export const targets = { json, safetensors, index: indexFile, gguf, config: configFile, vocabulary, blocks } as const satisfies Record<string, Target>;
+export const targets = { json, safetensors, index: indexFile, gguf, config: configFile, vocabulary, tokenizer: tokenizerJson, tiktoken, blocks } as const satisfies Record<string, Target>;
 export type TargetName = keyof typeof targets;
 
 export interface FuzzResult {

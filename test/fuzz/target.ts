@@ -19,6 +19,7 @@ export function accepted<T>(action: () => T, codes: readonly ErrorCode[], source
   }
 }
 
-export function ensure(condition: boolean, what: string): void {
-  if (!condition) throw new Error(`broken promise: ${what}`);
+/** A `what` that is costly to say is a function. */
+export function ensure(condition: boolean, what: string | (() => string)): void {
+  if (!condition) throw new Error(`broken promise: ${typeof what === "string" ? what : what()}`);
 }
