@@ -43,8 +43,9 @@ export interface CharacterRun {
 }
 
 /**
- * Trains 4 layers of width 128 on windows at random offsets, AdamW with a warm-up of 100 steps and a cosine to a tenth of the rate,
- * then evaluates on all of the validation text. Seconds are those of both.
+ * Trains 4 layers of width 128, AdamW with a warm-up of 100 steps and a cosine to a tenth of the rate, then evaluates on all of the validation
+ * text. Every window of the text comes once per epoch, as `train` has it; offsets drawn at random, of which PyTorch's script trains on 12 x 2,000,
+ * leave out a fifth of the text, and which fifth moves the loss by 0.01. Seconds are those of both.
  */
 export function trainCharacters(engine: Engine, { vocab, training, validation }: Characters, run: CharacterRun, onStep?: (step: StepResult) => void): Evaluation & { seconds: number } {
   const { moe, seed, ...rates } = run;
@@ -53,7 +54,7 @@ export function trainCharacters(engine: Engine, { vocab, training, validation }:
   const start = performance.now();
   using model = LanguageModel.create({ config, seed, engine });
   using trainer = new Trainer(model, options);
-  const sampler = new BatchSampler(training, { context, batch, seed, order: "random" });
+  const sampler = new BatchSampler(training, { context, batch, seed, order: "shuffled" });
   while (trainer.step < options.steps) {
     const step = trainer.train(() => sampler.next());
     onStep?.(step);
