@@ -87,6 +87,7 @@ static void unpack_panel(Panel& panel, const Product& p, int64_t j, int64_t colu
 
 template <StoredType T>
 static void quant_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* after) {
+  if (i1 - i0 == 1) return quant_row_block<T>(p, i0, j0, j1, after ? after->p.stored_row(after->j0) : p.stored_row(j0));
   const Tiles tiles = {i1 - i0, (i1 - i0 + kQuantTile - 1) / kQuantTile};
   struct Scratch {
     Panel panel;

@@ -104,146 +104,180 @@ constexpr uint8_t kE2M1Table[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 
 // 2^(e - 128) of byte e.
 SW_INLINE vf half_e8m0(vu e) { return (vf)(e >= 2 ? (e - 1) << 23 : (e + 1) << 21); }
 
+// Unpacking gives a sink vectors of four consecutive k of each row, of steps of four k, and ends each group of elements with one scale: groups in
+// rising order, each after its steps, whose order within it rises. Rows of the weight become columns of a panel:
+struct PanelSink {
+  Panel& panel;
+  int v;
+
+  void give(int step, vu q) { panel.q[step][v] = q; }
+  void end(int g, vf scale, vf minimum) {
+    panel.scale[g][v] = scale;
+    panel.minimum[g][v] = minimum;
+  }
+};
+
 // `blocks` blocks of 32.
-template <StoredType T>
-SW_INLINE void unpack_simple(Panel& panel, int v, Rows rows, int blocks) {
+template <StoredType T, class Sink>
+SW_INLINE void unpack_simple(Sink& to, Rows rows, int blocks) {
   constexpr int bytes = kBlockSizes[T].bytes, scales = T == kMxfp4 ? 1 : Layout<T>::minima ? 4 : 2;
   constexpr bool fifth = T == kQ5_0 || T == kQ5_1;
   uint16_t scale[kChunk / 32][kLanes], minimum[kChunk / 32][kLanes];
   for (int b = 0; b < blocks; b++) {
+    copy_u16(rows, (int64_t)b * bytes, scale[b]);
+    if (Layout<T>::minima) copy_u16(rows, (int64_t)b * bytes + 2, minimum[b]);
+  }
+  for (int b = 0; b < blocks; b++) {
     const int64_t at = (int64_t)b * bytes;
     rows.template ask<bytes>(at);
-    copy_u16(rows, at, scale[b]);
-    if (Layout<T>::minima) copy_u16(rows, at + 2, minimum[b]);
     vu x[4], high = {};
     if (fifth) high = load_u32(rows, at + scales);
     load_dwords(rows, at + scales + (fifth ? 4 : 0), x);
     SW_UNROLL for (int i = 0; i < 8; i++) {
       if (T == kQ8_0) {
         if (i == 4) load_dwords(rows, at + scales + 16, x);
-        panel.q[8 * b + i][v] = x[i & 3] ^ 0x80808080;
+        to.give(8 * b + i, x[i & 3] ^ 0x80808080);
         continue;
       }
       vu q = (i < 4 ? x[i] : x[i - 4] >> 4) & kNibbles;
       if (fifth) q |= ((high >> 4 * i & 15) * 0x00204081 & 0x01010101) << 4;  // four bits to four bytes
       if (T == kIq4NL) q = look_up(kIq4Table, q);
       if (T == kMxfp4) q = look_up(kE2M1Table, q);
-      panel.q[8 * b + i][v] = q;
+      to.give(8 * b + i, q);
     }
-  }
-  for (int b = 0; b < blocks; b++) {
-    panel.scale[b][v] = T == kMxfp4 ? half_e8m0(load_u16(scale[b]) & 255) : half_to_float(load_u16(scale[b]));
-    if (Layout<T>::minima) panel.minimum[b][v] = -half_to_float(load_u16(minimum[b]));
+    const vu bits = load_u16(scale[b]);
+    to.end(b, T == kMxfp4 ? half_e8m0(bits & 255) : half_to_float(bits), Layout<T>::minima ? -half_to_float(load_u16(minimum[b])) : splat(0));
   }
 }
 
 // q4_k and q5_k.
-template <bool FIFTH>
-SW_INLINE void unpack_scaled_nibbles(Panel& panel, int v, Rows rows) {
+template <bool FIFTH, class Sink>
+SW_INLINE void unpack_scaled_nibbles(Sink& to, Rows rows) {
   vu head[4], x[4], fifth[8];
   load_dwords(rows, 0, head);
   const vf d = half_to_float(head[0] & 0xffff), dmin = half_to_float(head[0] >> 16);
   const vu scales[2] = {head[1] & 0x3f3f3f3f, (head[3] & kNibbles) | (head[1] >> 6 & 0x03030303) << 4};
   const vu minima[2] = {head[2] & 0x3f3f3f3f, (head[3] >> 4 & kNibbles) | (head[2] >> 6 & 0x03030303) << 4};
-  SW_UNROLL for (int j = 0; j < 8; j++) {
-    panel.scale[j][v] = d * to_float(byte_of(scales[j / 4], j % 4));
-    panel.minimum[j][v] = dmin * to_float(byte_of(minima[j / 4], j % 4));
-  }
   if (FIFTH) {
     load_dwords(rows, 16, fifth);
     load_dwords(rows, 32, fifth + 4);
   }
   SW_UNROLL for (int quad = 0; quad < 8; quad++) {  // 16 elements of each of two groups
     constexpr int part = (FIFTH ? 176 : 144) / 8;
+    const int low = quad / 2 * 2;
     rows.template ask<part>(part * quad);
     load_dwords(rows, (FIFTH ? 48 : 16) + 16 * quad, x);
     SW_UNROLL for (int i = 0; i < 4; i++) {
-      const int low = quad / 2 * 2, at = quad % 2 * 4 + i;
+      const int at = quad % 2 * 4 + i;
       vu even = x[i] & kNibbles, odd = x[i] >> 4 & kNibbles;
       if (FIFTH) {
         even |= (fifth[at] >> low & 0x01010101) << 4;
         odd |= (fifth[at] >> (low + 1) & 0x01010101) << 4;
       }
-      panel.q[8 * low + at][v] = even;
-      panel.q[8 * low + 8 + at][v] = odd;
+      to.give(8 * low + at, even);
+      to.give(8 * low + 8 + at, odd);
+    }
+    if (quad % 2 == 0) continue;
+    SW_UNROLL for (int j = low; j < low + 2; j++) {
+      to.end(j, d * to_float(byte_of(scales[j / 4], j % 4)), dmin * to_float(byte_of(minima[j / 4], j % 4)));
     }
   }
 }
 
-// Two-bit fields of 64 bytes at `offset`: use(step, fields). Asks for 4 * ASK bytes of each row from `asked` on.
+// Two-bit fields of the 32 bytes at `offset`, half `half` of 256 elements: use(step, fields). Asks for 2 * ASK bytes of each row from `asked` on.
 template <int ASK, class Use>
-SW_INLINE void unpack_pairs(Rows rows, int64_t offset, int64_t asked, Use use) {
-  SW_UNROLL for (int quad = 0; quad < 4; quad++) {
+SW_INLINE void unpack_pairs(Rows rows, int half, int64_t offset, int64_t asked, Use use) {
+  SW_UNROLL for (int quad = 0; quad < 2; quad++) {
     vu x[4];
     rows.template ask<ASK>(asked + ASK * quad);
     load_dwords(rows, offset + 16 * quad, x);
     SW_UNROLL for (int t = 0; t < 4; t++) {
-      SW_UNROLL for (int i = 0; i < 4; i++) use(8 * (quad / 2 * 4 + t) + quad % 2 * 4 + i, x[i] >> 2 * t & 0x03030303);
+      SW_UNROLL for (int i = 0; i < 4; i++) use(8 * (half * 4 + t) + quad * 4 + i, x[i] >> 2 * t & 0x03030303);
     }
   }
 }
 
-SW_INLINE void unpack_q6(Panel& panel, int v, Rows rows) {
+// The scales, which stand at the end of a block, are read last: memory is faster when it is read as it lies.
+template <class Sink>
+SW_INLINE void unpack_q6(Sink& to, Rows rows) {
+  vu scales[4], first[4], second[4], high[4];
+  SW_UNROLL for (int half = 0; half < 2; half++) {
+    SW_UNROLL for (int quad = 0; quad < 2; quad++) {  // 16 elements of every other group of the half
+      const int step = 32 * half + 4 * quad, at = 53 * (2 * half + quad);
+      rows.ask<18>(at);
+      load_dwords(rows, 64 * half + 16 * quad, first);
+      rows.ask<18>(at + 18);
+      load_dwords(rows, 64 * half + 16 * quad + 32, second);
+      rows.ask<17>(at + 36);
+      load_dwords(rows, 128 + 32 * half + 16 * quad, high);
+      SW_UNROLL for (int i = 0; i < 4; i++) {
+        to.give(step + i, (first[i] & kNibbles) | (high[i] << 4 & 0x30303030));
+        to.give(step + 8 + i, (second[i] & kNibbles) | (high[i] << 2 & 0x30303030));
+        to.give(step + 16 + i, (first[i] >> 4 & kNibbles) | (high[i] & 0x30303030));
+        to.give(step + 24 + i, (second[i] >> 4 & kNibbles) | (high[i] >> 2 & 0x30303030));
+      }
+    }
+  }
+  load_dwords(rows, 192, scales);
   const vf d = half_to_float(load_u16(rows, 208));
-  vu x[4];
-  load_dwords(rows, 192, x);
-  SW_UNROLL for (int g = 0; g < 16; g++) panel.scale[g][v] = d * signed_byte(x[g / 4], g % 4);
-  SW_UNROLL for (int quad = 0; quad < 8; quad++) {  // 16 elements of group t of each half, and as many of t + 2
-    rows.ask<18>(18 * quad);
-    load_dwords(rows, 16 * quad, x);
-    SW_UNROLL for (int i = 0; i < 4; i++) {
-      const int step = 8 * (quad / 4 * 4 + quad / 2 % 2) + quad % 2 * 4 + i;
-      panel.q[step][v] = x[i] & kNibbles;
-      panel.q[step + 16][v] = x[i] >> 4 & kNibbles;
-    }
-  }
-  unpack_pairs<17>(rows, 128, 144, [&](int step, vu high) { panel.q[step][v] |= high << 4; });
+  SW_UNROLL for (int g = 0; g < 16; g++) to.end(g, d * signed_byte(scales[g / 4], g % 4), splat(0));
 }
 
-SW_INLINE void unpack_q3(Panel& panel, int v, Rows rows) {
+template <class Sink>
+SW_INLINE void unpack_q3(Sink& to, Rows rows) {
   const vf d = half_to_float(load_u16(rows, 108));
   const vu low[2] = {load_u32(rows, 96), load_u32(rows, 100)}, high = load_u32(rows, 104);
-  SW_UNROLL for (int j = 0; j < 16; j++) {
-    const vu scale = (byte_of(low[j / 4 % 2], j % 4) >> j / 8 * 4 & 15) | (byte_of(high, j % 4) >> j / 4 * 2 & 3) << 4;
-    panel.scale[j][v] = d * (to_float(scale) - 32);
-  }
   vu mask[8];
   load_dwords(rows, 0, mask);
   load_dwords(rows, 16, mask + 4);
-  unpack_pairs<28>(rows, 32, 0, [&](int step, vu q) { panel.q[step][v] = q | (mask[step % 8] >> step / 8 & 0x01010101) << 2; });
+  SW_UNROLL for (int half = 0; half < 2; half++) {
+    unpack_pairs<28>(rows, half, 32 + 32 * half, 56 * half, [&](int step, vu q) { to.give(step, q | (mask[step % 8] >> step / 8 & 0x01010101) << 2); });
+    SW_UNROLL for (int j = 8 * half; j < 8 * half + 8; j++) {
+      const vu scale = (byte_of(low[j / 4 % 2], j % 4) >> j / 8 * 4 & 15) | (byte_of(high, j % 4) >> j / 4 * 2 & 3) << 4;
+      to.end(j, d * (to_float(scale) - 32), splat(0));
+    }
+  }
 }
 
-SW_INLINE void unpack_q2(Panel& panel, int v, Rows rows) {
+template <class Sink>
+SW_INLINE void unpack_q2(Sink& to, Rows rows) {
   const vf d = half_to_float(load_u16(rows, 80)), dmin = half_to_float(load_u16(rows, 82));
   vu x[4];
   load_dwords(rows, 0, x);
-  SW_UNROLL for (int j = 0; j < 16; j++) {
-    const vu both = byte_of(x[j / 4], j % 4);
-    panel.scale[j][v] = d * to_float(both & 15);
-    panel.minimum[j][v] = dmin * to_float(both >> 4);
+  SW_UNROLL for (int half = 0; half < 2; half++) {
+    unpack_pairs<21>(rows, half, 16 + 32 * half, 42 * half, [&](int step, vu q) { to.give(step, q); });
+    SW_UNROLL for (int j = 8 * half; j < 8 * half + 8; j++) {
+      const vu both = byte_of(x[j / 4], j % 4);
+      to.end(j, d * to_float(both & 15), dmin * to_float(both >> 4));
+    }
   }
-  unpack_pairs<21>(rows, 16, 0, [&](int step, vu q) { panel.q[step][v] = q; });
 }
 
-SW_INLINE void unpack_iq4xs(Panel& panel, int v, Rows rows) {
+template <class Sink>
+SW_INLINE void unpack_iq4xs(Sink& to, Rows rows) {
   const vf d = half_to_float(load_u16(rows, 0));
   const vu high = load_u16(rows, 2), low = load_u32(rows, 4);
   SW_UNROLL for (int j = 0; j < 8; j++) {
     vu x[4];
-    panel.scale[j][v] = d * (to_float((low >> 4 * j & 15) | (high >> 2 * j & 3) << 4) - 32);
     rows.ask<17>(17 * j);
     load_dwords(rows, 8 + 16 * j, x);
-    SW_UNROLL for (int i = 0; i < 8; i++) panel.q[8 * j + i][v] = look_up(kIq4Table, (i < 4 ? x[i] : x[i - 4] >> 4) & kNibbles);
+    SW_UNROLL for (int i = 0; i < 8; i++) to.give(8 * j + i, look_up(kIq4Table, (i < 4 ? x[i] : x[i - 4] >> 4) & kNibbles));
+    to.end(j, d * (to_float((low >> 4 * j & 15) | (high >> 2 * j & 3) << 4) - 32), splat(0));
   }
 }
 
-// `steps` (a multiple of 32, at most kChunk, and kChunk for types with blocks of 256) of k of vector v of a panel.
+// `steps` (a multiple of 32, at most kChunk, and kChunk for types with blocks of 256) of k of one vector's rows.
+template <StoredType T, class Sink>
+SW_INLINE void unpack(Sink& to, Rows rows, int64_t steps) {
+  if constexpr (T == kQ4K || T == kQ5K) unpack_scaled_nibbles<T == kQ5K>(to, rows);
+  else if constexpr (T == kQ6K) unpack_q6(to, rows);
+  else if constexpr (T == kQ3K) unpack_q3(to, rows);
+  else if constexpr (T == kQ2K) unpack_q2(to, rows);
+  else if constexpr (T == kIq4XS) unpack_iq4xs(to, rows);
+  else unpack_simple<T>(to, rows, steps / 32);
+}
 template <StoredType T>
 static void unpack(Panel& panel, int v, Rows rows, int64_t steps) {
-  if constexpr (T == kQ4K || T == kQ5K) unpack_scaled_nibbles<T == kQ5K>(panel, v, rows);
-  else if constexpr (T == kQ6K) unpack_q6(panel, v, rows);
-  else if constexpr (T == kQ3K) unpack_q3(panel, v, rows);
-  else if constexpr (T == kQ2K) unpack_q2(panel, v, rows);
-  else if constexpr (T == kIq4XS) unpack_iq4xs(panel, v, rows);
-  else unpack_simple<T>(panel, v, rows, steps / 32);
+  PanelSink sink = {panel, v};
+  unpack<T>(sink, rows, steps);
 }

@@ -22,6 +22,7 @@ namespace SW_ISA {
 #include "matmul.inl"
 #include "quant_unpack.inl"
 #include "quant_dot.inl"
+#include "quant_row.inl"
 #include "quant.inl"
 #include "stored.inl"
 #include "attention.inl"
