@@ -6,8 +6,8 @@ constexpr int64_t kGrain = 1 << 15;
 constexpr int64_t kHeavyGrain = 1 << 13;
 
 // What lies in order is asked for this many floats ahead, so that a row's arithmetic does not wait for the next row's first lines.
-constexpr int64_t kAhead = 256;
-SW_INLINE void ask_ahead(const float* p) { __builtin_prefetch(p + kAhead); }
+constexpr int64_t kFloatsAhead = 256;
+SW_INLINE void ask_ahead(const float* p) { __builtin_prefetch(p + kFloatsAhead); }
 
 SW_INLINE int64_t rows_per_task(int64_t grain, int64_t cols) { return cols == 0 || grain < cols ? 1 : grain / cols; }
 
