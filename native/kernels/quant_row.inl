@@ -2,7 +2,7 @@
 // the micro-kernel.
 
 // Columns whose bytes are asked for so far ahead.
-constexpr int64_t kAhead = 2 * kLanes;
+constexpr int64_t kColumnsAhead = 2 * kLanes;
 
 // Sums of kLanes columns so far, and the products of the groups that are not complete.
 template <StoredType T>
@@ -47,7 +47,7 @@ static void quant_row_block(const Product& p, int64_t i, int64_t j0, int64_t j1,
   const auto* runs = (const Run<dot_for<T>()>*)p.row_runs(i);
   float* out = p.out + i * p.ld_out;
   for (int64_t j = j0; j < j1; j += kLanes) {
-    const char* ahead = j + kAhead < j1 ? p.stored_row(j + kAhead) : next + (j + kAhead - j1) % kAhead * p.ld_b;
+    const char* ahead = j + kColumnsAhead < j1 ? p.stored_row(j + kColumnsAhead) : next + (j + kColumnsAhead - j1) % kColumnsAhead * p.ld_b;
     RowSink<T> sink;
     sink.sum = p.accumulate ? load(out + j, j1 - j) : splat(0);
     for (int64_t k0 = 0; k0 < p.k; k0 += kChunk) {

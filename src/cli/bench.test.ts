@@ -39,6 +39,11 @@ describe("bench", () => {
     expect(parameters.active).toBeLessThan(parameters.total);
   });
 
+  it("keeps keys and values as f16 where told to", async () => {
+    const bytes = async (kv: string) => (await cliJson<Bench>("bench", model, "-p", "none", "-n", "2", "-r", "1", "--kv", kv)).results[0]?.bytesPerToken as number;
+    expect((await bytes("f32")) - (await bytes("f16"))).toBe(2 * 2 * 16 * 2);
+  });
+
   it("prints a table for people", async () => {
     const { code, stdout } = await cli(["bench", model, "-p", "none", "-n", "2", "-r", "1"]);
     expect(code).toBe(0);
@@ -50,6 +55,7 @@ describe("bench", () => {
     ["more tokens than the context", ["-p", "25"], /pp25 after 0 tokens: expected 1 to 24 tokens/],
     ["a list that is none", ["-p", "many"], /Expected numbers of tokens/],
     ["no repetitions", ["-r", "0"], /--repetitions: expected an integer of at least 1, got 0/],
+    ["an unknown type of keys", ["--kv", "f8"], /kv: expected "f32" or "f16", got "f8"/],
     ["nothing to do", ["-p", "none", "-n", "none"], /nothing to measure/],
   ])("refuses %s", async (_, args, message) => {
     expect(await cli(["bench", model, ...args])).toMatchObject({ code: 2, stderr: expect.stringMatching(message) });

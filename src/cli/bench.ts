@@ -1,9 +1,11 @@
 import { Command, InvalidArgumentError } from "commander";
 import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
 import { check } from "../errors.js";
+import { kvType } from "../generate/generate.js";
 import { Model } from "../generate/model.js";
 import { measureSpeed, type SpeedTest } from "../inspect/speed.js";
 import { measurePeaks } from "../inspect/work.js";
+import type { KvType } from "../model/cache.js";
 import { describeCommand, parseNumber } from "./flags.js";
 import { grouped, type Io, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
@@ -14,6 +16,7 @@ interface BenchFlags {
   generate: number[];
   repetitions: number;
   depth: number;
+  kv?: KvType;
   threads?: number;
 }
 
@@ -28,11 +31,12 @@ export function benchCommand(io: Io): Command {
     .option("-n, --generate <list>", 'numbers of tokens to generate, or "none"', parseList, [64, 128])
     .option("-r, --repetitions <n>", "times that each test runs; the median counts", parseNumber, 5)
     .option("-d, --depth <n>", "tokens before each test", parseNumber, 0)
+    .option("--kv <type>", "keep keys and values as f32 or f16 (default: f16 for quantised models)")
     .option("-t, --threads <n>", "compute threads (default: one per core)", parseNumber)
     .action((path: string, flags: BenchFlags) => benchAction(io, path, flags));
 }
 
-async function benchAction(io: Io, path: string, { prompt, generate, repetitions, depth, threads, json }: BenchFlags): Promise<void> {
+async function benchAction(io: Io, path: string, { prompt, generate, repetitions, depth, kv: wanted, threads, json }: BenchFlags): Promise<void> {
   for (const [flag, n, least] of [["--repetitions", repetitions, 1], ["--depth", depth, 0]] as const) {
     check(Number.isInteger(n) && n >= least, "ERR_SWITCHYARD_USAGE", () => `bench: ${flag}: expected an integer of at least ${least}, got ${n}`);
   }
@@ -41,6 +45,7 @@ async function benchAction(io: Io, path: string, { prompt, generate, repetitions
   using model = await Model.load(path);
   const { engine, parameterCount } = model;
   if (threads !== undefined) engine.threads = threads;
+  const kv = kvType(model, wanted);
   const loadSeconds = (performance.now() - start) / 1000;
   const { name, isa } = engine;
   const peaks = measurePeaks(model);
@@ -56,8 +61,8 @@ async function benchAction(io: Io, path: string, { prompt, generate, repetitions
     readBandwidth: peaks?.bandwidth ?? null,
     peakOperations: peaks?.operations ?? null,
   };
-  const results = measureSpeed(model, { prompts: prompt, generations: generate, repetitions, depth }, peaks);
-  if (json === true) printJson(io, { model: path, parameters: parameterCount, loadSeconds, depth, results, machine });
+  const results = measureSpeed(model, { prompts: prompt, generations: generate, repetitions, depth, kv }, peaks);
+  if (json === true) printJson(io, { model: path, parameters: parameterCount, loadSeconds, depth, kv, results, machine });
   else {
     const measured = peaks === undefined ? "" : `; reads ${(peaks.bandwidth / 1e9).toFixed(1)} GB/s, computes ${(peaks.operations / 1e9).toFixed(0)} GOP/s`;
     const head = `${grouped(parameterCount.active)} of ${grouped(parameterCount.total)} parameters per token; ${machine.cpu}, ${isa}, ${machine.threads} threads${measured}`;

@@ -44,6 +44,7 @@ export function generateCommand(io: Io): Command {
     .option("--logit-bias <id=n>", "add n to the logit of a token; may be given several times", addBias)
     .option("--stop <text>", "end before this text; may be given several times", (text: string, before: string[] = []) => [...before, text])
     .option("--lookup <n>", "guess up to n tokens ahead where the text repeats itself: the same tokens, sooner", parseNumber)
+    .option("--kv <type>", "keep keys and values as f32 or f16 (default: f16 for quantised models)")
     .option("--seed <n>", "seed of the choice", parseNumber, 1)
     .option("--chat", "the prompt is a message, and the model answers it, by its chat template")
     .option("--system <text>", "with --chat: what the model is told before")

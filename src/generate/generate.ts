@@ -1,7 +1,7 @@
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { check, SwitchyardError } from "../errors.js";
-import { KvCache } from "../model/cache.js";
+import { KvCache, type KvType } from "../model/cache.js";
 import type { LanguageModel } from "../model/language-model.js";
 import { forward, logits } from "../model/transformer.js";
 import { gatherRows } from "../ops/index.js";
@@ -23,6 +23,8 @@ export interface GenerateOptions extends SamplingOptions {
    * with recurrent layers make no guesses.
    */
   lookup?: number;
+  /** Type of the keys and values kept of the tokens. Default: f16 for a model with quantised weights, f32 for others. A session has its own. */
+  kv?: KvType;
   /** Adds the routing of every token, the prompt's included. */
   trace?: boolean;
   signal?: AbortSignal;
@@ -54,13 +56,19 @@ export async function* generate(model: LanguageModel, prompt: Prompt | readonly 
     const prompts = (Array.isArray(prompt) ? prompt : [prompt]).map((p: Prompt) => promptIds(model, p));
     const sequences = prompts.map((ids, i) => {
       const capacity = Math.min(config.context, ids.length + (options.maxTokens ?? config.context));
-      caches.push(new KvCache(engine, config, capacity));
+      caches.push(new KvCache(engine, config, capacity, kvType(model, options.kv)));
       return newSequence(model, { cache: caches[i] as KvCache, tokens: [] }, ids, options, i);
     });
     yield* run(model, sequences, options);
   } finally {
     for (const cache of caches) cache[Symbol.dispose]();
   }
+}
+
+/** The type that is wanted, or the model's. Throws ERR_SWITCHYARD_USAGE. */
+export function kvType({ kv }: LanguageModel, wanted: KvType = kv): KvType {
+  check(wanted === "f16" || wanted === "f32", "ERR_SWITCHYARD_USAGE", () => `generate: kv: expected "f32" or "f16", got "${wanted}"`);
+  return wanted;
 }
 
 /** The ids of a prompt, checked. */
@@ -78,7 +86,7 @@ export function promptIds({ config, tokenizer }: LanguageModel, prompt: Prompt):
 
 /** Checks `options` and begins sequence number `index`. */
 export function newSequence(model: LanguageModel, context: Context, prompt: readonly number[], options: GenerateOptions, index: number): Sequence {
-  const { maxTokens = Infinity, stop = [], seed = 1, lookup = 0, ...sampling } = options;
+  const { maxTokens = Infinity, stop = [], seed = 1, lookup = 0, kv: _, ...sampling } = options;
   checkSampling(sampling, model.config.vocab);
   check(maxTokens === Infinity || (Number.isInteger(maxTokens) && maxTokens >= 1), "ERR_SWITCHYARD_USAGE", () => `generate: maxTokens: expected an integer of at least 1, got ${maxTokens}`);
   check(Number.isInteger(lookup) && lookup >= 0 && lookup <= prefillTokens, "ERR_SWITCHYARD_USAGE", () => `generate: lookup: expected an integer from 0 to ${prefillTokens}, got ${lookup}`);

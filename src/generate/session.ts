@@ -1,7 +1,7 @@
 import { check } from "../errors.js";
-import { KvCache } from "../model/cache.js";
+import { KvCache, type KvType } from "../model/cache.js";
 import type { LanguageModel } from "../model/language-model.js";
-import { type Chunk, type GenerateOptions, newSequence, type Prompt, promptIds, run } from "./generate.js";
+import { type Chunk, type GenerateOptions, kvType, newSequence, type Prompt, promptIds, run } from "./generate.js";
 import type { Context } from "./sequence.js";
 
 /**
@@ -12,15 +12,15 @@ export class Session {
   private readonly context: Context;
   private busy = false;
 
-  /** `capacity`: most tokens of a conversation; default the model's context. */
+  /** `capacity`: most tokens of a conversation; default the model's context. `kv`: type of the keys and values kept, as in `generate`. */
   constructor(
     private readonly model: LanguageModel,
-    options: { capacity?: number } = {},
+    options: { capacity?: number; kv?: KvType } = {},
   ) {
     const { engine, config } = model;
     const { capacity = config.context } = options;
     check(Number.isInteger(capacity) && capacity >= 2 && capacity <= config.context, "ERR_SWITCHYARD_USAGE", () => `session: capacity: expected an integer from 2 to the model's context of ${config.context}, got ${capacity}`);
-    this.context = { cache: new KvCache(engine, config, capacity), tokens: [] };
+    this.context = { cache: new KvCache(engine, config, capacity, kvType(model, options.kv)), tokens: [] };
   }
 
   /** Tokens whose keys and values are kept. */

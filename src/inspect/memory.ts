@@ -1,8 +1,8 @@
+import { keptTensors, type KvType } from "../model/cache.js";
 import type { ModelConfig } from "../model/config.js";
 import type { EncoderDecoderConfig } from "../model/encoder-decoder/config.js";
 import { countEncoderDecoderParameters } from "../model/encoder-decoder/parameters.js";
 import type { ParameterSource } from "../model/mapped.js";
-import { mixerOf } from "../model/mixer.js";
 import { parameterSpecs } from "../model/parameters.js";
 import { byteLength, dtypeBytes } from "../tensor/dtype.js";
 import { sizeOf } from "../tensor/tensor.js";
@@ -24,9 +24,9 @@ export interface MemoryEstimate {
 const usualTokens = 4096;
 
 /** What a config, and where its weights come from, say about memory. */
-export function estimateMemory(config: ModelConfig, sources?: ReadonlyMap<string, ParameterSource>): MemoryEstimate {
+export function estimateMemory(config: ModelConfig, sources?: ReadonlyMap<string, ParameterSource>, kv: KvType = "f32"): MemoryEstimate {
   const weights = parameterSpecs(config).reduce((sum, { name, shape }) => sum + weightBytes(shape, sources?.get(name)), 0);
-  const cacheOf = (tokens: number) => Array.from({ length: config.layers }, (_, l) => mixerOf(config, l).state(config, l, tokens)).flat().reduce((sum, shape) => sum + sizeOf(shape) * dtypeBytes.f32, 0);
+  const cacheOf = (tokens: number) => Array.from({ length: config.layers }, (_, l) => keptTensors(config, l, tokens, kv)).flat().reduce((sum, { dtype, shape }) => sum + byteLength(dtype, sizeOf(shape)), 0);
   const cacheTokens = Math.min(config.context, usualTokens);
   const cache = cacheOf(cacheTokens);
   return { weights, cachePerToken: cacheOf(2) - cacheOf(1), cache, cacheTokens, total: weights + cache };

@@ -2,7 +2,7 @@ import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { check } from "../errors.js";
 import { prefillTokens } from "../generate/generate.js";
-import { KvCache } from "../model/cache.js";
+import { KvCache, type KvType } from "../model/cache.js";
 import type { LanguageModel } from "../model/language-model.js";
 import { forward, logits } from "../model/transformer.js";
 import { view } from "../tensor/tensor.js";
@@ -30,6 +30,8 @@ export interface SpeedOptions {
   repetitions: number;
   /** Tokens in the cache before each test. */
   depth: number;
+  /** Type of the keys and values kept; by default that of `LanguageModel.kv`. */
+  kv?: KvType | undefined;
 }
 
 /** The tests of a model, to be run one at a time. Tokens are arbitrary but the same in every run: a mixture's speed depends on how many experts they use. */
@@ -52,7 +54,7 @@ export class SpeedTests {
     }
     this.tests = tests;
     this.names = tests.map(({ name }) => name);
-    this.cache = new KvCache(model.engine, model.config, depth + Math.max(...tests.map(({ n }) => n)));
+    this.cache = new KvCache(model.engine, model.config, depth + Math.max(...tests.map(({ n }) => n)), options.kv ?? model.kv);
     this.arena = new Arena(model.engine);
   }
 
@@ -70,7 +72,7 @@ export class SpeedTests {
   /** What the i-th test, at so many tokens per second, tells. */
   describe(i: number, tokensPerSecond: number, peaks: Peaks | undefined): Pick<SpeedTest, "bytesPerToken" | "percentOfPeak"> {
     const { n, step } = this.tests[i] as { n: number; step: number };
-    const { weightBytes, cacheBytes, operations } = workPerToken(this.model);
+    const { weightBytes, cacheBytes, operations } = workPerToken(this.model, this.options.kv ?? this.model.kv);
     const bytesPerToken = step === 1 ? weightBytes + cacheBytes * (this.options.depth + n / 2) : null;
     const needed = bytesPerToken === null ? operations / (peaks?.operations ?? 0) : bytesPerToken / (peaks?.bandwidth ?? 0);
     return { bytesPerToken, percentOfPeak: peaks === undefined ? null : 100 * tokensPerSecond * needed };

@@ -1,6 +1,6 @@
 import { NativeEngine } from "../engine/native.js";
+import type { KvType } from "../model/cache.js";
 import type { LanguageModel } from "../model/language-model.js";
-import { blockElements } from "../tensor/dtype.js";
 import { sizeOf } from "../tensor/tensor.js";
 import { estimateMemory } from "./memory.js";
 
@@ -14,8 +14,8 @@ export interface Work {
   operations: number;
 }
 
-export function workPerToken({ config, parameters }: LanguageModel): Work {
-  const work = { weightBytes: 0, cacheBytes: estimateMemory(config).cachePerToken, operations: 0 };
+export function workPerToken({ config, parameters }: LanguageModel, kv: KvType): Work {
+  const work = { weightBytes: 0, cacheBytes: estimateMemory(config, undefined, kv).cachePerToken, operations: 0 };
   for (const { name, shape, group } of parameters.list) {
     const share = group === "expert" && config.moe !== undefined ? config.moe.active / config.moe.experts : 1;
     const lookedUp = name === "embedding" && !config.tiedEmbeddings;
@@ -39,12 +39,11 @@ const probeBytes = 2 ** 28;
 /** Measures both peaks `rounds` times and returns the best; undefined on the reference engine, which measures nothing. */
 export function measurePeaks({ engine, parameters }: LanguageModel, rounds = 5): Peaks | undefined {
   if (!(engine instanceof NativeEngine)) return undefined;
-  const quantised = parameters.list.some(({ name }) => parameters.experts(name).flat().some(({ dtype }) => blockElements(dtype) > 1));
   const region = engine.allocate(probeBytes);
   try {
     const probe = region.tensor("f32", [probeBytes / 4], 0);
     engine.fill(probe, 1);
-    const runs = Array.from({ length: rounds }, () => ({ bandwidth: engine.readBandwidth(probe) * 1e9, operations: engine.peakGflops(quantised ? "int8" : "f32") * 1e9 }));
+    const runs = Array.from({ length: rounds }, () => ({ bandwidth: engine.readBandwidth(probe) * 1e9, operations: engine.peakGflops(parameters.quantised ? "int8" : "f32") * 1e9 }));
     return { bandwidth: Math.max(...runs.map(({ bandwidth }) => bandwidth)), operations: Math.max(...runs.map(({ operations }) => operations)) };
   } finally {
     region.free();

@@ -12,6 +12,7 @@ import type { TransformerParts } from "./transformer.js";
 export const attention: Mixer = {
   parameters: attentionParameters,
   state: ({ kvHeads, headDim }, _, capacity) => [[capacity, kvHeads * headDim], [capacity, kvHeads * headDim]],
+  keepsKeys: true,
   rewinds: true,
   forward: attend,
 };

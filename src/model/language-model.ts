@@ -6,6 +6,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { ggufTokenizer } from "../tokenizer/gguf.js";
 import { loadTokenizer } from "../tokenizer/load.js";
 import { type ModelFolder, readModelFolder, writeModelFolder } from "./folder.js";
+import type { KvType } from "./cache.js";
 import { isGguf, readModelGguf } from "./gguf-file.js";
 import { checkModelConfig, type ModelConfig } from "./config.js";
 import type { ParameterSource } from "./mapped.js";
@@ -68,6 +69,11 @@ export class LanguageModel implements TransformerParts {
   /** Writes the folder in one step: it is there whole or not at all. */
   async save(folder: string): Promise<void> {
     await writeModelFolder(folder, this.config, this.parameters, this.tokenizer);
+  }
+
+  /** Type of the keys and values that generation keeps, unless told otherwise: f16 beside quantised weights, which are coarser. */
+  get kv(): KvType {
+    return this.parameters.quantised ? "f16" : "f32";
   }
 
   get parameterCount(): { total: number; active: number } {

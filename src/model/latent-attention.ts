@@ -20,6 +20,7 @@ export const latentAttention: Mixer = {
     const kept = [[capacity, config.heads * config.headDim], [capacity, config.heads * sizesOf(config).value]];
     return index === undefined ? kept : [...kept, [capacity, index.headDim]];
   },
+  keepsKeys: true,
   rewinds: true,
   causal(config, l) {
     const { index } = config.mixers[l] as LatentAttentionConfig;

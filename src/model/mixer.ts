@@ -24,6 +24,8 @@ export interface Mixer {
   parameters(config: ModelConfig, l: number): MixerParameter[];
   /** Shapes of the tensors that layer `l` keeps in the cache of one sequence of at most `capacity` tokens. They start as zeros. */
   state(config: ModelConfig, l: number, capacity: number): readonly (readonly number[])[];
+  /** The first two tensors of the state are keys and values of `attention`, which may be kept as f16. */
+  keepsKeys?: true;
   /** Whether the state after n tokens can be had from that after more of them: true for rows per token, false for a recurrent one. */
   rewinds: boolean;
   /** false: what it gives for a token depends on the tokens behind it, so that nothing kept of a call holds for a later one. Default: true. */

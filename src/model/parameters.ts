@@ -1,6 +1,7 @@
 import { Arena } from "../engine/arena.js";
 import type { Engine, ExpertMatrices } from "../engine/engine.js";
 import { check } from "../errors.js";
+import { blockElements } from "../tensor/dtype.js";
 import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import { copyMapped, mapWeight, MappedFiles, type ParameterSource } from "./mapped.js";
@@ -190,6 +191,11 @@ export class Parameters {
   private parts(name: string): readonly ExpertMatrices[] {
     const own = this.tensors.get(name);
     return own === undefined ? (this.mapped.get(name) ?? [this.get(name)]) : [own];
+  }
+
+  /** Whether products read quantised weights, of which rows of activations are rounded to 8 bits too. */
+  get quantised(): boolean {
+    return [...this.mapped.values()].flat(2).some(({ dtype }) => blockElements(dtype) > 1);
   }
 
   /** Bytes of a parameter as products read it. */

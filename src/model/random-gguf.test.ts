@@ -2,9 +2,12 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
+import { nativeVariants } from "../../test/engines.js";
+import { loadEngine } from "../engine/load.js";
 import { ReferenceEngine } from "../engine/reference.js";
 import { randomTypes } from "../quant/random-blocks.js";
 import { readModelGguf } from "./gguf-file.js";
+import { LanguageModel } from "./language-model.js";
 import { Parameters } from "./parameters.js";
 import { modelConfig } from "./presets.js";
 import { type RandomType, writeRandomGguf } from "./random-gguf.js";
@@ -27,6 +30,11 @@ it.each(randomTypes)("a model of random %s can be loaded, and its weights are th
     if ("constant" in init) expect(values.every((x) => x === init.constant), name).toBe(true);
     else expect(Math.sqrt(values.reduce((sum, x) => sum + x * x, 0) / values.length) / init.std, name).toSatisfy((ratio: number) => ratio > 0.66 && ratio < 1.5);
   }
+});
+
+it.skipIf(nativeVariants.length === 0).each<[RandomType, string]>([["Q8_0", "f16"], ["BF16", "f32"]])("beside weights in %s keys and values are kept as %s", async (type, kv) => {
+  using model = await LanguageModel.load(await write(type, 1), { engine: loadEngine({ engine: "native" }) });
+  expect(model.kv).toBe(kv);
 });
 
 it("the same seed gives the same file, another seed another", async () => {
