@@ -2,7 +2,7 @@ import type { Arena } from "../engine/arena.js";
 import type { Engine, Precision } from "../engine/engine.js";
 import { check } from "../errors.js";
 import type { DType } from "../tensor/dtype.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { contains, type Tensor } from "../tensor/tensor.js";
 
 export interface TapeOptions {
   /** Keep what the backward pass needs. Default false. */
@@ -37,6 +37,8 @@ export class Tape {
   private readonly shared = new Map<Tensor, number>();
   private readonly seed: number;
   private draws = 0;
+  /** What the innermost `scope` has allocated. */
+  private scoped: Tensor[] | undefined;
 
   constructor(
     readonly engine: Engine,
@@ -51,12 +53,36 @@ export class Tape {
 
   /** An uninitialised tensor that lives until the arena is reset, or its node's backward pass is over. */
   alloc(shape: readonly number[], dtype: DType = this.engine.float): Tensor {
-    return this.arena.alloc(dtype, shape);
+    const t = this.arena.alloc(dtype, shape);
+    this.scoped?.push(t);
+    return t;
   }
 
-  /** A constant with the given elements. */
+  /**
+   * Runs `compute` and hands back what it allocated, but for constants and what `kept` names, or is a view of. On a recording tape, whose backward pass
+   * needs it all, nothing is.
+   */
+  scope<R>(compute: () => R, kept: (result: R) => readonly (Tensor | undefined)[]): R {
+    if (this.recording) return compute();
+    const outer = this.scoped;
+    const own: Tensor[] = [];
+    this.scoped = own;
+    try {
+      const result = compute();
+      const needed = kept(result);
+      for (const t of own) {
+        if (!needed.some((k) => k !== undefined && contains(t, k))) this.arena.release(t);
+        else outer?.push(t);
+      }
+      return result;
+    } finally {
+      this.scoped = outer;
+    }
+  }
+
+  /** A constant with the given elements. It lives until the arena is reset. */
   constant(shape: readonly number[], values: ArrayLike<number>, dtype: DType = this.engine.float): Tensor {
-    const t = this.alloc(shape, dtype);
+    const t = this.arena.alloc(dtype, shape);
     this.engine.write(t, values);
     return t;
   }

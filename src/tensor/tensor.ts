@@ -63,6 +63,13 @@ export function view(t: Tensor, shape: readonly number[], offset = 0): Tensor {
   return new Tensor(t.dtype, shape, storage.subarray(first, first + byteLength(t.dtype, size) / storage.BYTES_PER_ELEMENT));
 }
 
+/** Whether the first element of `inner`, which may be a view, lies in `t`. */
+export function contains(t: Tensor, inner: Tensor): boolean {
+  const [a, b] = [t.storage, inner.storage];
+  if (typeof a === "number" || typeof b === "number") return a <= b && (b as number) < (a as number) + t.bytes;
+  return a.buffer === b.buffer && a.byteOffset <= b.byteOffset && b.byteOffset < a.byteOffset + a.byteLength;
+}
+
 /** Whether rows of this shape are whole blocks of `dtype`. */
 export const isWholeBlocks = (dtype: DType, shape: readonly number[]): boolean => (shape.at(-1) ?? 1) % blockElements(dtype) === 0;
 
