@@ -3,10 +3,12 @@ import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
 import { check } from "../errors.js";
 import { kvType } from "../generate/generate.js";
 import { Model } from "../generate/model.js";
+import { measureReadRate } from "../inspect/residency.js";
 import { measureSpeed, type SpeedTest } from "../inspect/speed.js";
 import { measurePeaks } from "../inspect/work.js";
 import type { KvType } from "../model/cache.js";
-import { describeCommand, parseNumber } from "./flags.js";
+import { formatBytes } from "../train/log/format.js";
+import { describeCommand, memoryFlag, memoryMeaning, parseBytes, parseNumber } from "./flags.js";
 import { grouped, type Io, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
@@ -18,6 +20,7 @@ interface BenchFlags {
   depth: number;
   kv?: KvType;
   threads?: number;
+  memory?: number;
 }
 
 export function benchCommand(io: Io): Command {
@@ -25,6 +28,7 @@ export function benchCommand(io: Io): Command {
     "switchyard bench olmoe-q4_k.gguf",
     "switchyard bench runs/first --prompt 64 --generate 64 --repetitions 9 --json",
     "switchyard bench olmoe-q4_k.gguf --prompt none --generate 32 --depth 4096 # after a long prompt",
+    "switchyard bench olmoe-q4_k.gguf --memory 2200MB # with experts read from the file when they are needed",
   ])
     .argument("<model>", "folder of a model, or a .gguf file (of a split one, the first)")
     .option("-p, --prompt <list>", 'lengths of prompts, or "none"', parseList, [64, 512])
@@ -33,16 +37,17 @@ export function benchCommand(io: Io): Command {
     .option("-d, --depth <n>", "tokens before each test", parseNumber, 0)
     .option("--kv <type>", "keep keys and values as f32 or f16 (default: f16 for quantised models)")
     .option("-t, --threads <n>", "compute threads (default: one per core)", parseNumber)
+    .option(memoryFlag, memoryMeaning, parseBytes)
     .action((path: string, flags: BenchFlags) => benchAction(io, path, flags));
 }
 
-async function benchAction(io: Io, path: string, { prompt, generate, repetitions, depth, kv: wanted, threads, json }: BenchFlags): Promise<void> {
+async function benchAction(io: Io, path: string, { prompt, generate, repetitions, depth, kv: wanted, threads, memory, json }: BenchFlags): Promise<void> {
   for (const [flag, n, least] of [["--repetitions", repetitions, 1], ["--depth", depth, 0]] as const) {
     check(Number.isInteger(n) && n >= least, "ERR_SWITCHYARD_USAGE", () => `bench: ${flag}: expected an integer of at least ${least}, got ${n}`);
   }
   check(prompt.length + generate.length > 0, "ERR_SWITCHYARD_USAGE", () => "bench: nothing to measure: give --prompt or --generate a number");
   const start = performance.now();
-  using model = await Model.load(path);
+  using model = await Model.load(path, { memory });
   const { engine, parameterCount } = model;
   if (threads !== undefined) engine.threads = threads;
   const kv = kvType(model, wanted);
@@ -62,23 +67,29 @@ async function benchAction(io: Io, path: string, { prompt, generate, repetitions
     peakOperations: peaks?.operations ?? null,
   };
   const results = measureSpeed(model, { prompts: prompt, generations: generate, repetitions, depth, kv }, peaks);
-  if (json === true) printJson(io, { model: path, parameters: parameterCount, loadSeconds, depth, kv, results, machine });
+  const { cache } = model.parameters;
+  const residency = cache && { memory, ...cache.size, readRate: measureReadRate(engine, cache.layers) };
+  if (json === true) printJson(io, { model: path, parameters: parameterCount, loadSeconds, depth, kv, results, residency, machine });
   else {
     const measured = peaks === undefined ? "" : `; reads ${(peaks.bandwidth / 1e9).toFixed(1)} GB/s, computes ${(peaks.operations / 1e9).toFixed(0)} GOP/s`;
     const head = `${grouped(parameterCount.active)} of ${grouped(parameterCount.total)} parameters per token; ${machine.cpu}, ${isa}, ${machine.threads} threads${measured}`;
     io.stdout.write(describe(io, head, results));
+    if (residency !== undefined) io.stdout.write(`\n${residency.slots} of ${residency.experts} experts fit in memory; the file was read at ${formatBytes(residency.readRate)}/s\n`);
   }
 }
 
 function describe(io: Io, head: string, results: readonly SpeedTest[]): string {
   const { paint } = terminal(io.stdout, io.env);
   const rate = (n: number) => n.toFixed(n < 100 ? 1 : 0);
-  const rows = results.map(({ test, tokensPerSecond, slowest, fastest, bytesPerToken, percentOfPeak }) => {
+  const percent = (part: number) => `${Math.round(100 * part)}%`;
+  const rows = results.map(({ test, tokensPerSecond, slowest, fastest, bytesPerToken, percentOfPeak, cache }) => {
     const bytes = bytesPerToken === null ? "" : `${(bytesPerToken / 1e6).toFixed(bytesPerToken < 1e8 ? 1 : 0)} MB`;
     const share = percentOfPeak === null ? "" : `${percentOfPeak.toFixed(0)} % of ${bytesPerToken === null ? "arithmetic" : "reading"}`;
-    return [test, rate(tokensPerSecond), `${rate(slowest)} to ${rate(fastest)}`, bytes, share];
+    const experts = cache && [percent(cache.hitRate), percent(cache.aheadRate), cache.foreseen === null ? "-" : percent(cache.foreseen), formatBytes(cache.bytesPerToken)];
+    return [test, rate(tokensPerSecond), `${rate(slowest)} to ${rate(fastest)}`, bytes, share, ...(experts ?? [])];
   });
-  return `${paint(head, "dim")}\n\n${table(["test", "tokens/s", "range", "per token", "of the peak"], rows, paint)}\n`;
+  const more = results.some(({ cache }) => cache !== undefined) ? ["in memory", "read ahead", "foreseen", "read per token"] : [];
+  return `${paint(head, "dim")}\n\n${table(["test", "tokens/s", "range", "per token", "of the peak", ...more], rows, paint)}\n`;
 }
 
 /** "64,512" -> [64, 512]; "none" -> []. */

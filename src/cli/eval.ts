@@ -5,7 +5,7 @@ import { Model } from "../generate/model.js";
 import { overLayers } from "../routing/statistics.js";
 import { evaluate, type Evaluation } from "../train/evaluate.js";
 import { loadBar } from "../train/log/format.js";
-import { describeCommand, parseNumber } from "./flags.js";
+import { describeCommand, memoryFlag, memoryMeaning, parseBytes, parseNumber } from "./flags.js";
 import { grouped, type Io, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
@@ -14,6 +14,7 @@ interface EvalFlags {
   data?: string[];
   context?: number;
   batch?: number;
+  memory?: number;
 }
 
 export function evalCommand(io: Io): Command {
@@ -26,13 +27,14 @@ export function evalCommand(io: Io): Command {
     .option("--data <files...>", "text files, or folders of them")
     .option("--context <n>", "tokens per window (default: the model's context)", parseNumber)
     .option("--batch <n>", "windows at a time", parseNumber, 16)
+    .option(memoryFlag, memoryMeaning, parseBytes)
     .action((dir: string, flags: EvalFlags) => evalAction(io, dir, flags));
 }
 
-async function evalAction(io: Io, dir: string, { data, json, context: given, batch = 16 }: EvalFlags): Promise<void> {
+async function evalAction(io: Io, dir: string, { data, json, context: given, batch = 16, memory }: EvalFlags): Promise<void> {
   check(data !== undefined, "ERR_SWITCHYARD_USAGE", () => "eval: no data; name text files or folders with --data");
   check(Number.isInteger(batch) && batch >= 1, "ERR_SWITCHYARD_USAGE", () => `eval: --batch: expected an integer of at least 1, got ${batch}`);
-  using model = await Model.load(dir);
+  using model = await Model.load(dir, { memory });
   const { tokenizer, config } = model;
   const context = given ?? config.context;
   check(

@@ -56,3 +56,16 @@ export function describeCommand(command: Command, description: string, examples:
     .option("--json", "print one JSON document on stdout and nothing else there")
     .addHelpText("after", `\nExamples:\n${lines.join("\n")}`);
 }
+
+const units: Readonly<Record<string, number>> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 };
+
+/** "6GiB" or "6G", "2200MB", or a number of bytes. */
+export function parseBytes(text: string): number {
+  const [, digits, unit = ""] = /^(\d+(?:\.\d+)?) ?(?:([KMGT]B?|[KMGT]iB)|B)?$/i.exec(text) ?? [];
+  const bytes = Math.floor(Number(digits) * (units[unit.replace(/iB/i, "").toUpperCase()] ?? NaN));
+  if (!Number.isSafeInteger(bytes)) throw new InvalidArgumentError('Expected a size as in "6GiB" or "2200MB".');
+  return bytes;
+}
+
+export const memoryFlag = "--memory <size>";
+export const memoryMeaning = 'memory for the whole process, as in "6GiB": experts that do not fit are read from the file when they are needed';

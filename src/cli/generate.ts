@@ -6,9 +6,11 @@ import { chatPrompt } from "../generate/chat.js";
 import type { Chunk, GenerateOptions } from "../generate/generate.js";
 import { Model } from "../generate/model.js";
 import { routedExperts, type TokenRoute } from "../generate/routing-record.js";
+import { type CacheReport, cacheReport } from "../inspect/residency.js";
+import type { ExpertCache } from "../model/residency/expert-cache.js";
 import type { ChatMessage } from "../tokenizer/chat.js";
-import { formatNumber } from "../train/log/format.js";
-import { describeCommand, parseNumber } from "./flags.js";
+import { formatBytes, formatNumber } from "../train/log/format.js";
+import { describeCommand, memoryFlag, memoryMeaning, parseBytes, parseNumber } from "./flags.js";
 import { type Io, printJson } from "./io.js";
 import { RoutingView } from "./routing-view.js";
 import { terminal } from "./terminal.js";
@@ -21,6 +23,7 @@ interface GenerateFlags extends GenerateOptions {
   routing?: boolean;
   routingOut?: string;
   layer?: number;
+  memory?: number;
 }
 
 export function generateCommand(io: Io): Command {
@@ -29,6 +32,7 @@ export function generateCommand(io: Io): Command {
     'switchyard generate runs/first "Once" --max-tokens 50 --temperature 0 # always the most likely token',
     'switchyard generate runs/first "Once" --routing --layer 2 # coloured by the expert of layer 2',
     'switchyard generate Qwen3-30B-A3B-Q4_K_M.gguf "Why is the sky blue?" --chat # by the chat template of the model',
+    'switchyard generate Qwen3-30B-A3B-Q4_K_M.gguf "Once" --memory 6GiB # a model that is larger than memory',
     "cat start.txt | switchyard generate runs/first - --json --routing > routes.json",
   ])
     .argument("<model>", "folder of a model, or a .gguf file (of a split one, the first)")
@@ -50,15 +54,16 @@ export function generateCommand(io: Io): Command {
     .option("--system <text>", "with --chat: what the model is told before")
     .option("--routing", "show, or add to the JSON, the experts and weights of every token and layer")
     .option("--routing-out <file>", "write them to a file, one line of JSON per token")
+    .option(memoryFlag, memoryMeaning, parseBytes)
     .option("--layer <n>", "layer whose experts colour the text (default: the middle sparse one)", parseNumber)
     .action((dir: string, prompt: string, flags: GenerateFlags) => generateAction(io, dir, prompt, flags));
 }
 
-async function generateAction(io: Io, path: string, given: string, { json = false, chat = false, system, routing = false, routingOut, layer: chosenLayer, ...options }: GenerateFlags): Promise<void> {
+async function generateAction(io: Io, path: string, given: string, { json = false, chat = false, system, routing = false, routingOut, layer: chosenLayer, memory, ...options }: GenerateFlags): Promise<void> {
   const prompt = given === "-" ? await readAll(io.stdin) : given;
   const trace = routing || routingOut !== undefined;
   check(chat || system === undefined, "ERR_SWITCHYARD_USAGE", () => "generate: --system goes with --chat");
-  using model = await Model.load(path);
+  using model = await Model.load(path, { memory });
   const { sparseLayers } = model.config;
   const layer = chosenLayer ?? sparseLayers[Math.floor(sparseLayers.length / 2)];
   check(chosenLayer === undefined || sparseLayers.includes(chosenLayer), "ERR_SWITCHYARD_USAGE", () => `generate: --layer: expected one of the sparse layers ${sparseLayers.join(", ") || "(there are none)"}, got ${chosenLayer}`);
@@ -89,16 +94,21 @@ async function generateAction(io: Io, path: string, given: string, { json = fals
   const seconds = (performance.now() - started) / 1e3;
   const text = chunks.map((chunk) => chunk.text).join("");
   const tokensPerSecond = chunks.length / seconds;
+  const { cache } = model.parameters;
+  const residency = cache && { memory, ...cache.size, ...cacheReport(cache.counts) };
   if (json) {
     const record = routing ? { routing: routes, routed_experts: routedExperts(routes) } : {};
-    printJson(io, { prompt, text, tokens: chunks.length, tokensPerSecond, seconds, ids: chunks.map(({ token }) => token), finish: chunks.at(-1)?.finish, ...record });
+    printJson(io, { prompt, text, tokens: chunks.length, tokensPerSecond, seconds, ids: chunks.map(({ token }) => token), finish: chunks.at(-1)?.finish, residency, ...record });
     return;
   }
   // The last token was chosen, but not run: it has no experts yet.
   if (view !== undefined) print(`${view.unrouted(chunks.at(-1)?.token)}\n\n${view.legend()}`);
   print("\n");
-  io.stderr.write(`${out.paint(`${chunks.length} tokens, ${formatNumber(tokensPerSecond)} tokens/s`, "dim")}\n`);
+  io.stderr.write(`${out.paint(`${chunks.length} tokens, ${formatNumber(tokensPerSecond)} tokens/s${residency === undefined ? "" : `, ${describeResidency(residency)}`}`, "dim")}\n`);
 }
+
+const describeResidency = ({ slots, experts, hitRate, bytesPerToken }: CacheReport & ExpertCache["size"]): string =>
+  `${slots} of ${experts} experts fit in memory, ${Math.round(100 * hitRate)}% of uses found theirs there, ${formatBytes(bytesPerToken)} read per token`;
 
 /** A file of one line of JSON per token, written as they come. */
 function routeFile(path: string): { write(route: TokenRoute): void; [Symbol.dispose](): void } {

@@ -4,7 +4,7 @@ import type { Tensor } from "../tensor/tensor.js";
 /** A block of engine memory; tensors are carved out of it. */
 export interface Region {
   readonly bytes: number;
-  /** A tensor at `byteOffset`, which must be a multiple of 64; in a mapped file of the element size, or any number for stored types. */
+  /** A tensor at `byteOffset`, which must be a multiple of the element size; any number for stored types. */
   tensor(dtype: DType, shape: readonly number[], byteOffset: number): Tensor;
   /** Gives the memory back; its tensors must not be used any more. Calling it twice is harmless. */
   free(): void;

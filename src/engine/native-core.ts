@@ -50,12 +50,11 @@ class NativeRegion implements Region {
   constructor(
     private readonly start: number,
     readonly bytes: number,
-    private readonly alignment: number,
     private readonly release: () => void,
   ) {}
 
   tensor(dtype: DType, shape: readonly number[], byteOffset: number): Tensor {
-    const multiple = this.alignment || (isStored(dtype) ? 1 : byteLength(dtype, 1));
+    const multiple = isStored(dtype) ? 1 : byteLength(dtype, 1);
     const bytes = byteLength(dtype, sizeOf(shape));
     check(isWholeBlocks(dtype, shape), "ERR_SWITCHYARD_SHAPE", () => `region: a row of ${dtype}[${shape.join(", ")}] is not a whole number of blocks`);
     check(
@@ -124,7 +123,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     const start = this.addon.allocate(bytes);
     check(start !== 0, "ERR_SWITCHYARD_MEMORY", () => `allocate: the system has no ${bytes} bytes left; use a smaller model, batch or context`);
     this.held += bytes;
-    return new NativeRegion(start, bytes, 64, () => {
+    return new NativeRegion(start, bytes, () => {
       this.addon.release(start);
       this.held -= bytes;
     });
@@ -133,7 +132,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   mapFile(path: string): Region {
     const mapped = this.addon.mapFile(path);
     if (typeof mapped === "number") throw systemError("mapFile: cannot map", path, mapped, "it must be a readable, non-empty file");
-    return new NativeRegion(mapped.address, mapped.bytes, 0, () => this.addon.release(mapped.address));
+    return new NativeRegion(mapped.address, mapped.bytes, () => this.addon.release(mapped.address));
   }
 
   openFile(path: string): FileReads {

@@ -40,7 +40,7 @@ describe("memory", () => {
     const t = region.tensor("f32", [48], 64);
     expect([...own.read(t)]).toEqual(new Array(48).fill(0));
     expect(() => region.tensor("f32", [49], 64)).toThrow(refusal("ERR_SWITCHYARD_ENGINE"));
-    expect(() => region.tensor("f32", [1], 4)).toThrow(refusal("ERR_SWITCHYARD_ENGINE"));
+    expect(() => region.tensor("f32", [1], 2)).toThrow(refusal("ERR_SWITCHYARD_ENGINE"));
     region.free();
     region.free();
     expect(own.allocatedBytes).toBe(0);

@@ -4,8 +4,10 @@ import { check } from "../errors.js";
 import { prefillTokens } from "../generate/generate.js";
 import { KvCache, type KvType } from "../model/cache.js";
 import type { LanguageModel } from "../model/language-model.js";
+import { type CacheCounts, emptyCounts } from "../model/residency/expert-cache.js";
 import { forward, logits } from "../model/transformer.js";
 import { view } from "../tensor/tensor.js";
+import { addCounts, type CacheReport, cacheReport } from "./residency.js";
 import { type Peaks, workPerToken } from "./work.js";
 
 /** Tokens per second of one test, named as llama-bench names it: pp512 runs a prompt of 512 tokens, tg64 generates 64 after an empty one. */
@@ -20,6 +22,8 @@ export interface SpeedTest {
   bytesPerToken: number | null;
   /** What the median needs of the read bandwidth (tg) or of the arithmetic peak (pp); null where these are not measured. */
   percentOfPeak: number | null;
+  /** Under a memory budget: of all repetitions. */
+  cache?: CacheReport;
 }
 
 export interface SpeedOptions {
@@ -96,16 +100,22 @@ export function measureSpeed(model: LanguageModel, options: SpeedOptions, peaks?
   const { repetitions } = options;
   using tests = new SpeedTests(model, options);
   const rates = tests.names.map((): number[] => []);
+  const { cache } = model.parameters;
+  const counts = tests.names.map(emptyCounts);
   for (let round = 0; round <= repetitions; round++) {
     for (const [i, list] of rates.entries()) {
+      const before = { ...(cache?.counts ?? emptyCounts()) };
       const rate = tests.run(i);
-      if (round > 0) list.push(rate);
+      if (round === 0) continue;
+      list.push(rate);
+      if (cache !== undefined) addCounts(counts[i] as CacheCounts, cache.counts, before);
     }
   }
   return tests.names.map((test, i) => {
     const sorted = (rates[i] as number[]).toSorted((a, b) => a - b);
     const median = ((sorted[(sorted.length - 1) >> 1] as number) + (sorted[sorted.length >> 1] as number)) / 2;
-    return { test, tokensPerSecond: median, fastest: sorted.at(-1) as number, slowest: sorted[0] as number, repetitions, ...tests.describe(i, median, peaks) };
+    const residency = cache && { cache: cacheReport(counts[i] as CacheCounts) };
+    return { test, tokensPerSecond: median, fastest: sorted.at(-1) as number, slowest: sorted[0] as number, repetitions, ...tests.describe(i, median, peaks), ...residency };
   });
 }
 

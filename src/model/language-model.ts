@@ -12,15 +12,22 @@ import { checkModelConfig, type ModelConfig } from "./config.js";
 import type { ParameterSource } from "./mapped.js";
 import { countParameters, Parameters } from "./parameters.js";
 import { type ModelOptions, modelConfig } from "./presets.js";
+import type { Room } from "./residency/expert-cache.js";
+import { type Needs, processRoom } from "./residency/room.js";
 import { RopeTables } from "./rope.js";
 import type { TransformerParts } from "./transformer.js";
 
 export interface LoadOptions {
   engine?: Engine | undefined;
+  /**
+   * Bytes that the process may take: the dense part of the model stays in memory, and of its experts those that there is room for, the others are
+   * read when they are needed. The results are the same bits. Default: files are mapped, and the system decides.
+   */
+  memory?: number | undefined;
 }
 
 /** This class, or one that extends it. */
-type ModelClass<M> = new (engine: Engine, config: ModelConfig, tokenizer: Tokenizer | undefined, sources?: ReadonlyMap<string, ParameterSource>) => M;
+type ModelClass<M> = new (engine: Engine, config: ModelConfig, tokenizer: Tokenizer | undefined, sources?: ReadonlyMap<string, ParameterSource>, roomFor?: (needs: Needs) => Room) => M;
 
 /** A model folder or a GGUF file, with its tokenizer if it has one. Throws as `LanguageModel.load`. */
 export async function readModel(path: string): Promise<ModelFolder & { tokenizer: Tokenizer | undefined }> {
@@ -36,15 +43,16 @@ export class LanguageModel implements TransformerParts {
   /** A user's own router, used by every sparse layer instead of the configured one. Not saved. */
   router: Router | undefined;
 
-  /** Without `sources` the parameters are uninitialised: `create` fills them. */
+  /** Without `sources` the parameters are uninitialised: `create` fills them. With `roomFor` a cache holds the experts that it has room for. */
   constructor(
     readonly engine: Engine,
     readonly config: ModelConfig,
     public tokenizer: Tokenizer | undefined,
     sources?: ReadonlyMap<string, ParameterSource>,
+    roomFor?: (needs: Needs) => Room,
   ) {
     checkModelConfig(config);
-    this.parameters = new Parameters(engine, config, sources);
+    this.parameters = new Parameters(engine, config, sources, roomFor);
     this.ropes = new RopeTables(engine, config);
   }
 
@@ -59,11 +67,12 @@ export class LanguageModel implements TransformerParts {
   /**
    * A model folder in the Hugging Face layout, or a GGUF file (of a split one, the first). Its weights are read where they lie in its files,
    * which must stay as they are while the model lives, and copied when they are to be trained. Throws ERR_SWITCHYARD_CHECKPOINT,
-   * ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field.
+   * ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field, ERR_SWITCHYARD_MEMORY for a budget that is too small.
    */
   static async load<M extends LanguageModel>(this: ModelClass<M>, path: string, options: LoadOptions = {}): Promise<M> {
     const { config, sources, tokenizer } = await readModel(path);
-    return new this(options.engine ?? loadEngine(), config, tokenizer, sources);
+    const { engine = loadEngine(), memory } = options;
+    return new this(engine, config, tokenizer, sources, memory === undefined ? undefined : (needs) => processRoom(memory, needs));
   }
 
   /** Writes the folder in one step: it is there whole or not at all. */

@@ -46,63 +46,81 @@ export class MappedFiles {
   }
 }
 
-/** A run of whole rows, mapped, that stands at row `at` of a parameter. */
-interface Run {
+/** Rows of a file that follow one another there and in a matrix. */
+export interface StoredMatrix {
+  file: string;
+  dtype: DType;
+  /** Byte of the file where the first row begins. */
+  begin: number;
+  rows: number;
+  cols: number;
+}
+
+/** Such rows, and the row of a parameter, its matrices one below the other, that the first of them is. */
+interface Run extends StoredMatrix {
   at: number;
-  rows: Tensor;
 }
 
 /**
  * A parameter [rows, columns] or [E, rows, columns] as products take it, where the files have it: one part, or two such as gate and up, whose
- * rows follow one another; of a stack of experts each part is a matrix per expert. Rows in another order than the parameter's are copied
- * into `arena`, as they are stored. Undefined where the files have floats that are not aligned, or a part in several types.
+ * rows follow one another; each part has a matrix per expert, or the only one. Undefined where rows stand in another order, where floats are
+ * not aligned, or a part is in several types.
  */
+export function storedParts(shape: readonly number[], stored: readonly StoredRows[]): StoredMatrix[][] | undefined {
+  if (!isReadable(stored)) return undefined;
+  const rows = shape.at(-2) as number;
+  return partsOf(runsOf(stored, shape.at(-1) as number).flatMap((run) => split(run, rows)), rows, shape.length === 3 ? (shape[0] as number) : 1);
+}
+
+/** The same, mapped. Rows in another order than the parameter's are copied into `arena`, as they are stored. */
 export function mapWeight(files: MappedFiles, arena: Arena, engine: Engine, shape: readonly number[], stored: readonly StoredRows[]): readonly ExpertMatrices[] | undefined {
-  if (stored.some(({ dtype, begin }) => !isStored(dtype) && begin % byteLength(dtype, 1) !== 0)) return undefined;
-  const cols = shape.at(-1) as number;
-  const runs = stored.flatMap((part) => runsOf(files, part, cols));
-  const [rows, experts] = [shape.at(-2) as number, shape.length === 3 ? (shape[0] as number) : undefined];
-  const parts = partsOf(runs.flatMap((run) => split(run, rows)), rows, experts ?? 1);
-  if (parts !== undefined) return experts === undefined ? parts.flat() : parts;
+  const map = ({ file, dtype, begin, rows, cols }: StoredMatrix) => files.tensor(file, dtype, [rows, cols], begin);
+  const parts = storedParts(shape, stored)?.map((part) => part.map(map));
+  if (parts !== undefined) return shape.length === 3 ? parts : parts.flat();
   const [{ dtype }] = stored as [StoredRows];
-  if (!isStored(dtype) || stored.some((other) => other.dtype !== dtype)) return undefined;
+  if (!isReadable(stored) || !isStored(dtype) || stored.some((other) => other.dtype !== dtype)) return undefined;
   const copy = arena.alloc(dtype, shape);
-  for (const run of runs) engine.copy(view(copy, run.rows.shape, run.at * cols), run.rows);
+  for (const run of runsOf(stored, copy.cols)) engine.copy(view(copy, [run.rows, run.cols], run.at * run.cols), map(run));
   return [copy];
 }
 
-function runsOf(files: MappedFiles, { file, dtype, begin, rows, at }: StoredRows, cols: number): Run[] {
+const isReadable = (stored: readonly StoredRows[]): boolean => stored.every(({ dtype, begin }) => isStored(dtype) || begin % byteLength(dtype, 1) === 0);
+
+function runsOf(stored: readonly StoredRows[], cols: number): Run[] {
   const runs: Run[] = [];
-  for (let first = 0; first < rows; ) {
-    const start = at(first);
-    let end = first + 1;
-    while (end < rows && at(end) === (start < 0 ? -1 : start + end - first)) end++;
-    if (start >= 0) runs.push({ at: start, rows: files.tensor(file, dtype, [end - first, cols], begin + byteLength(dtype, first * cols)) });
-    first = end;
+  for (const { file, dtype, begin, rows, at } of stored) {
+    for (let first = 0; first < rows; ) {
+      const start = at(first);
+      let end = first + 1;
+      while (end < rows && at(end) === (start < 0 ? -1 : start + end - first)) end++;
+      if (start >= 0) runs.push({ file, dtype, begin: begin + byteLength(dtype, first * cols), rows: end - first, cols, at: start });
+      first = end;
+    }
   }
   return runs;
 }
 
 /** A run as pieces of one matrix each. */
-function split({ at, rows: all }: Run, matrixRows: number): Run[] {
+function split(run: Run, matrixRows: number): Run[] {
   const pieces: Run[] = [];
-  for (let done = 0; done < all.rows; ) {
-    const n = Math.min(all.rows - done, matrixRows - ((at + done) % matrixRows));
-    pieces.push({ at: at + done, rows: n === all.rows ? all : view(all, [n, all.cols], done * all.cols) });
-    done += n;
+  for (let done = 0; done < run.rows; ) {
+    const at = run.at + done;
+    const rows = Math.min(run.rows - done, matrixRows - (at % matrixRows));
+    pieces.push({ ...run, begin: run.begin + byteLength(run.dtype, done * run.cols), rows, at });
+    done += rows;
   }
   return pieces;
 }
 
 /** At most two parts that make up every matrix, each with one piece of the same size and type in each of them; undefined where there are others. */
-function partsOf(pieces: readonly Run[], matrixRows: number, matrices: number): Tensor[][] | undefined {
-  const byOffset = new Map<number, Tensor[]>();
-  for (const { at, rows } of pieces.toSorted((a, b) => a.at - b.at)) {
+function partsOf(pieces: readonly Run[], matrixRows: number, matrices: number): StoredMatrix[][] | undefined {
+  const byOffset = new Map<number, StoredMatrix[]>();
+  for (const { at, ...piece } of pieces.toSorted((a, b) => a.at - b.at)) {
     const offset = at % matrixRows;
     let part = byOffset.get(offset);
     if (part === undefined) byOffset.set(offset, (part = []));
-    if (part.length !== Math.floor(at / matrixRows) || (part[0] !== undefined && (part[0].dtype !== rows.dtype || part[0].rows !== rows.rows))) return undefined;
-    part.push(rows);
+    if (part.length !== Math.floor(at / matrixRows) || (part[0] !== undefined && (part[0].dtype !== piece.dtype || part[0].rows !== piece.rows))) return undefined;
+    part.push(piece);
   }
   const parts = [...byOffset].sort(([a], [b]) => a - b).map(([, part]) => part);
   return parts.length <= 2 && parts.every((part) => part.length === matrices) ? parts : undefined;

@@ -6,6 +6,9 @@ import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import { copyMapped, mapWeight, MappedFiles, type ParameterSource } from "./mapped.js";
 import { mixerOf } from "./mixer.js";
+import { ExpertCache, expertBytes, type Room } from "./residency/expert-cache.js";
+import type { Needs } from "./residency/room.js";
+import { cachedBytes, storedExperts } from "./residency/stored-experts.js";
 
 /** What a parameter belongs to: its learning rate, its gradient norm in the log, its place in the active count. */
 export type ParameterGroup = "dense" | "expert" | "router";
@@ -108,15 +111,20 @@ export class Parameters {
   private readonly mapped = new Map<string, readonly ExpertMatrices[]>();
   private readonly arena: Arena;
   private readonly files: MappedFiles;
+  /** Of experts that are not all in memory at a time, and the bytes of their parameters in files. */
+  readonly cache: ExpertCache | undefined;
+  private readonly cached: ReadonlyMap<string, number> = new Map();
 
   /**
    * Without sources all of them are allocated, uninitialised. With sources the native engine takes matrices where their files have them, so
-   * that opening a large model costs nothing; the rest is read. Throws ERR_SWITCHYARD_MEMORY, ERR_SWITCHYARD_IO.
+   * that opening a large model costs nothing; the rest is read. With `roomFor` the experts stay in their files and a cache of them has as many as
+   * it says. Throws ERR_SWITCHYARD_MEMORY, ERR_SWITCHYARD_IO, ERR_SWITCHYARD_UNSUPPORTED.
    */
   constructor(
     readonly engine: Engine,
     config: ModelConfig,
     sources?: ReadonlyMap<string, ParameterSource>,
+    roomFor?: (needs: Needs) => Room,
   ) {
     this.arena = new Arena(engine);
     this.files = new MappedFiles(engine);
@@ -130,7 +138,10 @@ export class Parameters {
       },
     }));
     try {
-      for (const spec of specs) this.take(spec, sources?.get(spec.name));
+      const layers = roomFor === undefined ? [] : storedExperts(engine, config, this.specs, sources);
+      this.cached = cachedBytes(layers);
+      for (const spec of specs) if (!this.cached.has(spec.name)) this.take(spec, sources?.get(spec.name));
+      if (roomFor !== undefined) this.cache = new ExpertCache(engine, layers, roomFor({ dense: this.readDense(specs), slot: expertBytes(layers), experts: config.moe?.experts ?? 0 }));
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -148,6 +159,12 @@ export class Parameters {
     source?.read(this.engine, tensor);
   }
 
+  /** Bytes of all parameters but those of the cache; asks the system to read those that are mapped. */
+  private readDense(specs: readonly ParameterSpec[]): number {
+    for (const tensor of [...this.mapped.values()].flat(2) as Tensor[]) this.engine.advise(tensor, true);
+    return specs.reduce((sum, { name }) => sum + (this.cached.has(name) ? 0 : this.bytes(name)), 0);
+  }
+
   /** Random initial values; the same seed gives the same bits. */
   initialise(seed: number): void {
     this.list.forEach(({ tensor, init }, i) => {
@@ -162,6 +179,7 @@ export class Parameters {
     if (known !== undefined) return known;
     const spec = this.specs.get(name);
     check(spec !== undefined, "ERR_SWITCHYARD_CONFIG", () => `parameters: the model has no "${name}"`);
+    check(!this.cached.has(name), "ERR_SWITCHYARD_USAGE", () => `parameters: "${name}" is never whole in memory under a memory budget; load the model without one to train or save it`);
     const tensor = this.arena.alloc(this.engine.float, spec.shape);
     const parts = this.mapped.get(name);
     if (parts !== undefined) copyMapped(this.engine, tensor, parts);
@@ -183,12 +201,13 @@ export class Parameters {
     return this.specs.has(name) ? this.weight(name) : undefined;
   }
 
-  /** A stack of matrices for grouped products: as it is, or as its parts, such as gate and up, in the file. */
+  /** A stack of matrices for grouped products: as it is, or as its parts, such as gate and up, in the file; none of what `cache` keeps. */
   experts(name: string): readonly ExpertMatrices[] {
     return this.parts(name);
   }
 
   private parts(name: string): readonly ExpertMatrices[] {
+    if (this.cached.has(name)) return [];
     const own = this.tensors.get(name);
     return own === undefined ? (this.mapped.get(name) ?? [this.get(name)]) : [own];
   }
@@ -200,7 +219,7 @@ export class Parameters {
 
   /** Bytes of a parameter as products read it. */
   bytes(name: string): number {
-    return this.parts(name).flat().reduce((sum, part) => sum + part.bytes, 0);
+    return this.cached.get(name) ?? this.parts(name).flat().reduce((sum, part) => sum + part.bytes, 0);
   }
 
   /** Gives every trainable parameter a gradient. */
@@ -213,6 +232,7 @@ export class Parameters {
   }
 
   [Symbol.dispose](): void {
+    this.cache?.[Symbol.dispose]();
     this.arena[Symbol.dispose]();
     this.files[Symbol.dispose]();
   }

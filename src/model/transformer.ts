@@ -1,9 +1,9 @@
 import type { Tape } from "../autograd/tape.js";
 import type { ExpertMatrices } from "../engine/engine.js";
-import { type ExpertParameters, feedForward, type FeedForwardParameters } from "../moe/experts.js";
+import { feedForward, type FeedForwardParameters } from "../moe/experts.js";
 import { moeLayer, type MoeParameters } from "../moe/layer.js";
 import { add, crossEntropy, dropout, gatherRows, layerNorm, linear, mean, rmsNorm, scale } from "../ops/index.js";
-import type { Router, Routing } from "../routing/types.js";
+import type { Router, RouterParameters, Routing } from "../routing/types.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import { mixerOf } from "./mixer.js";
@@ -44,8 +44,7 @@ export function forward(tape: Tape, parts: TransformerParts, { ids, batch, dropo
   if (typeof batch !== "number") for (const { cache, length } of batch) cache.reserve(length);
   const routings: Routing[] = [];
   const scaled = (x: Tensor, factor: number) => (factor === 1 ? x : scale(tape, x, factor));
-  let x = dropout(tape, scaled(gatherRows(tape, parameters.weight("embedding") as Tensor, ids), embeddingScale), rate);
-  for (let l = 0; l < config.layers; l++) {
+  const block = (l: number, x: Tensor): Tensor => {
     const before = (name: "attention" | "ffn", input: Tensor) => (branches === "after" ? input : norm(tape, parts, `layers.${l}.${name}.norm`, input));
     const addTo = (sum: Tensor, name: "attention" | "ffn", y: Tensor) => {
       const { kept, added } = (name === "ffn" ? blend?.ffn : blend?.attention[l]) ?? { kept: 1, added: residualScale };
@@ -53,13 +52,23 @@ export function forward(tape: Tape, parts: TransformerParts, { ids, batch, dropo
       return add(tape, scaled(sum, kept), dropout(tape, scaled(after, added), rate));
     };
     const normed = before("attention", x);
-    x = addTo(branches === "normed" ? normed : x, "attention", mixerOf(config, l).forward(tape, parts, l, normed, sequences));
-    const inner = branches === "parallel" ? normed : before("ffn", x);
-    x = addTo(branches === "normed" ? inner : x, "ffn", feedForwardBlock(tape, parts, l, inner, ids, routings));
+    const attended = addTo(branches === "normed" ? normed : x, "attention", mixerOf(config, l).forward(tape, parts, l, normed, sequences));
+    const inner = branches === "parallel" ? normed : before("ffn", attended);
+    return addTo(branches === "normed" ? inner : attended, "ffn", feedForwardBlock(tape, parts, l, inner, ids, routings));
+  };
+  let x = dropout(tape, scaled(gatherRows(tape, parameters.weight("embedding") as Tensor, ids), embeddingScale), rate);
+  for (let l = 0; l < config.layers; l++) {
+    const input = x;
+    x = tape.scope(() => block(l, input), (out) => [out, ...tensorsOf(routings.at(-1))]);
+    if (!tape.recording) tape.arena.release(input);
   }
   if (typeof batch !== "number") for (const { cache, length } of batch) cache.grow(length);
   return { hidden: norm(tape, parts, "norm", x), routings };
 }
+
+/** What outlives a layer: its decision is read at the end. */
+const tensorsOf = (routing: Routing | undefined): (Tensor | undefined)[] =>
+  routing === undefined ? [] : [routing.logits, routing.scores, routing.choice, routing.selectionBias, routing.chosen, routing.experts, routing.weights];
 
 /** RMSNorm or LayerNorm, as the config says, with the parameters of that name. */
 function norm(tape: Tape, { config, parameters }: TransformerParts, name: string, x: Tensor): Tensor {
@@ -79,19 +88,29 @@ function feedForwardParameters(parameters: Parameters, l: number, name: "ffn" | 
   return { up: parameters.weight(at("up")), down: parameters.weight(at("down")), upBias: parameters.find(at("upBias")), downBias: parameters.find(at("downBias")) };
 }
 
-function expertParameters(parameters: Parameters, l: number): ExpertParameters {
+function expertParameters(parameters: Parameters, l: number): MoeParameters["experts"] {
   const at = (part: string) => `layers.${l}.experts.${part}`;
+  const biases = { upBias: parameters.find(at("upBias")), downBias: parameters.find(at("downBias")) };
+  const { cache } = parameters;
+  if (cache !== undefined) return (routing, decide) => ({ ...cache.use(l, routing.load, routing.experts.rows, (next) => byLoad(decide(routerParameters(parameters, next)).load)), ...biases });
   const [up, beside] = parameters.experts(at("up")) as [ExpertMatrices, ExpertMatrices?];
   const [down] = parameters.experts(at("down")) as [ExpertMatrices];
-  return { up, beside, down, upBias: parameters.find(at("upBias")), downBias: parameters.find(at("downBias")) };
+  return { up, beside, down, ...biases };
+}
+
+/** Experts that have rows, the busiest first. */
+const byLoad = (load: Int32Array): number[] => [...load.keys()].filter((e) => (load[e] as number) > 0).sort((a, b) => (load[b] as number) - (load[a] as number));
+
+function routerParameters(parameters: Parameters, l: number): RouterParameters {
+  const find = (name: string) => parameters.find(`layers.${l}.router.${name}`);
+  return { weight: parameters.get(`layers.${l}.router.weight`), bias: find("bias"), noise: find("noise"), selectionBias: find("selectionBias") };
 }
 
 /** The tensors of sparse layer `l`. */
 export function moeParameters(parameters: Parameters, l: number): MoeParameters {
   const find = (name: string) => parameters.find(`layers.${l}.${name}`);
-  const get = (name: string) => parameters.get(`layers.${l}.${name}`);
   return {
-    router: { weight: get("router.weight"), bias: find("router.bias"), noise: find("router.noise"), selectionBias: find("router.selectionBias") },
+    router: routerParameters(parameters, l),
     experts: expertParameters(parameters, l),
     shared: find("shared.up") === undefined ? undefined : feedForwardParameters(parameters, l, "shared"),
     sharedGate: find("shared.gate"),

@@ -32,7 +32,8 @@ export interface MoeConfig extends FeedForwardShape {
 
 export interface MoeParameters {
   router: RouterParameters;
-  experts: ExpertParameters;
+  /** Or what makes them ready once it is known which are needed. `decide` routes the same tokens by the router of another layer. */
+  experts: ExpertParameters | ((routing: Routing, decide: (router: RouterParameters) => Routing) => ExpertParameters);
   shared?: FeedForwardParameters | undefined;
   /** [1, D] for sigmoid, [2, D] for softmax. */
   sharedGate?: Tensor | undefined;
@@ -46,9 +47,13 @@ export interface MoeOutput {
 
 /** The sparse layer: router -> dispatch plan -> grouped experts -> combine, plus the shared expert. `router` replaces the configured one. */
 export function moeLayer(tape: Tape, x: Tensor, parameters: MoeParameters, config: MoeConfig, tokenIds?: Tensor, router?: Router): MoeOutput {
-  const input = { tape, x, parameters: parameters.router, k: config.active, tokenIds };
-  const routing = router === undefined ? route(config.router, input) : router(input);
-  const routed = routedExperts(tape, x, routing, dispatchPlan(tape, routing), parameters.experts, config);
+  const decide = (own: RouterParameters) => {
+    const input = { tape, x, parameters: own, k: config.active, tokenIds };
+    return router === undefined ? route(config.router, input) : router(input);
+  };
+  const routing = decide(parameters.router);
+  const experts = typeof parameters.experts === "function" ? parameters.experts(routing, decide) : parameters.experts;
+  const routed = routedExperts(tape, x, routing, dispatchPlan(tape, routing), experts, config);
   if (config.shared === undefined || parameters.shared === undefined) return { out: routed, routing };
   const shared = feedForward(tape, x, parameters.shared, config);
   if (parameters.sharedGate === undefined) {

@@ -12,7 +12,6 @@ class BufferRegion implements Region {
   constructor(
     private buffer: ArrayBuffer | undefined,
     readonly bytes: number,
-    private readonly alignment: number | undefined,
     private readonly onFree: () => void,
   ) {}
 
@@ -20,7 +19,7 @@ class BufferRegion implements Region {
     const { buffer } = this;
     check(buffer !== undefined, "ERR_SWITCHYARD_ENGINE", () => "tensor: the region has been freed");
     const size = sizeOf(shape);
-    const alignment = this.alignment ?? (isStored(dtype) ? 1 : byteLength(dtype, 1));
+    const alignment = isStored(dtype) ? 1 : byteLength(dtype, 1);
     check(isWholeBlocks(dtype, shape), "ERR_SWITCHYARD_SHAPE", () => `tensor: a row of ${dtype}[${shape.join(", ")}] is not a whole number of blocks`);
     check(
       byteOffset >= 0 && byteOffset % alignment === 0 && byteOffset + byteLength(dtype, size) <= this.bytes,
@@ -70,7 +69,7 @@ export class ReferenceMemory implements Memory {
   allocate(bytes: number): Region {
     const buffer = this.buffer(bytes);
     this.allocatedBytes += bytes;
-    return new BufferRegion(buffer, bytes, 64, () => {
+    return new BufferRegion(buffer, bytes, () => {
       this.allocatedBytes -= bytes;
     });
   }
@@ -92,7 +91,7 @@ export class ReferenceMemory implements Memory {
         check(read > 0, "ERR_SWITCHYARD_IO", () => `mapFile: ${path} ended at byte ${at} of ${bytes}: it was cut while being read`);
         at += read;
       }
-      return new BufferRegion(buffer, bytes, undefined, () => {});
+      return new BufferRegion(buffer, bytes, () => {});
     } catch (cause) {
       if (cause instanceof SwitchyardError) throw cause;
       throw new SwitchyardError("ERR_SWITCHYARD_IO", `mapFile: cannot read ${path}: ${(cause as Error).message}`, { cause });

@@ -1,0 +1,110 @@
+/**
+ * Does generation under a memory budget go as fast as the disk allows, and with the same bits?
+ * npm run bench memory-budget -- FILE.gguf [--budgets 1500MB,2200MB,3GB] [--tokens 48] [--json]
+ *
+ * Each budget is a process of its own: it loads the file, runs a prompt of 64 tokens and then others one by one, as if it generated them (arbitrary ones: a model of random
+ * weights left to itself repeats them, and so its experts), and reports the logits as a hash, its peak resident
+ * memory (the kernel's VmHWM, mapped pages included) and what the cache counted. Reads are direct, past the page cache, so that a file which is
+ * there is still read from the disk. Predicted: the time of the same tokens without a budget, all in memory, plus the bytes that were not in the
+ * cache at the rate at which the disk was read before and after. The whole is done twice, and the better ratio of each budget counts.
+ */
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { loadEngine } from "../src/engine/load.js";
+import { type BenchResult, machine } from "./bench.js";
+
+const { values, positionals } = parseArgs({ args: process.argv.slice(3), allowPositionals: true, options: { budgets: { type: "string", default: "1500,2200,3000" }, tokens: { type: "string", default: "48" }, rounds: { type: "string", default: "2" }, json: { type: "boolean" } } });
+
+interface Measured {
+  tokensPerSecond: number;
+  hash: string;
+  peak: number;
+  hitRate: number;
+  aheadRate: number;
+  foreseen: number | null;
+  bytesPerToken: number;
+  missedPerToken: number;
+  readRate: number;
+  slots: number;
+  experts: number;
+}
+
+export async function run(): Promise<BenchResult> {
+  const [file] = positionals;
+  if (file === undefined) throw new Error("memory-budget: name a .gguf file; switchyard make-model writes one of random weights");
+  const budgets = values.budgets.split(",").map(Number);
+  const rows: Record<string, string | number | null>[] = [];
+  const ratios = new Map<number, number>();
+  for (let round = 0; round < Number(values.rounds); round++) {
+    const whole = measure(file, 0);
+    rows.push({ "MB allowed": null, "MB peak": whole.peak, "in memory": null, "read ahead": null, foreseen: null, "MB read/token": null, "disk MB/s": null, "tokens/s": round3(whole.tokensPerSecond), predicted: null, ratio: null, "same bits": null });
+    for (const budget of budgets) {
+      const m = measure(file, budget);
+      const predicted = 1 / (1 / whole.tokensPerSecond + m.missedPerToken / m.readRate);
+      const ratio = m.tokensPerSecond / predicted;
+      ratios.set(budget, Math.max(ratio, ratios.get(budget) ?? 0));
+      rows.push({
+        "MB allowed": budget,
+        "MB peak": m.peak,
+        "in memory": round3(m.hitRate),
+        "read ahead": round3(m.aheadRate),
+        foreseen: m.foreseen === null ? null : round3(m.foreseen),
+        "MB read/token": round3(m.bytesPerToken / 1e6),
+        "disk MB/s": Math.round(m.readRate / 1e6),
+        "tokens/s": round3(m.tokensPerSecond),
+        predicted: round3(predicted),
+        ratio: round3(ratio),
+        "same bits": m.hash === whole.hash ? "yes" : "NO",
+      });
+    }
+  }
+  const worst = Math.min(...ratios.values());
+  return { name: "memory-budget", unit: "tokens/s measured over predicted, the worst budget", ours: worst, peer: null, ratio: worst, peak: null, machine: machine(loadEngine()), rows, note: "MB are of 10^6 bytes. In memory: part of the uses of experts. Predicted: see the head of bench/memory-budget.ts." };
+}
+
+const round3 = (x: number): number => Number(x.toPrecision(3));
+
+function measure(file: string, budget: number): Measured {
+  const url = (path: string) => JSON.stringify(new URL(`../src/${path}`, import.meta.url).href);
+  const program = `
+    const { Model } = await import(${url("generate/model.js")});
+    const { KvCache } = await import(${url("model/cache.js")});
+    const { Arena } = await import(${url("engine/arena.js")});
+    const { Tape } = await import(${url("autograd/tape.js")});
+    const { forward, logits } = await import(${url("model/transformer.js")});
+    const { view } = await import(${url("tensor/tensor.js")});
+    const { measureReadRate, cacheReport, addCounts } = await import(${url("inspect/residency.js")});
+    const { emptyCounts } = await import(${url("model/residency/expert-cache.js")});
+    const { createHash } = await import("node:crypto");
+    const { readFileSync } = await import("node:fs");
+    const [budget, tokens] = [${budget * 1e6}, ${Number(values.tokens)}];
+    const model = await Model.load(${JSON.stringify(file)}, budget > 0 ? { memory: budget } : {});
+    const { engine, config, parameters: { cache: experts } } = model;
+    const cache = new KvCache(engine, config, 64 + 16 + tokens);
+    const arena = new Arena(engine);
+    const hash = createHash("sha256");
+    const step = (ids) => {
+      arena.reset();
+      const tape = new Tape(engine, arena);
+      const { hidden } = forward(tape, model, { ids: tape.constant([ids.length], ids, "i32"), batch: [{ cache, length: ids.length }] });
+      const values = engine.read(logits(tape, model, view(hidden, [1, hidden.cols], (ids.length - 1) * hidden.cols)));
+      hash.update(new Uint8Array(values.buffer));
+    };
+    const id = (i) => (i * 7919 + 100) % config.vocab;
+    step(Int32Array.from({ length: 64 }, (_, i) => id(i)));
+    for (let i = 0; i < 16; i++) step([id(64 + i)]);
+    const rateBefore = experts && measureReadRate(engine, experts.layers);
+    const before = { ...experts?.counts };
+    const start = performance.now();
+    for (let i = 0; i < tokens; i++) step([id(80 + i)]);
+    const seconds = (performance.now() - start) / 1000;
+    const counts = emptyCounts();
+    if (experts) addCounts(counts, experts.counts, before);
+    const readRate = experts && (rateBefore + measureReadRate(engine, experts.layers)) / 2;
+    const peak = Math.round(Number(/VmHWM:\\s+(\\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]) * 1024 / 1e6);
+    console.log(JSON.stringify({ tokensPerSecond: tokens / seconds, hash: hash.digest("hex"), peak, ...cacheReport(counts), missedPerToken: experts && (counts.needed - counts.hits) / tokens * experts.bytesPerSlot, readRate, ...experts?.size }));`;
+  const { stdout, stderr, status } = spawnSync(process.execPath, ["--input-type=module", "-e", program], { encoding: "utf8", cwd: fileURLToPath(new URL(".", import.meta.url)) });
+  if (status !== 0) throw new Error(`memory-budget: a child process failed: ${stderr}`);
+  return JSON.parse(stdout) as Measured;
+}

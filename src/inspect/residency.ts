@@ -1,0 +1,86 @@
+import type { Engine } from "../engine/engine.js";
+import type { FileReads } from "../engine/memory.js";
+import type { StoredMatrix } from "../model/mapped.js";
+import { type CacheCounts, expertBytes, halfLife, type StoredExperts } from "../model/residency/expert-cache.js";
+import { type Slot, SlotMemory } from "../model/residency/slots.js";
+import { Random } from "../tensor/random.js";
+import { hitRate } from "./replacement.js";
+
+/** What a cache of experts came to. */
+export interface CacheReport {
+  /** Part of the experts' uses that found them in memory, and part that found them read, or being read, ahead. */
+  hitRate: number;
+  aheadRate: number;
+  /** Part of the forecasts that were right; null where there were none. */
+  foreseen: number | null;
+  bytesPerToken: number;
+}
+
+export function cacheReport({ needed, hits, ahead, forecast, foreseen, bytesRead, tokens }: CacheCounts): CacheReport {
+  const share = (n: number) => n / Math.max(1, needed);
+  return { hitRate: share(hits), aheadRate: share(ahead), foreseen: forecast === 0 ? null : foreseen / forecast, bytesPerToken: bytesRead / Math.max(1, tokens) };
+}
+
+/** Adds to `sum` what was counted since `before`. */
+export function addCounts(sum: CacheCounts, counts: CacheCounts, before: CacheCounts): void {
+  for (const key of Object.keys(sum) as (keyof CacheCounts)[]) sum[key] += counts[key] - before[key];
+}
+
+/** Bytes per second at which experts come from their files: `seconds` of reads of whole experts here and there, four at a time. */
+export function measureReadRate(engine: Engine, layers: readonly StoredExperts[], seconds = 0.5): number {
+  using memory = new SlotMemory(engine, expertBytes(layers));
+  memory.grow(4);
+  const { slots } = memory;
+  const random = new Random(1);
+  const paths = new Set(layers.flatMap(({ up, down }) => [...up, down].flat()).map(({ file }) => file));
+  const files = new Map([...paths].map((path) => [path, engine.openFile(path)]));
+  try {
+    let bytes = 0;
+    const begin = performance.now();
+    for (let i = 0; performance.now() - begin < 1000 * seconds; i++) {
+      const { up, down } = layers[random.below(layers.length)] as StoredExperts;
+      const e = random.below(down.length);
+      const slot = slots[i % slots.length] as Slot;
+      slot.finish();
+      slot.assign(e, [...up, down].map((part) => ({ matrix: part[e] as StoredMatrix, file: files.get((part[e] as StoredMatrix).file) as FileReads })));
+      bytes += slot.fetch(false);
+    }
+    for (const slot of slots) slot.finish();
+    return (1000 * bytes) / (performance.now() - begin);
+  } finally {
+    for (const slot of slots) slot.clear();
+    for (const file of files.values()) file.close();
+  }
+}
+
+export interface Expectation {
+  /** Bytes for the whole process, and the experts that they have room for, of all. */
+  memory: number;
+  slots: number;
+  hitRate: number;
+  bytesPerToken: number;
+  tokensPerSecond: number;
+}
+
+/** What generation has to move, and how fast this machine moves it. */
+export interface Traffic {
+  /** Bytes of experts and dense weights that a token uses. */
+  active: number;
+  /** Bytes of an expert in its file, of them how many a token uses, and how many there are. */
+  expert: number;
+  perToken: number;
+  experts: number;
+  /** Bytes per second from memory and from the files. */
+  memoryRate: number;
+  readRate: number;
+}
+
+/**
+ * Tokens per second to expect with room for `slots` experts: every active byte comes from memory once, and those of experts that are not there
+ * from the files before. Without `groups` (per token and layer the experts, see `hitRate`) all experts are used alike.
+ */
+export function expectSpeed({ active, expert, perToken, experts, memoryRate, readRate }: Traffic, slots: number, groups?: readonly (readonly number[])[], layers = 1): Omit<Expectation, "memory"> {
+  const rate = slots >= experts ? 1 : groups === undefined ? slots / experts : hitRate(groups, slots, { halfLife }, layers);
+  const bytesPerToken = (1 - rate) * perToken * expert;
+  return { slots, hitRate: rate, bytesPerToken, tokensPerSecond: 1 / (active / memoryRate + bytesPerToken / readRate) };
+}

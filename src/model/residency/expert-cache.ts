@@ -1,0 +1,221 @@
+import type { Engine, FileReads } from "../../engine/engine.js";
+import { check } from "../../errors.js";
+import type { ExpertParameters } from "../../moe/experts.js";
+import type { StoredMatrix } from "../mapped.js";
+import { Popularity } from "./popularity.js";
+import { Slot, slotBytes, SlotMemory } from "./slots.js";
+
+/** The experts of one sparse layer in files: each part of `up` (gate and up, or both in one) and `down` is a matrix per expert. */
+export interface StoredExperts {
+  layer: number;
+  up: readonly (readonly StoredMatrix[])[];
+  down: readonly StoredMatrix[];
+}
+
+/** Slots that there is room for, given the bytes of those in use and by how many others the process is about to grow. */
+export type Room = (used: number, growth: number) => number;
+
+/** What the cache needs to know of the layer that comes next: which of its experts these tokens are likely to choose, the likeliest first. */
+export type Forecast = (layer: number) => readonly number[];
+
+/** What has happened so far, each expert of each pass and layer counted once. */
+export interface CacheCounts {
+  /** Experts that were needed: `hits` were there, `ahead` had been asked for before it was certain, the others had to be waited for. */
+  needed: number;
+  hits: number;
+  ahead: number;
+  /** Experts that were forecast, and those of them that were then needed. */
+  forecast: number;
+  foreseen: number;
+  bytesRead: number;
+  tokens: number;
+}
+
+export const emptyCounts = (): CacheCounts => ({ needed: 0, hits: 0, ahead: 0, forecast: 0, foreseen: 0, bytesRead: 0, tokens: 0 });
+
+/** Tokens after which a use counts half (see `Popularity`): docs/lab-notebook.md has what others come to. */
+export const halfLife = 128;
+
+/**
+ * Experts that are read from their files when they are needed and stay as long as there is room for them; the least popular of all layers
+ * goes first. While one layer computes, what the next is likely to need is read.
+ */
+export class ExpertCache {
+  readonly counts = emptyCounts();
+  /** Bytes of a slot: of the largest expert, in whole pages. */
+  readonly bytesPerSlot: number;
+  private readonly experts: number;
+  private readonly files = new Map<string, FileReads>();
+  private readonly memory: SlotMemory;
+  private readonly popularity: Popularity;
+  private slots: Slot[] = [];
+  /** By number of layer and expert. */
+  private readonly resident = new Map<number, Slot>();
+  private capacity = 0;
+  private uses = 0;
+  private last = Infinity;
+  /** Bytes of the largest results of a layer's products so far. */
+  private results = 0;
+  private forecast: readonly number[] = [];
+
+  constructor(
+    private readonly engine: Engine,
+    readonly layers: readonly StoredExperts[],
+    private readonly room: Room,
+  ) {
+    this.experts = layers[0]?.down.length ?? 0;
+    this.bytesPerSlot = expertBytes(layers);
+    this.memory = new SlotMemory(engine, this.bytesPerSlot);
+    this.popularity = new Popularity(layers.length * this.experts, halfLife);
+  }
+
+  /** Experts that there is room for, and all of them. */
+  get size(): { slots: number; experts: number } {
+    return { slots: this.capacity, experts: this.layers.length * this.experts };
+  }
+
+  /**
+   * The experts of a layer, of which those with rows in `load` are in memory until the next call; the others must not be used. Throws
+   * ERR_SWITCHYARD_MEMORY where there is no room for them, ERR_SWITCHYARD_IO.
+   */
+  use(layer: number, load: Int32Array, tokens: number, forecast: Forecast): ExpertParameters {
+    const index = this.layers.findIndex((stored) => stored.layer === layer);
+    if (index <= this.last) this.counts.tokens += tokens;
+    if (index <= this.last || tokens > 1) this.fit(this.layers[index] as StoredExperts, load);
+    this.last = index;
+    this.uses++;
+    const chosen = [...load.keys()].filter((e) => (load[e] as number) > 0);
+    const needed = chosen.length > 0 ? chosen : [0];
+    check(
+      needed.length <= this.capacity,
+      "ERR_SWITCHYARD_MEMORY",
+      () => `memory: layer ${layer} needs ${needed.length} experts at a time, and the budget has room for ${this.capacity} beside the cache and the activations; give more memory, or run fewer tokens`,
+    );
+    const wrong = this.callOff(index, needed);
+    const slots = this.load(index, needed);
+    for (const e of chosen) this.popularity.use(index * this.experts + e, this.counts.tokens, load[e], tokens);
+    this.readAhead(index + 1, forecast);
+    for (const slot of [...slots.values(), ...wrong]) slot.finish();
+    return this.parameters(index, slots, needed[0] as number);
+  }
+
+  /** Holds no more slots than there is room for beside the results of this layer's products: what they need beyond those so far is to come. */
+  private fit({ up, down }: StoredExperts, load: Int32Array): void {
+    const [{ rows: width, cols: hidden }] = down as [StoredMatrix];
+    const results = 4 * load.reduce((sum, n) => sum + n, 0) * (up.reduce((sum, [part]) => sum + (part as StoredMatrix).rows, 0) + hidden + width);
+    const growth = Math.max(0, results - this.results);
+    this.results += growth;
+    this.capacity = Math.min(this.size.experts, Math.max(0, this.room(this.resident.size * this.bytesPerSlot, growth)));
+    while (this.slots.length > this.capacity) {
+      const gone = new Set(this.memory.shrink());
+      for (const [expert, slot] of this.resident) if (gone.has(slot)) this.resident.delete(expert);
+      this.slots = this.memory.slots;
+    }
+  }
+
+  /** Calls off what was wrongly forecast, and returns the slots whose reads have begun all the same. */
+  private callOff(index: number, needed: readonly number[]): Slot[] {
+    const { counts, forecast } = this;
+    const wrong = forecast.filter((e) => !needed.includes(e));
+    counts.forecast += forecast.length;
+    counts.foreseen += forecast.length - wrong.length;
+    this.forecast = [];
+    return wrong.flatMap((e) => {
+      const slot = this.resident.get(index * this.experts + e);
+      counts.bytesRead -= slot?.cancel() ?? 0;
+      return slot?.pending === true ? [slot] : [];
+    });
+  }
+
+  private load(index: number, needed: readonly number[]): Map<number, Slot> {
+    const { counts, uses } = this;
+    const slots = new Map<number, Slot>();
+    for (const e of needed) {
+      const slot = this.resident.get(index * this.experts + e);
+      if (slot === undefined) continue;
+      slot.lastUse = uses; // before any slot is given to another expert
+      slots.set(e, slot);
+    }
+    for (const e of needed) {
+      const known = slots.get(e);
+      const slot = known ?? (this.assign(index, e) as Slot);
+      if (known?.whole) counts[known.ahead ? "ahead" : "hits"]++;
+      slot.ahead = false;
+      counts.bytesRead += slot.fetch(true);
+      slots.set(e, slot);
+    }
+    counts.needed += needed.length;
+    return slots;
+  }
+
+  private readAhead(index: number, forecast: Forecast): void {
+    const next = this.layers[index];
+    if (next === undefined || this.capacity === this.size.experts) return;
+    this.forecast = forecast(next.layer);
+    for (const e of this.forecast) {
+      const slot = this.resident.get(index * this.experts + e) ?? this.assign(index, e);
+      if (slot === undefined) return;
+      slot.lastUse = this.uses;
+      if (!slot.whole) slot.ahead = true;
+      this.counts.bytesRead += slot.fetch(false);
+    }
+  }
+
+  /** A slot for an expert that has none: a new one, or that of the least popular expert which this use does not need; undefined where there is none. */
+  private assign(index: number, e: number): Slot | undefined {
+    const slot = this.free() ?? this.victim();
+    if (slot === undefined) return undefined;
+    this.resident.delete(slot.expert);
+    slot.clear();
+    const { up, down } = this.layers[index] as StoredExperts;
+    const matrices = [...up, down].map((part) => part[e] as StoredMatrix);
+    const expert = index * this.experts + e;
+    slot.assign(expert, matrices.map((matrix) => ({ matrix, file: this.file(matrix.file) })));
+    slot.lastUse = this.uses;
+    this.resident.set(expert, slot);
+    return slot;
+  }
+
+  private free(): Slot | undefined {
+    if (this.resident.size === this.slots.length && this.slots.length < this.capacity) {
+      this.memory.grow(this.capacity - this.slots.length);
+      this.slots = this.memory.slots;
+    }
+    return this.resident.size < this.slots.length ? this.slots.find(({ expert }) => expert < 0) : undefined;
+  }
+
+  private victim(): Slot | undefined {
+    // One whose reads have not ended would have to be waited for.
+    const rank = (slot: Slot) => (slot.pending ? Infinity : this.popularity.rank(slot.expert));
+    let least: Slot | undefined;
+    for (const slot of this.slots) {
+      if (slot.lastUse !== this.uses && (least === undefined || rank(slot) < rank(least))) least = slot;
+    }
+    return least;
+  }
+
+  private file(path: string): FileReads {
+    let file = this.files.get(path);
+    if (file === undefined) this.files.set(path, (file = this.engine.openFile(path)));
+    return file;
+  }
+
+  /** Experts that are not in memory stand where one is that is: products take a matrix of each, and read those that have rows. */
+  private parameters(index: number, slots: ReadonlyMap<number, Slot>, other: number): ExpertParameters {
+    const tensors = Array.from({ length: this.experts }, (_, e) => (slots.get(e) ?? (slots.get(other) as Slot)).tensors);
+    const part = (i: number) => tensors.map((list) => list[i] as (typeof list)[number]);
+    const ups = this.layers[index]?.up.length as number;
+    return { up: part(0), beside: ups > 1 ? part(1) : undefined, down: part(ups) };
+  }
+
+  [Symbol.dispose](): void {
+    this.memory[Symbol.dispose]();
+    for (const file of this.files.values()) file.close();
+    this.files.clear();
+  }
+}
+
+/** Bytes of the largest expert in whole pages. */
+export function expertBytes(layers: readonly StoredExperts[]): number {
+  return Math.max(...layers.flatMap(({ up, down }) => down.map((matrix, e) => slotBytes([...up.map((part) => part[e] as StoredMatrix), matrix]))));
+}

@@ -1,0 +1,39 @@
+import { check } from "../../errors.js";
+import type { Room } from "./expert-cache.js";
+
+/** What must be in memory, in bytes. */
+export interface Needs {
+  /** All parameters but the experts that the cache keeps. */
+  dense: number;
+  /** A slot of the cache. */
+  slot: number;
+  /** Experts of one layer, all of which a prompt may need at a time. */
+  experts: number;
+}
+
+/** What the process may grow by between two looks at its size: results of a prompt's layers, V8's heap. */
+const headroom = 96 * 2 ** 20;
+/** By which a process may be larger in another run. */
+const margin = 16 * 2 ** 20;
+
+/**
+ * Room for experts in `memory` bytes for the whole process: what is left by the dense part, caches of keys and values, activations and Node
+ * itself, as the system counts them. Throws ERR_SWITCHYARD_MEMORY where that is less than one layer needs, naming what would do.
+ */
+export function processRoom(memory: number, { dense, slot, experts }: Needs): Room {
+  let others = process.memoryUsage.rss() + dense;
+  const needed = others + headroom + experts * slot;
+  check(
+    memory >= needed,
+    "ERR_SWITCHYARD_MEMORY",
+    () =>
+      `memory: expected at least ${mebibytes(needed + margin)} MiB: ${mebibytes(dense)} for the dense part, ${mebibytes(experts * slot)} for the ${experts} experts of one layer, ` +
+      `${mebibytes(others - dense + headroom)} for Node and activations; got ${Math.floor(memory / 2 ** 20)} MiB`,
+  );
+  return (used, growth) => {
+    others = Math.max(others, process.memoryUsage.rss() - used + growth);
+    return Math.floor((memory - headroom - others) / slot);
+  };
+}
+
+const mebibytes = (bytes: number): number => Math.ceil(bytes / 2 ** 20);

@@ -1,0 +1,33 @@
+import type { Engine } from "../../engine/engine.js";
+import { check } from "../../errors.js";
+import { byteLength } from "../../tensor/dtype.js";
+import type { ModelConfig } from "../config.js";
+import { type ParameterSource, type StoredMatrix, storedParts } from "../mapped.js";
+import type { ParameterSpec } from "../parameters.js";
+import type { StoredExperts } from "./expert-cache.js";
+
+const names = (layer: number): [up: string, down: string] => [`layers.${layer}.experts.up`, `layers.${layer}.experts.down`];
+
+/** The parameters that these are, and their bytes in files. */
+export function cachedBytes(layers: readonly StoredExperts[]): Map<string, number> {
+  const bytes = (matrices: readonly StoredMatrix[]) => matrices.reduce((sum, { dtype, rows, cols }) => sum + byteLength(dtype, rows * cols), 0);
+  return new Map(layers.flatMap(({ layer, up, down }) => [[names(layer)[0], bytes(up.flat())], [names(layer)[1], bytes(down)]]));
+}
+
+/**
+ * Where the experts of every sparse layer stand in files. Throws ERR_SWITCHYARD_USAGE for a model without experts or an engine that does not
+ * read matrices in place, ERR_SWITCHYARD_UNSUPPORTED for files in which they are not whole, or in a type that products do not read.
+ */
+export function storedExperts(engine: Engine, config: ModelConfig, specs: ReadonlyMap<string, ParameterSpec>, sources: ReadonlyMap<string, ParameterSource> | undefined): StoredExperts[] {
+  check(engine.name === "native", "ERR_SWITCHYARD_USAGE", () => "memory: a budget needs the native engine: build it with: switchyard build-engine");
+  check(config.moe !== undefined && config.sparseLayers.length > 0, "ERR_SWITCHYARD_USAGE", () => "memory: a budget is for experts, and this model has none; load it without one");
+  return config.sparseLayers.map((layer) => {
+    const [up, down] = names(layer).map((name) => {
+      const rows = sources?.get(name)?.rows;
+      const parts = rows && storedParts((specs.get(name) as ParameterSpec).shape, rows);
+      check(parts !== undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `memory: the experts of layer ${layer} cannot be read one by one where the model's files have them; convert it to GGUF, or load it without a budget`);
+      return parts;
+    }) as [StoredMatrix[][], StoredMatrix[][]];
+    return { layer, up, down: down[0] as StoredMatrix[] };
+  });
+}
