@@ -49,16 +49,16 @@ export class TestTensors {
 export const rowOf = (t: Tensor, i: number): Tensor => view(t, [1, t.cols], i * t.cols);
 
 /**
- * Mean squared difference over mean square of the expected values. Those are of the order of 1, or differences of such numbers that all but
- * cancel: against less than 1e-2 in all, errors count as absolute.
+ * Mean squared difference over mean square of the expected values, or of the `terms` that they are differences of, where those all but cancel.
+ * Values are of the order of 1: against less than 1e-4 in all, errors count as absolute.
  */
-export function nmse(got: ArrayLike<number>, expected: ArrayLike<number>): number {
+export function nmse(got: ArrayLike<number>, expected: ArrayLike<number>, terms = expected): number {
   let error = 0;
-  let power = 1e-2;
+  let power = 1e-4;
   for (let i = 0; i < expected.length; i++) {
     if (got[i] === expected[i] && !Number.isFinite(expected[i])) continue;
     error += (got[i] - expected[i]) ** 2;
-    power += expected[i] ** 2;
+    power += terms[i] ** 2;
   }
   return error / power;
 }

@@ -13,8 +13,8 @@ function dims(batch: number, queries: number, keys: number, kvHeads: number, gro
   return { batch, queries, keys, keyStride: keys + spare, heads: kvHeads * group, kvHeads, headDim, scale: 1 / Math.sqrt(headDim) };
 }
 
-/** out, lse, and dq, dk, dv when there is no spare room in the cache. */
-function run(engine: Engine, d: AttentionDims, seed: number): TypedArray[] {
+/** out, lse, and dq, dk, dv when there is no spare room in the cache: of the given `out`, or of the one that was computed. */
+function run(engine: Engine, d: AttentionDims, seed: number, given?: number): TypedArray[] {
   using t = new TestTensors(engine, seed);
   const wide = [d.batch * d.queries, d.heads * d.headDim];
   const cache = [d.batch * d.keyStride, d.kvHeads * d.headDim];
@@ -23,13 +23,16 @@ function run(engine: Engine, d: AttentionDims, seed: number): TypedArray[] {
   const lse = t.random([d.batch * d.queries, d.heads]);
   engine.attention(out, lse, q, k, v, d);
   if (d.keyStride !== d.keys) return [out, lse].map((x) => engine.read(x));
+  if (given !== undefined) engine.fill(out, given);
   engine.attentionBackward(dq, dk, dv, undefined, dout, q, k, v, out, lse, d);
   return [out, lse, dq, dk, dv].map((x) => engine.read(x));
 }
 
 function expectEqual(engine: Engine, d: AttentionDims, seed: number): void {
   const expected = run(reference, d, seed);
-  for (const [i, got] of run(engine, d, seed).entries()) expect(nmse(got, expected[i]), `output ${i} of ${JSON.stringify(d)}`).toBeLessThan(1e-10);
+  // dq and dk are sums of p (dp - dout out) times keys and queries, whose two parts cancel where few keys are seen: they are held to the first part.
+  const [, , ...firstParts] = run(reference, d, seed, 0);
+  for (const [i, got] of run(engine, d, seed).entries()) expect(nmse(got, expected[i], i === 2 || i === 3 ? firstParts[i - 2] : expected[i]), `output ${i} of ${JSON.stringify(d)}`).toBeLessThan(1e-10);
 }
 
 describe.each(nativeVariants)("attention on %s", (isa) => {
@@ -48,6 +51,7 @@ describe.each(nativeVariants)("attention on %s", (isa) => {
 
   it("equals the reference over several blocks of queries and keys", () => {
     for (const d of [dims(1, 200, 200, 2, 1, 64), dims(2, 70, 300, 1, 3, 32), dims(1, 100, 100, 1, 9, 128), dims(1, 1, 600, 2, 4, 64, 7)]) expectEqual(engine, d, 3);
+    expectEqual(engine, dims(1, 1, 1, 2, 1, 8), 437038); // one key: dq and dk are 0
   });
 
   it("keeps extreme scores finite", () => {
