@@ -17,24 +17,29 @@ struct OncePass {
   float *q, *scores, *factors;             // per key/value head [head_dim][rows], [rows][ld], [rows]: 1 / sum
 };
 
-// s[r][j] = q_r . k_j for a vector of keys, of which `keys` exist.
+// s[r][j] = q_r . k_j for a vector of keys, of which `keys` exist. Asks for as many bytes at `ahead`. Halves are transposed in pairs: whole vectors of each
+// row, whose lines the L1 might not keep for a second visit.
 template <int R, StoredType T>
-SW_INLINE void scores_of(float* s, int64_t ld_s, const float* q_DR, int64_t d, const char* k, int64_t ld_k, int64_t keys) {
-  constexpr int64_t element = row_bytes(T, 1);
+SW_INLINE void scores_of(float* s, int64_t ld_s, const float* q_DR, int64_t d, const char* k, int64_t ld_k, int64_t keys, const char* ahead) {
+  constexpr int64_t element = row_bytes(T, 1), step = T == kFloat ? kLanes : 2 * kLanes;
+  const char* rows[kLanes];
+  for (int r = 0; r < kLanes; r++) rows[r] = k + (r < keys ? r : 0) * ld_k * element;
   vf sum[R] = {};
   const auto add = [&](const float* q, vf x) {
     SW_UNROLL for (int r = 0; r < R; r++) sum[r] += splat(q[r]) * x;
   };
   int64_t c = 0;
-  if (keys >= kLanes) {
-    for (; c + kLanes <= d; c += kLanes) {
-      for (int r = 0; r < kLanes && c * element % 64 == 0; r++) __builtin_prefetch(k + ((kLanes + r) * ld_k + c) * element, 0, 2);
-      transpose_vectors([&](int r) { return load_as<T>(k + (r * ld_k + c) * element); }, [&](int i, vf x) { add(q_DR + (c + i) * R, x); });
-    }
+  for (; c + step <= d; c += step, ahead += kLanes * kLanes * 4) {
+    SW_UNROLL for (int line = 0; line < kLanes * kLanes * 4 / 64; line++) __builtin_prefetch(ahead + 64 * line, 0, 2);
+    transpose_vectors([&](int r) { return load_unaligned(rows[r] + c * element); }, [&](int i, vf x) {
+      if (T == kFloat) return add(q_DR + (c + i) * R, x);
+      add(q_DR + (c + 2 * i) * R, low_half((vu)x, T));
+      add(q_DR + (c + 2 * i + 1) * R, high_half((vu)x, T));
+    });
   }
   for (; c < d; c++) {
     float x[kLanes];
-    for (int r = 0; r < kLanes; r++) x[r] = load_as<T>(k + ((r < keys ? r : 0) * ld_k + c) * element, 1)[0];
+    for (int r = 0; r < kLanes; r++) x[r] = load_as<T>(rows[r] + c * element, 1)[0];
     add(q_DR + c * R, load(x));
   }
   SW_UNROLL for (int r = 0; r < R; r++) store(s + r * ld_s, sum[r]);
@@ -45,8 +50,10 @@ template <int R, StoredType T>
 static void once_scores_of(const OncePass& pass, const AttentionBlock& t, int64_t pair, int64_t first, int64_t keys) {
   const int64_t d = pass.p.head_dim;
   for (int64_t j = first; j < first + keys; j += kLanes) {
+    const char *k = t.k + j * t.ld_k * t.element, *next = k + kLanes * t.ld_k * t.element;
     for (int64_t h = 0; h < pass.p.kv_heads; h++) {
-      scores_of<R, T>(pass.scores + (pair + h) * R * pass.ld + j, pass.ld, pass.q + (pair + h) * R * d, d, t.k + (j * t.ld_k + h * d) * t.element, t.ld_k, first + keys - j);
+      scores_of<R, T>(pass.scores + (pair + h) * R * pass.ld + j, pass.ld, pass.q + (pair + h) * R * d, d, k + h * d * t.element, t.ld_k, first + keys - j,
+                      next + h * kLanes * d * t.element);
     }
   }
 }

@@ -6,6 +6,8 @@ SW_INLINE vf bfloat_to_float(vu x) { return (vf)(x << 16); }
 SW_INLINE vf half_to_float(vu x) {
 #if SW_LANES == 16 && defined(__AVX512F__)
   return (vf)_mm512_maskz_cvtph_ps(0xffff, _mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)x));
+#elif SW_LANES == 8 && defined(__F16C__)
+  return (vf)_mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1)));
 #endif
   const vu magnitude = (x & 0x7fff) << 13;
   const vu scaled = (vu)((vf)magnitude * splat(0x1p112f));
