@@ -203,6 +203,13 @@ SW_INLINE Steps unmasked(const Product& p, int64_t first, int64_t end, int64_t j
   return {(first + 1 - p.causal.seen) * p.causal.group, p.k};
 }
 
+// Those of steps [k0, k0 + length), counted from k0.
+SW_INLINE Steps unmasked_within(const Product& p, int64_t first, int64_t end, int64_t j, int64_t k0, int64_t length) {
+  const Steps all = unmasked(p, first, end, j);
+  const int64_t from = all.first > k0 ? (all.first < k0 + length ? all.first - k0 : length) : 0, to = all.end < k0 + length ? all.end - k0 : length;
+  return {from, to > from ? to : from};
+}
+
 // Rows [i0, i1) and columns [j0, j1) of a product; `next`: what this thread may do after it.
 template <Packing P>
 static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
@@ -240,13 +247,11 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
         float* c = p.out + (i0 + tiles.start(t)) * p.ld_out + j;
         const float* b = packed_b;
         if (p.causal.group > 0) {
-          const Steps all = unmasked(p, i0 + tiles.start(t), i0 + tiles.start(t + 1), j);
-          const int64_t from = all.first > k0 ? (all.first < k0 + length ? all.first - k0 : length) : 0;
-          const int64_t to = all.end < k0 + length ? all.end - k0 : length;
-          aside.steps = to > from ? to - from : 0;
+          const Steps steps = unmasked_within(p, i0 + tiles.start(t), i0 + tiles.start(t + 1), j, k0, length);
+          aside.steps = steps.end - steps.first;
           if (aside.steps == 0 && (aside.add || p.form == kNT)) continue;
-          a += from * kLanes;
-          b += from * kPanel;
+          a += steps.first * kLanes;
+          b += steps.first * kPanel;
         }
         const float* next_c = t + 1 < tiles.count ? c + tile_rows * p.ld_out : last ? c : p.out + i0 * p.ld_out + j + kPanel;
         aside.slices = 0;
