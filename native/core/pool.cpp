@@ -15,9 +15,9 @@ namespace sw {
 namespace {
 
 constexpr int kMaxThreads = 256;
-// How long an idle thread spins before it sleeps: longer than the gap between two ops of one step, which is a few microseconds
-// of JavaScript, and short enough that an idle process takes no CPU (see docs/lab-notebook.md).
-constexpr int64_t kSpinNanoseconds = 20'000;
+// How long an idle thread spins before it sleeps: longer than the gap between two parallel ops of a generated token, which is tens of microseconds
+// of JavaScript and small ops, and short enough that an idle process takes no CPU (see docs/lab-notebook.md).
+constexpr int64_t kSpinNanoseconds = 200'000;
 
 // One job at a time. `ticket` holds the job's number above and its unclaimed tasks below, so that a thread that comes late
 // can never claim a task of a job whose fields it has not seen.
