@@ -1,15 +1,12 @@
 import { Command, Option } from "commander";
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { loadEngine } from "../engine/load.js";
 import { check } from "../errors.js";
-import { openCheckpointTensors } from "../formats/checkpoint.js";
-import { openGguf } from "../formats/gguf/open.js";
-import { isGguf } from "../model/gguf-file.js";
 import { readModel } from "../model/language-model.js";
 import { countParameters } from "../model/parameters.js";
 import { StagedWeights } from "../model/staged.js";
 import { type FileType, fileTypes } from "../model/stored-types.js";
-import { writeModel } from "../model/write.js";
+import { weightFiles, writeModel } from "../model/write.js";
 import { formatBytes } from "../train/log/format.js";
 import { describeCommand } from "./flags.js";
 import { grouped, type Io, printJson } from "./io.js";
@@ -38,20 +35,9 @@ async function convertAction(io: Io, source: string, target: string, { type, jso
   const start = performance.now();
   const { config, family, sources, tokenizer } = await readModel(source);
   using weights = new StagedWeights(loadEngine(), config, sources);
-  const withTokenizer = await writeModel(target, config, weights, tokenizer, { type: type.toUpperCase() as FileType });
-  const result = { source, target, modelType: family.modelType, type, parameters: countParameters(config).total, ...written(target), tokenizer: withTokenizer, seconds: (performance.now() - start) / 1000 };
+  const { tokenizer: withTokenizer } = await writeModel(target, config, weights, tokenizer, { type: type.toUpperCase() as FileType });
+  const result = { source, target, modelType: family.modelType, type, parameters: countParameters(config).total, ...weightFiles(target), tokenizer: withTokenizer, seconds: (performance.now() - start) / 1000 };
   if (json === true) printJson(io, result);
   else io.stdout.write(`${target}: ${family.modelType}, ${grouped(result.parameters)} parameters in ${result.tensors} tensors, ${formatBytes(result.bytes)}, ${result.seconds.toFixed(1)} s\n`);
   if (!withTokenizer) io.stderr.write(`switchyard: ${target} has no tokenizer: only weights and configuration were converted\n`);
-}
-
-/** Tensors and bytes of what now stands at `target`, by its headers. */
-function written(target: string): { tensors: number; bytes: number } {
-  if (isGguf(target)) {
-    const { tensors, fileBytes } = openGguf(target);
-    return { tensors: tensors.size, bytes: fileBytes };
-  }
-  const tensors = openCheckpointTensors(target);
-  const files = new Set([...tensors.values()].map(({ file }) => file));
-  return { tensors: tensors.size, bytes: [...files].reduce((sum, file) => sum + statSync(file).size, 0) };
 }

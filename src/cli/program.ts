@@ -11,6 +11,7 @@ import { generateCommand } from "./generate.js";
 import { inspectCommand } from "./inspect.js";
 import { type Io, processIo } from "./io.js";
 import { makeModelCommand } from "./make-model.js";
+import { quantizeCommand } from "./quantize.js";
 import { trainCommand } from "./train.js";
 import { verifyCommand } from "./verify.js";
 import { packageVersion } from "./version.js";
@@ -43,7 +44,7 @@ function program(io: Io): Command {
     .helpCommand(false)
     .showSuggestionAfterError()
     .addHelpText("after", rootHelp);
-  const commands = [trainCommand, generateCommand, evalCommand, inspectCommand, verifyCommand, benchCommand, convertCommand, makeModelCommand, doctorCommand, buildEngineCommand, demoCommand];
+  const commands = [trainCommand, generateCommand, evalCommand, inspectCommand, verifyCommand, benchCommand, quantizeCommand, convertCommand, makeModelCommand, doctorCommand, buildEngineCommand, demoCommand];
   for (const create of commands) root.addCommand(create(io));
   for (const command of [root, ...root.commands]) {
     command.exitOverride().configureOutput({

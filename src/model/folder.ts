@@ -13,11 +13,11 @@ import { readQuantization } from "./families/quantization.js";
 import type { ParameterSource } from "./mapped.js";
 import { checkPacked, packedName, packedShape, packedTensors, type PackedTensor, tensorToWrite } from "./packed.js";
 import { type ParameterSpec, parameterSpecs } from "./parameters.js";
-import { type Importance, publishedTensors } from "./published.js";
+import { chooseType, type EncodingOptions, publishedTensors, type WrittenTensor } from "./published.js";
 import { pieceReader, type Reader } from "./quantized.js";
 import type { Weights } from "./staged.js";
 import { decodeTensor, readPiece, storedRows } from "./stored.js";
-import { type FileType, parameterType, storedType } from "./stored-types.js";
+import type { FileType } from "./stored-types.js";
 
 export interface ModelFolder {
   config: ModelConfig;
@@ -64,22 +64,27 @@ function packedReader(piece: Piece, tensor: PackedTensor | undefined): Reader | 
 
 const packedRows = (piece: Piece, tensor: PackedTensor | undefined) => tensor && storedRows({ ...piece, transposed: false }, { ...tensor, dtype: tensor.type });
 
-export interface FolderOptions {
-  /** Of the matrices; as `parameterType` and `storedType` say. */
+export interface FolderOptions extends EncodingOptions {
+  /** Of the matrices; see `chooseType`. */
   type?: FileType;
-  /** What errors cost, for the search of scales. */
-  importance?: Importance | undefined;
   /** Adds files of its own before the folder is closed. */
   extra?: (folder: string) => void | Promise<void>;
 }
 
-/** Writes config, weights, tokenizer and card as one complete folder. Throws ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_DATA for weights that the type cannot hold. */
-export async function writeModelFolder(folder: string, config: ModelConfig, weights: Weights, tokenizer: Tokenizer | undefined, { type = "F32", importance, extra }: FolderOptions = {}): Promise<void> {
+/** Writes config, weights, tokenizer and card as one complete folder, and returns what was written. Throws ERR_SWITCHYARD_IO, and what `encodedRows` throws. */
+export async function writeModelFolder(
+  folder: string,
+  config: ModelConfig,
+  weights: Weights,
+  tokenizer: Tokenizer | undefined,
+  { type = "F32", extra, ...options }: FolderOptions = {},
+): Promise<WrittenTensor[]> {
   const { json, family } = writeHfConfig(config);
+  const written: WrittenTensor[] = [];
   const tensors = publishedTensors(config, weights, (spec) => publishedPieces(spec, config, family.names)).map((tensor) => {
-    const [{ piece, spec }] = tensor.sources;
-    const shape = piece.cols === 1 ? [piece.rows] : packedShape(piece);
-    return tensorToWrite(tensor, storedType(parameterType(type, spec.name, config), { name: piece.name, shape }, spec), importance);
+    const chosen = chooseType(tensor, packedShape(tensor.sources[0].piece), type, config);
+    written.push(chosen);
+    return tensorToWrite(tensor, chosen.type, options);
   });
   const isPacked = tensors.some(({ name }) => packedName(name) !== undefined);
   await writeFolderAtomically(folder, async (temporary) => {
@@ -92,4 +97,5 @@ export async function writeModelFolder(folder: string, config: ModelConfig, weig
     await tokenizer?.save(temporary);
     await extra?.(temporary);
   });
+  return written;
 }

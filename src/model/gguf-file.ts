@@ -13,10 +13,10 @@ import type { Piece } from "./families/names.js";
 import type { ModelFolder } from "./folder.js";
 import type { ParameterSource } from "./mapped.js";
 import { parameterSpecs } from "./parameters.js";
-import { encodedRows, type Importance, publishedTensors } from "./published.js";
+import { chooseType, encodedRows, type EncodingOptions, publishedTensors, type WrittenTensor } from "./published.js";
 import type { Weights } from "./staged.js";
 import { decodeTensor, readPiece, storedRows } from "./stored.js";
-import { type FileType, parameterType, storedType } from "./stored-types.js";
+import type { FileType } from "./stored-types.js";
 
 /** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too. */
 export const isGguf = (path: string): boolean => /\.gguf$/i.test(path);
@@ -81,26 +81,27 @@ export function describeFile(type: GgufType): [string, GgufValue][] {
   return entries.flatMap(([key, value]) => (value === undefined ? [] : [[key, { type: "u32", value }]]));
 }
 
-/** How a model is written. */
-export interface GgufOptions {
+export interface GgufOptions extends EncodingOptions {
+  /** Of the matrices; see `chooseType`. */
   type: FileType;
-  /** What errors cost, for the search of scales. */
-  importance?: Importance | undefined;
   /** Metadata of the tokenizer, see `ggufVocabulary`. */
   vocabulary?: ReadonlyMap<string, GgufValue> | undefined;
 }
 
 /**
- * Writes a model as GGUF, atomically; types as `parameterType` and `storedType` say. Throws ERR_SWITCHYARD_UNSUPPORTED for a model that GGUF cannot
- * express, ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_DATA for weights that the type cannot hold.
+ * Writes a model as GGUF, atomically, and returns what was written. Throws ERR_SWITCHYARD_UNSUPPORTED for a model that GGUF cannot express,
+ * ERR_SWITCHYARD_IO, and what `encodedRows` throws.
  */
-export async function writeModelGguf(path: string, config: ModelConfig, weights: Weights, { type, importance, vocabulary }: GgufOptions): Promise<void> {
+export async function writeModelGguf(path: string, config: ModelConfig, weights: Weights, { type, vocabulary, ...options }: GgufOptions): Promise<WrittenTensor[]> {
   const { metadata, architecture, ropeFactors: factors } = writeGgufConfig(config);
+  const written: WrittenTensor[] = [];
   const tensors = publishedTensors(config, weights, (spec) => ggufPieces(spec, config, architecture)).map((tensor): GgufTensorToWrite => {
-    const { name, shape, sources: [{ piece, spec }] } = tensor;
-    const stored = storedType(parameterType(type, spec.name, config), piece, spec);
-    return { name, shape, type: stored, chunks: () => encodedRows(tensor, stored, importance) };
+    const { name, shape } = tensor;
+    const chosen = chooseType(tensor, shape, type, config);
+    written.push(chosen);
+    return { name, shape, type: chosen.type, chunks: () => encodedRows(tensor, chosen.type, options) };
   });
   if (factors !== undefined) tensors.push({ name: ropeFactorsName, type: "F32", shape: [factors.length], chunks: () => [encodeBlocks("F32", Float32Array.from(factors))] });
   await writeGguf(path, new Map([...metadata, ...describeFile(type), ...(vocabulary ?? [])]), tensors);
+  return written;
 }

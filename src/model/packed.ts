@@ -4,7 +4,7 @@ import type { SafetensorsDtype } from "../formats/safetensors.js";
 import type { TensorToWrite } from "../formats/safetensors-writer.js";
 import { check } from "../errors.js";
 import type { Piece } from "./families/names.js";
-import { encodedRows, type Importance, type PublishedTensor } from "./published.js";
+import { encodedRows, type EncodingOptions, type PublishedTensor } from "./published.js";
 import { checkStoredShape } from "./stored.js";
 import { type FileType, fileTypes } from "./stored-types.js";
 
@@ -22,8 +22,9 @@ export function packedName(name: string): { name: string; type: FileType } | und
   return type === undefined ? undefined : { name: name.slice(0, dot), type };
 }
 
-/** A piece as matrices [out, in]. */
+/** A piece as matrices [out, in], or as a vector. */
 export function packedShape({ rows, matrixRows, cols, shape }: Piece): number[] {
+  if (cols === 1) return [rows];
   return rows === matrixRows && shape.length <= 2 ? [rows, cols] : [rows / matrixRows, matrixRows, cols];
 }
 
@@ -58,10 +59,10 @@ export function checkPacked(piece: Piece, tensor: PackedTensor): void {
 }
 
 /** A tensor of a model as it is written in `type`. Plain floats keep their published name and shape. */
-export function tensorToWrite(tensor: PublishedTensor, type: GgufType, importance: Importance | undefined): TensorToWrite {
+export function tensorToWrite(tensor: PublishedTensor, type: GgufType, options: EncodingOptions): TensorToWrite {
   const { name, shape, sources: [{ piece }] } = tensor;
-  if (ggufTypes[type].elements === 1) return { name, dtype: type as SafetensorsDtype, shape, chunks: () => encodedRows(tensor, type, importance) };
+  if (ggufTypes[type].elements === 1) return { name, dtype: type as SafetensorsDtype, shape, chunks: () => encodedRows(tensor, type, options) };
   const rows = packedShape(piece);
   const bytes = ggufBytes(type, rows.slice(-1)) as number;
-  return { name: `${name}.${type.toLowerCase()}`, dtype: "U8", shape: [...rows.slice(0, -1), bytes], chunks: () => encodedRows(tensor, type, importance, false) };
+  return { name: `${name}.${type.toLowerCase()}`, dtype: "U8", shape: [...rows.slice(0, -1), bytes], chunks: () => encodedRows(tensor, type, options, false) };
 }

@@ -1,4 +1,5 @@
-import type { GgufType } from "../formats/gguf/types.js";
+import { SwitchyardError } from "../errors.js";
+import { ggufBytes, type GgufType } from "../formats/gguf/types.js";
 import { encodeBlocks, fitBlocks } from "../quant/codecs.js";
 import { sizeOf, view } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
@@ -6,6 +7,7 @@ import type { Piece } from "./families/names.js";
 import { type ParameterSpec, parameterSpecs } from "./parameters.js";
 import type { Weights } from "./staged.js";
 import { chunkElements, run } from "./stored.js";
+import { type FileType, parameterType, storedType } from "./stored-types.js";
 
 /**
  * What the square of an error in each column of a weight costs, by parameter: one vector [columns], or one for each of its experts. It is the mean square
@@ -27,6 +29,25 @@ export interface PublishedTensor {
   sources: readonly [Source, ...Source[]];
   /** Its elements in order, whole rows of one matrix at a time; `transposed`: matrices are [in, out]. To be asked for once. */
   rows(transposed?: boolean): Generator<{ first: number; values: Float32Array<ArrayBuffer> }>;
+}
+
+/** A tensor as it was written. */
+export interface WrittenTensor {
+  name: string;
+  type: GgufType;
+  /** The one that parameters of its kind get where rows are whole blocks of it. */
+  wanted: GgufType;
+  elements: number;
+  bytes: number;
+  /** The parameter that it holds, or the first of several. */
+  parameter: ParameterSpec;
+}
+
+/** The type of a tensor in a model of mostly `type`, and what the report says of it. `shape`: with the blocks along its last dimension. */
+export function chooseType({ name, sources: [{ spec }] }: PublishedTensor, shape: readonly number[], type: FileType, config: ModelConfig): WrittenTensor {
+  const wanted = parameterType(type, spec.name, config);
+  const stored = storedType(wanted, { name, shape }, spec);
+  return { name, type: stored, wanted, elements: sizeOf(shape), bytes: ggufBytes(stored, shape) as number, parameter: spec };
 }
 
 /** The tensors of a model under their published names. Each parameter is let go once the last tensor with rows of it has been read. */
@@ -84,11 +105,18 @@ function transpose(values: Float32Array, rows: number, cols: number): Float32Arr
   return out;
 }
 
-/** The bytes of a tensor in a type, some megabytes at a time. Without importance every error costs the same. */
-export function* encodedRows(tensor: PublishedTensor, type: GgufType, importance?: Importance, transposed = tensor.sources[0].piece.transposed): Generator<Uint8Array> {
+export interface EncodingOptions {
+  /** What errors cost, for the search of scales; without it, all the same. */
+  importance?: Importance | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** The bytes of a tensor in a type, some megabytes at a time. Throws ERR_SWITCHYARD_DATA for weights that the type cannot hold, ERR_SWITCHYARD_ABORTED. */
+export function* encodedRows(tensor: PublishedTensor, type: GgufType, { importance, signal }: EncodingOptions, transposed = tensor.sources[0].piece.transposed): Generator<Uint8Array> {
   const { matrixRows, cols } = tensor.sources[0].piece;
   const alike = new Float32Array(transposed ? matrixRows : cols).fill(1);
   for (const { first, values } of tensor.rows(transposed)) {
+    if (signal?.aborted === true) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", `write tensor "${tensor.name}": aborted by the caller`);
     // Of a transposed matrix the columns are outputs, of which nothing is known.
     const found = transposed ? undefined : importanceOf(tensor, first, importance);
     yield type === "F32" ? encodeBlocks(type, values) : fitBlocks(type, values, found ?? alike);

@@ -1,8 +1,6 @@
-import { randomBytes } from "node:crypto";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import type { FileHandle } from "node:fs/promises";
 import { check } from "../../errors.js";
-import { ioError } from "../io.js";
+import { writeFileAtomically } from "../atomic-file.js";
 import type { GgufValue } from "./metadata.js";
 import { ggufBytes, type GgufType, ggufTypes } from "./types.js";
 import { encodeString, encodeU32, encodeU64, encodeValue } from "./values.js";
@@ -20,27 +18,14 @@ const alignment = 32;
 const padding = (bytes: number): number => (alignment - (bytes % alignment)) % alignment;
 
 /**
- * Writes a GGUF file of version 3, tensor by tensor, into a temporary sibling that takes its name when all is on the disk: a crash
- * leaves what was there before. Throws ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_FORMAT for tensors that do not fit their type.
+ * Writes a GGUF file of version 3, tensor by tensor, in one step. Throws ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_FORMAT for tensors that do not fit their type.
  */
 export async function writeGguf(path: string, metadata: ReadonlyMap<string, GgufValue>, tensors: readonly GgufTensorToWrite[]): Promise<void> {
   const { header } = encodeGgufHeader(metadata, tensors);
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(4).toString("hex")}`);
-  let handle: FileHandle | undefined;
-  try {
-    handle = await open(temporary, "wx");
+  await writeFileAtomically(path, async (handle) => {
     await writeAll(handle, header);
     for (const tensor of tensors) await writeTensor(handle, tensor);
-    await handle.sync();
-    await handle.close();
-    await rename(temporary, path);
-    const folder = await open(dirname(path), "r");
-    await folder.sync().finally(() => folder.close());
-  } catch (error) {
-    await handle?.close().catch(() => undefined);
-    await rm(temporary, { force: true });
-    throw ioError("write", path, error);
-  }
+  });
 }
 
 /** What stands before the data of the tensors, and the bytes of the whole file. Throws ERR_SWITCHYARD_FORMAT. */

@@ -1,0 +1,136 @@
+import { existsSync } from "node:fs";
+import { evaluationWindows, loadTokens, type Tokens } from "../data/index.js";
+import type { Engine } from "../engine/engine.js";
+import { loadEngine } from "../engine/load.js";
+import { check } from "../errors.js";
+import { writeFileAtomically } from "../formats/atomic-file.js";
+import { calibrate, type Calibration } from "../model/calibrate.js";
+import type { ModelConfig } from "../model/config.js";
+import { LanguageModel, readModel } from "../model/language-model.js";
+import { StagedWeights } from "../model/staged.js";
+import type { FileType } from "../model/stored-types.js";
+import { weightFiles, writeModel } from "../model/write.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { type Drift, measureDrift } from "./drift.js";
+import { type Quantities, quantities } from "./quantities.js";
+
+export interface QuantizeOptions {
+  type: FileType;
+  /** Text files or folders to learn from what errors cost. */
+  calibrate?: readonly string[] | undefined;
+  /** Text files or folders to compare both models on; without any, what calibration left of its text, or its text where it left too little. */
+  data?: readonly string[] | undefined;
+  /** Calibration reads on until every expert has seen so many tokens. Default 256. */
+  expertTokens?: number | undefined;
+  engine?: Engine | undefined;
+  signal?: AbortSignal | undefined;
+  /** Told what begins. */
+  onStep?: ((step: string) => void) | undefined;
+}
+
+export interface QuantizationReport extends Quantities {
+  source: string;
+  target: string;
+  type: FileType;
+  parameters: number;
+  /** Of the files with weights. */
+  bytes: { before: number; after: number };
+  /** The target has the source's tokenizer. */
+  tokenizer: boolean;
+  calibration: CalibrationReport | null;
+  drift: (Drift & { text: "data" | "held out" | "calibration" }) | null;
+  seconds: number;
+}
+
+export interface CalibrationReport {
+  tokens: number;
+  /** Tokens that every expert was to see. */
+  expertTokens: number;
+  /** Tokens that each expert saw. */
+  layers: Calibration["experts"];
+  /** Experts that saw fewer than wanted, and those that saw none: these have their layer's average importance. */
+  rare: { layer: number; expert: number; tokens: number }[];
+  unseen: { layer: number; expert: number }[];
+}
+
+/** Tokens that calibration and comparison read at least, in any case if there are so many, and at a time. */
+const [leastTokens, calibrationTokens, comparisonTokens, windowTokens] = [1024, 16_384, 8192, 512];
+
+/**
+ * Writes a model with weights of few bits to `target`, a GGUF file or a folder by its name, and beside it a report, "TARGET.report.json", which is returned too.
+ * The source is a model folder or a GGUF file. Takes the memory of the largest layer in f32. Throws ERR_SWITCHYARD_USAGE where the target exists,
+ * ERR_SWITCHYARD_DATA for a text that is too short, and as `Model.load` and `writeModel`; then nothing is left behind.
+ */
+export async function quantize(source: string, target: string, options: QuantizeOptions): Promise<QuantizationReport> {
+  const { type, data, expertTokens = 256, engine = loadEngine(), signal, onStep } = options;
+  check(existsSync(source), "ERR_SWITCHYARD_CHECKPOINT", () => `quantize: ${source} does not exist; name the folder of a model, or a .gguf file`);
+  check(!existsSync(target), "ERR_SWITCHYARD_USAGE", () => `quantize: ${target} exists; name another target, or move it away`);
+  check(Number.isInteger(expertTokens) && expertTokens >= 1, "ERR_SWITCHYARD_USAGE", () => `quantize: expected an integer of at least 1 for the tokens of an expert, got ${expertTokens}`);
+  const start = performance.now();
+  const { config, sources, tokenizer } = await readModel(source);
+  const text = options.calibrate && readTokens(source, options.calibrate, tokenizer);
+  const ownText = data && readTokens(source, data, tokenizer);
+  let calibration: Calibration | undefined;
+  if (text !== undefined) {
+    onStep?.("calibrating");
+    calibration = await calibrate(engine, config, sources, windowsOf(text, config), { expertTokens, usual: calibrationTokens, signal });
+  }
+  onStep?.("writing");
+  const written = await writeStaged();
+  const comparison = ownText === undefined ? rest(text, calibration) : { tokens: ownText, text: "data" as const };
+  let drift: QuantizationReport["drift"] = null;
+  if (comparison !== undefined) {
+    onStep?.("comparing");
+    using before = new LanguageModel(engine, config, undefined, sources);
+    using after = await LanguageModel.load(target, { engine });
+    drift = { ...(await measureDrift(before, after, windowsOf(comparison.tokens.subarray(0, comparisonTokens + 1), config), signal)), text: comparison.text };
+  }
+  const report: QuantizationReport = {
+    source,
+    target,
+    type,
+    ...quantities(written.tensors),
+    bytes: { before: weightFiles(source).bytes, after: weightFiles(target).bytes },
+    tokenizer: written.tokenizer,
+    calibration: calibration === undefined ? null : calibrationReport(calibration, expertTokens),
+    drift,
+    seconds: (performance.now() - start) / 1000,
+  };
+  await writeFileAtomically(`${target}.report.json`, (handle) => handle.writeFile(`${JSON.stringify(report, undefined, 2)}\n`));
+  return report;
+
+  async function writeStaged() {
+    using weights = new StagedWeights(engine, config, sources);
+    return writeModel(target, config, weights, tokenizer, { type, importance: calibration?.importance, signal });
+  }
+}
+
+function readTokens(source: string, paths: readonly string[], tokenizer: Tokenizer | undefined): Tokens {
+  check(tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `quantize: ${source} has no tokenizer, so text cannot be read`);
+  const tokens = loadTokens(paths, tokenizer);
+  check(tokens.length > leastTokens, "ERR_SWITCHYARD_DATA", () => `quantize: ${paths.join(", ")}: expected more than ${leastTokens} tokens of text, got ${tokens.length}; give more`);
+  return tokens;
+}
+
+function windowsOf(tokens: Tokens, config: ModelConfig) {
+  const context = Math.min(config.context, windowTokens);
+  return evaluationWindows(tokens, { context, batch: Math.max(1, Math.floor(windowTokens / context)) });
+}
+
+/** What calibration has not read, or else all of its text. */
+function rest(text: Tokens | undefined, calibration: Calibration | undefined): { tokens: Tokens; text: "held out" | "calibration" } | undefined {
+  if (text === undefined || calibration === undefined) return undefined;
+  const left = text.subarray(calibration.tokens);
+  return left.length > leastTokens ? { tokens: left, text: "held out" } : { tokens: text, text: "calibration" };
+}
+
+function calibrationReport({ tokens, experts: layers }: Calibration, expertTokens: number): CalibrationReport {
+  const counts = layers.flatMap(({ layer, tokens: seen }) => seen.map((n, expert) => ({ layer, expert, tokens: n })));
+  return {
+    tokens,
+    expertTokens,
+    layers,
+    rare: counts.filter(({ tokens: n }) => n > 0 && n < expertTokens),
+    unseen: counts.filter(({ tokens: n }) => n === 0).map(({ layer, expert }) => ({ layer, expert })),
+  };
+}

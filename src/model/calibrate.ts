@@ -1,0 +1,148 @@
+import { Tape } from "../autograd/tape.js";
+import { Arena } from "../engine/arena.js";
+import type { Engine, ExpertMatrices } from "../engine/engine.js";
+import { check, SwitchyardError } from "../errors.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { ModelConfig } from "./config.js";
+import { LanguageModel } from "./language-model.js";
+import type { ParameterSource } from "./mapped.js";
+import { type Parameters, parameterSpecs } from "./parameters.js";
+import type { Importance } from "./published.js";
+import { forward } from "./transformer.js";
+
+/** Token sequences of one length, one after another. */
+export interface Window {
+  inputs: Int32Array;
+  batch: number;
+}
+
+export interface CalibrationOptions {
+  /** Reading goes on until every expert has seen so many tokens. */
+  expertTokens: number;
+  /** Tokens that are read in any case, if there are so many. */
+  usual: number;
+  signal?: AbortSignal | undefined;
+}
+
+export interface Calibration {
+  importance: Importance;
+  /** Tokens read. */
+  tokens: number;
+  /** Tokens that each expert saw, by sparse layer. */
+  experts: { layer: number; tokens: number[] }[];
+}
+
+/** Tokens that the layer's average counts as, in the importance of one expert: alone of an unseen one, hardly for one that has seen enough. */
+const averageTokens = 16;
+
+/**
+ * Runs text through a model and takes the mean square of what every weight is multiplied with, column by column; of experts, over the tokens routed to each.
+ * Throws ERR_SWITCHYARD_DATA for activations that are not finite, ERR_SWITCHYARD_ABORTED.
+ */
+export async function calibrate(engine: Engine, config: ModelConfig, sources: ReadonlyMap<string, ParameterSource>, windows: Iterable<Window>, options: CalibrationOptions): Promise<Calibration> {
+  const { expertTokens, usual, signal } = options;
+  const observed = new ObservedProducts(engine);
+  using model = new LanguageModel(observed.engine, config, undefined, sources);
+  using arena = new Arena(engine);
+  let tokens = 0;
+  for (const { inputs, batch } of windows) {
+    // Lets a Ctrl-C through.
+    await new Promise(setImmediate);
+    if (signal?.aborted === true) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", "calibrate: aborted by the caller");
+    arena.reset();
+    observed.learnWeights(config, model.parameters);
+    const tape = new Tape(observed.engine, arena);
+    forward(tape, model, { ids: tape.constant([inputs.length], inputs, "i32"), batch });
+    tokens += inputs.length;
+    if (tokens >= usual && observed.fewest() >= expertTokens) break;
+  }
+  const experts = config.sparseLayers.map((layer) => ({ layer, tokens: observed.sums.get(`layers.${layer}.experts.up`)?.rows ?? [] }));
+  return { importance: observed.importance(), tokens, experts };
+}
+
+/** Sums of squares of the columns of what a weight was multiplied with, and of how many rows; of experts, one each. */
+interface Sums {
+  squares: Float64Array[];
+  rows: number[];
+}
+
+/** An engine that computes what another computes, and takes note of the operands of products with weights. */
+class ObservedProducts {
+  readonly sums = new Map<string, Sums>();
+  readonly engine: Engine;
+  private readonly weights = new Map<Tensor["storage"], string>();
+  private readonly arena: Arena;
+
+  constructor(private readonly plain: Engine) {
+    this.arena = new Arena(plain);
+    const matmul: Engine["matmul"] = (form, out, a, b, options) => {
+      plain.matmul(form, out, a, b, options);
+      if (form === "nt") this.note(a, b, undefined, undefined);
+    };
+    const groupedMatmul: Engine["groupedMatmul"] = (form, out, a, b, offsets, options) => {
+      plain.groupedMatmul(form, out, a, b, offsets, options);
+      if (form === "nt") this.note(a, b, offsets, options?.rowsA);
+    };
+    this.engine = Object.create(plain, { matmul: { value: matmul }, groupedMatmul: { value: groupedMatmul } }) as Engine;
+  }
+
+  /** Weights are known by where they begin; those that a mixer wants as floats of their own come into being when it first runs. */
+  learnWeights(config: ModelConfig, parameters: Parameters): void {
+    for (const { name, shape } of parameterSpecs(config)) {
+      // Of several parts, such as gate and up, all are multiplied with the same.
+      if (shape.length > 1) this.weights.set(placeOf(parameters.experts(name)[0] as ExpertMatrices), name);
+    }
+  }
+
+  private note(x: Tensor, weight: ExpertMatrices, offsets: Tensor | undefined, rows: Tensor | undefined): void {
+    const name = this.weights.get(placeOf(weight));
+    if (name === undefined) return;
+    const { plain, arena } = this;
+    const groups = offsets === undefined ? 1 : offsets.size - 1;
+    const cols = x.cols;
+    let known = this.sums.get(name);
+    if (known === undefined) this.sums.set(name, (known = { squares: Array.from({ length: groups }, () => new Float64Array(cols)), rows: Array<number>(groups).fill(0) }));
+    arena.reset();
+    const squares = arena.alloc(x.dtype, [x.rows, cols]);
+    plain.unary("square", squares, x);
+    const sums = arena.alloc(x.dtype, [groups, 1, cols]);
+    const ends = offsets === undefined ? [0, x.rows] : plain.read(offsets);
+    if (offsets === undefined) plain.sum(sums, squares, "columns");
+    else {
+      const ones = arena.alloc(x.dtype, [rows?.size ?? x.rows, 1]);
+      plain.fill(ones, 1);
+      plain.groupedMatmul("tn", sums, ones, squares, offsets, { rowsB: rows });
+    }
+    const read = plain.read(sums);
+    for (let g = 0; g < groups; g++) {
+      const [total, first] = [known.squares[g] as Float64Array, g * cols];
+      for (let c = 0; c < cols; c++) total[c] = (total[c] as number) + (read[first + c] as number);
+      known.rows[g] = (known.rows[g] as number) + (ends[g + 1] as number) - (ends[g] as number);
+    }
+  }
+
+  /** Tokens of the expert that has seen the fewest. */
+  fewest(): number {
+    return [...this.sums].reduce((least, [name, { rows }]) => (name.endsWith(".experts.up") ? Math.min(least, ...rows) : least), Infinity);
+  }
+
+  /** Throws ERR_SWITCHYARD_DATA. */
+  importance(): Importance {
+    this.arena[Symbol.dispose]();
+    return new Map([...this.sums].map(([name, { squares, rows }]) => [name, means(name, squares, rows)]));
+  }
+}
+
+/** Mean squares of each expert, drawn towards those of all. */
+function means(name: string, squares: readonly Float64Array[], rows: readonly number[]): Float32Array[] {
+  const all = rows.reduce((sum, n) => sum + n, 0);
+  const average = (squares[0] as Float64Array).map((_, c) => squares.reduce((sum, vector) => sum + (vector[c] as number), 0) / Math.max(1, all));
+  check(average.every(Number.isFinite), "ERR_SWITCHYARD_DATA", () => `calibrate: what "${name}" is multiplied with is not finite; the model's weights are damaged, or of another architecture`);
+  const prior = squares.length === 1 ? 0 : averageTokens;
+  return squares.map((vector, e) => Float32Array.from(vector, (sum, c) => (sum + prior * (average[c] as number)) / Math.max(1, (rows[e] as number) + prior)));
+}
+
+/** Where the first matrix of a weight begins. */
+function placeOf(weight: ExpertMatrices): Tensor["storage"] {
+  return ("shape" in weight ? weight : (weight[0] as Tensor)).storage;
+}
