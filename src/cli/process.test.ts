@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { buildCli, tiny } from "../../test/cli.js";
+import { fitBlocks } from "../quant/codecs.js";
 
 const folder = mkdtempSync(join(tmpdir(), "switchyard-process-"));
 const text = join(folder, "text.txt");
@@ -128,4 +129,27 @@ it.each(["README.md", "docs/guide/getting-started.md"])("the program in %s runs"
   expect(status).toBe(0);
   expect(stdout).toMatch(/^2 \d\.\d+/m);
   expect(existsSync(join(folder, "out"))).toBe(true);
+});
+
+it.skipIf(!posix)("a quantised file that the disk has no room for is an error, and leaves nothing", { timeout: 120_000 }, async () => {
+  const model = join(folder, "to-quantise");
+  expect((await ended(start("train", "--data", text, "--out", model, ...tiny))).code).toBe(0);
+  const out = join(folder, "too-large");
+  for (const target of [`${out}.gguf`, out]) {
+    const { status, stderr } = shell('ulimit -f 16; exec "$@"', "quantize", model, "--out", target, "--type", "q8_0");
+    expect([status, stderr]).toEqual([1, expect.stringMatching(/switchyard: write .*too-large.*: (EFBIG|ENOSPC)/)]);
+    expect(readdirSync(folder).filter((name) => name.includes("too-large"))).toEqual([]);
+  }
+});
+
+it("threads encode the same bytes as one does, and fail alike", async () => {
+  const { EncoderPool } = (await import(join(built.main, "../../quant/encoder-pool.js"))) as typeof import("../quant/encoder-pool.js");
+  await using pool = new EncoderPool(2);
+  const importance = new Float32Array(512).map((_, i) => 1 + (i % 7));
+  const values = (seed: number) => new Float32Array(4 * 512).map((_, i) => Math.sin(seed + i * i));
+  const types = ["Q4_K", "Q6_K", "Q4_0", "MXFP4", "Q2_K"] as const;
+  const encoded = await Promise.all(types.map((type, i) => pool.encode({ type, values: values(i), importance })));
+  encoded.forEach((bytes, i) => expect(bytes).toEqual(fitBlocks(types[i]!, values(i), importance)));
+  await expect(pool.encode({ type: "Q4_0", values: values(0).fill(Infinity), importance })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_DATA", message: expect.stringContaining("got Infinity") });
+  expect(await pool.encode({ type: "Q4_0", values: values(1), importance })).toEqual(fitBlocks("Q4_0", values(1), importance));
 });

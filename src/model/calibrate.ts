@@ -36,7 +36,7 @@ export interface Calibration {
 const averageTokens = 16;
 
 /**
- * Runs text through a model and takes the mean square of what every weight is multiplied with, column by column; of experts, over the tokens routed to each.
+ * Runs text through a model and takes the root mean square of what every weight is multiplied with, column by column; of experts, over the tokens routed to each.
  * Throws ERR_SWITCHYARD_DATA for activations that are not finite, ERR_SWITCHYARD_ABORTED.
  */
 export async function calibrate(engine: Engine, config: ModelConfig, sources: ReadonlyMap<string, ParameterSource>, windows: Iterable<Window>, options: CalibrationOptions): Promise<Calibration> {
@@ -52,7 +52,8 @@ export async function calibrate(engine: Engine, config: ModelConfig, sources: Re
     arena.reset();
     observed.learnWeights(config, model.parameters);
     const tape = new Tape(observed.engine, arena);
-    forward(tape, model, { ids: tape.constant([inputs.length], inputs, "i32"), batch });
+    const { hidden } = forward(tape, model, { ids: tape.constant([inputs.length], inputs, "i32"), batch });
+    observed.note(hidden, model.parameters.experts(config.tiedEmbeddings ? "embedding" : "head")[0] as ExpertMatrices);
     tokens += inputs.length;
     if (tokens >= usual && observed.fewest() >= expertTokens) break;
   }
@@ -77,7 +78,7 @@ class ObservedProducts {
     this.arena = new Arena(plain);
     const matmul: Engine["matmul"] = (form, out, a, b, options) => {
       plain.matmul(form, out, a, b, options);
-      if (form === "nt") this.note(a, b, undefined, undefined);
+      if (form === "nt") this.note(a, b);
     };
     const groupedMatmul: Engine["groupedMatmul"] = (form, out, a, b, offsets, options) => {
       plain.groupedMatmul(form, out, a, b, offsets, options);
@@ -94,7 +95,8 @@ class ObservedProducts {
     }
   }
 
-  private note(x: Tensor, weight: ExpertMatrices, offsets: Tensor | undefined, rows: Tensor | undefined): void {
+  /** Adds the rows of x, in groups if there are offsets, to what `weight` is multiplied with. */
+  note(x: Tensor, weight: ExpertMatrices, offsets?: Tensor, rows?: Tensor): void {
     const name = this.weights.get(placeOf(weight));
     if (name === undefined) return;
     const { plain, arena } = this;
@@ -133,13 +135,16 @@ class ObservedProducts {
   }
 }
 
-/** Mean squares of each expert, drawn towards those of all. */
+/**
+ * Root mean squares of each expert, the squares drawn towards those of all. The mean square itself is what an error costs if columns are independent
+ * and rare large activations matter as much as their squares; they do not, and the root gives the lower KL divergence (lab notebook).
+ */
 function means(name: string, squares: readonly Float64Array[], rows: readonly number[]): Float32Array[] {
   const all = rows.reduce((sum, n) => sum + n, 0);
   const average = (squares[0] as Float64Array).map((_, c) => squares.reduce((sum, vector) => sum + (vector[c] as number), 0) / Math.max(1, all));
   check(average.every(Number.isFinite), "ERR_SWITCHYARD_DATA", () => `calibrate: what "${name}" is multiplied with is not finite; the model's weights are damaged, or of another architecture`);
   const prior = squares.length === 1 ? 0 : averageTokens;
-  return squares.map((vector, e) => Float32Array.from(vector, (sum, c) => (sum + prior * (average[c] as number)) / Math.max(1, (rows[e] as number) + prior)));
+  return squares.map((vector, e) => Float32Array.from(vector, (sum, c) => Math.sqrt((sum + prior * (average[c] as number)) / Math.max(1, (rows[e] as number) + prior))));
 }
 
 /** Where the first matrix of a weight begins. */

@@ -1,6 +1,7 @@
 import { SwitchyardError } from "../errors.js";
 import { ggufBytes, type GgufType } from "../formats/gguf/types.js";
 import { encodeBlocks, fitBlocks } from "../quant/codecs.js";
+import type { EncoderPool } from "../quant/encoder-pool.js";
 import { sizeOf, view } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import type { Piece } from "./families/names.js";
@@ -10,8 +11,7 @@ import { chunkElements, run } from "./stored.js";
 import { type FileType, parameterType, storedType } from "./stored-types.js";
 
 /**
- * What the square of an error in each column of a weight costs, by parameter: one vector [columns], or one for each of its experts. It is the mean square
- * of the activation that the column is multiplied with.
+ * What the square of an error in each column of a weight costs, by parameter: one vector [columns], or one for each of its experts.
  */
 export type Importance = ReadonlyMap<string, readonly Float32Array[]>;
 
@@ -109,18 +109,31 @@ export interface EncodingOptions {
   /** What errors cost, for the search of scales; without it, all the same. */
   importance?: Importance | undefined;
   signal?: AbortSignal | undefined;
+  /** Threads that encode; without it, this one. */
+  pool?: EncoderPool | undefined;
 }
 
 /** The bytes of a tensor in a type, some megabytes at a time. Throws ERR_SWITCHYARD_DATA for weights that the type cannot hold, ERR_SWITCHYARD_ABORTED. */
-export function* encodedRows(tensor: PublishedTensor, type: GgufType, { importance, signal }: EncodingOptions, transposed = tensor.sources[0].piece.transposed): Generator<Uint8Array> {
+export async function* encodedRows(tensor: PublishedTensor, type: GgufType, options: EncodingOptions, transposed = tensor.sources[0].piece.transposed): AsyncGenerator<Uint8Array> {
+  const { importance, signal, pool } = options;
   const { matrixRows, cols } = tensor.sources[0].piece;
   const alike = new Float32Array(transposed ? matrixRows : cols).fill(1);
+  const begun: Promise<Uint8Array>[] = [];
   for (const { first, values } of tensor.rows(transposed)) {
     if (signal?.aborted === true) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", `write tensor "${tensor.name}": aborted by the caller`);
     // Of a transposed matrix the columns are outputs, of which nothing is known.
-    const found = transposed ? undefined : importanceOf(tensor, first, importance);
-    yield type === "F32" ? encodeBlocks(type, values) : fitBlocks(type, values, found ?? alike);
+    const weights = (transposed ? undefined : importanceOf(tensor, first, importance)) ?? alike;
+    if (type === "F32") yield encodeBlocks(type, values);
+    else if (pool === undefined) yield fitBlocks(type, values, weights);
+    else {
+      const job = pool.encode({ type, values, importance: weights });
+      // It is awaited in its turn, before which its failure is nobody's.
+      job.catch(() => undefined);
+      begun.push(job);
+      if (begun.length > pool.threads) yield await (begun.shift() as Promise<Uint8Array>);
+    }
   }
+  for (const job of begun) yield await job;
 }
 
 function importanceOf({ sources }: PublishedTensor, row: number, importance: Importance | undefined): Float32Array | undefined {

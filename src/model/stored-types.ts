@@ -24,8 +24,12 @@ export function storedType(type: GgufType, { name, shape }: Pick<Piece, "name" |
   return other !== undefined && ggufBytes(other, shape) !== undefined ? other : "F16";
 }
 
-/** The type that a parameter gets in a file of mostly `type`: every token is compared to the output table, so that 6.6 bits or more are well spent there. */
+/**
+ * The type that a parameter gets in a file of mostly `type`. Every token is compared to the output table: 6.6 bits or more are well spent there. The gate of
+ * a shared expert is a router with one or two rows.
+ */
 export function parameterType(type: FileType, name: string, { tiedEmbeddings }: Pick<ModelConfig, "tiedEmbeddings">): FileType {
+  if (name.endsWith(".shared.gate")) return "F32";
   const isOutput = name === (tiedEmbeddings ? "embedding" : "head");
   return isOutput && bitsPerWeight(type) < bitsPerWeight("Q6_K") ? "Q6_K" : type;
 }

@@ -1,14 +1,20 @@
 import { statSync } from "node:fs";
 import { openCheckpointTensors } from "../formats/checkpoint.js";
 import { openGguf } from "../formats/gguf/open.js";
+import { ggufTypes } from "../formats/gguf/types.js";
+import { EncoderPool } from "../quant/encoder-pool.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { ggufVocabulary } from "../tokenizer/gguf-writer.js";
 import type { ModelConfig } from "./config.js";
 import { writeModelFolder } from "./folder.js";
 import { isGguf, writeModelGguf } from "./gguf-file.js";
+import { countParameters } from "./parameters.js";
 import type { EncodingOptions, WrittenTensor } from "./published.js";
 import type { Weights } from "./staged.js";
 import type { FileType } from "./stored-types.js";
+
+/** Parameters that are encoded in a few seconds, so that threads are not worth their start. */
+const inOneThread = 1e7;
 
 export interface WrittenModel {
   tensors: WrittenTensor[];
@@ -17,10 +23,18 @@ export interface WrittenModel {
 }
 
 /** Writes a model to `target`, a GGUF file or a folder by its name, in one step: it is there whole or not at all. Throws as `writeModelGguf` and `writeModelFolder`. */
-export async function writeModel(target: string, config: ModelConfig, weights: Weights, tokenizer: Tokenizer | undefined, options: EncodingOptions & { type: FileType }): Promise<WrittenModel> {
-  if (!isGguf(target)) return { tensors: await writeModelFolder(target, config, weights, tokenizer, options), tokenizer: tokenizer !== undefined };
+export async function writeModel(
+  target: string,
+  config: ModelConfig,
+  weights: Weights,
+  tokenizer: Tokenizer | undefined,
+  options: Omit<EncodingOptions, "pool"> & { type: FileType },
+): Promise<WrittenModel> {
+  const isLarge = countParameters(config).total > inOneThread && ggufTypes[options.type].elements > 1;
+  await using pool = isLarge ? new EncoderPool(weights.engine.threads) : undefined;
+  if (!isGguf(target)) return { tensors: await writeModelFolder(target, config, weights, tokenizer, { ...options, pool }), tokenizer: tokenizer !== undefined };
   const vocabulary = tokenizer === undefined ? undefined : ggufVocabulary(tokenizer, config.vocab);
-  return { tensors: await writeModelGguf(target, config, weights, { ...options, vocabulary }), tokenizer: vocabulary !== undefined };
+  return { tensors: await writeModelGguf(target, config, weights, { ...options, pool, vocabulary }), tokenizer: vocabulary !== undefined };
 }
 
 /** Tensors and bytes of the files that hold a model's weights, by their headers. */

@@ -1,7 +1,7 @@
 /**
- * Rounding to the levels of a format with the least weighted squared error, sum of w (x - y)^2, where w is what an error of that element costs: the
- * mean square of the activation that it multiplies. For given levels q the best scale is a least-squares fit; for a given scale the best levels are
- * the nearest. Several scales are tried, and from the best one the two steps alternate (Lloyd 1982, "Least squares quantization in PCM").
+ * Rounding to the levels of a format with the least weighted squared error, sum of w (x - y)^2, where w is what an error of that element costs. For
+ * given levels the best scale is a least-squares fit; for a given scale the best levels are the nearest. Several scales are tried, and from the best one
+ * the two steps alternate (Lloyd 1982, "Least squares quantization in PCM").
  */
 
 /** What an element can be before the scale: rising integers. */
