@@ -52,9 +52,6 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
   p.out = args.out<float>(2, "out", spread(tn ? product(groups, m) : rows, p));
   p.a = args.in<float>(3, "a", product(rows_of_a, tn ? m : k));
   const int64_t rows_of_matrix = tn ? rows_of_b : p.form == kNT ? n : k, columns_of_matrix = tn || p.form == kNN ? n : k;
-  p.b_E = args.weights_list("b", groups, p.type, rows_of_matrix, columns_of_matrix);
-  if (!p.b_E) p.b = args.weights(4, "b", p.type, tn ? 1 : groups, rows_of_matrix, columns_of_matrix);
-  if (tn && p.b_E) args.fail("b must be one tensor in form tn");
   p.accumulate = args.flag(8), p.bf16 = args.flag(9);
   p.groups = groups;
   p.offsets_E = args.in<int32_t>(13, "offsets", groups + 1);
@@ -64,6 +61,9 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
   if (!p.rows_a && rows_of_a < most) most = rows_of_a;
   if (tn && !p.rows_b && rows_of_b < most) most = rows_of_b;
   args.check_offsets(p.offsets_E, groups, "offsets", most);
+  p.b_E = args.weights_list("b", groups, p.offsets_E, p.type, rows_of_matrix, columns_of_matrix);
+  if (!p.b_E) p.b = args.weights(4, "b", p.type, tn ? 1 : groups, rows_of_matrix, columns_of_matrix);
+  if (tn && p.b_E) args.fail("b must be one tensor in form tn");
   if (!args.ok()) return nullptr;
   const int64_t used = p.offsets_E[groups];
   args.check_range(p.rows_a, used, "rowsA", 0, rows_of_a - 1);

@@ -198,7 +198,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     const [m, n, k] = tn ? [a.cols, first.cols, 0] : [0, (form === "nt" ? matrix[1] : matrix[2]) as number, a.cols];
     check(
       matrix.length === 3 && matrix[0] === groups && (tn ? matrix[1] === m && matrix[2] === n : matrix[form === "nt" ? 2 : 1] === k && (options.column === undefined ? out.cols === n : column >= 0 && column + n <= out.cols)) &&
-        (list === undefined || (!tn && list.every((w) => w.dtype === first.dtype && w.rows === first.rows && w.cols === first.cols))),
+        (list === undefined || (!tn && matricesOf(list).alike)),
       "ERR_SWITCHYARD_SHAPE",
       () => `groupedMatmul ${form}: ${a} and ${list ? `${list.length} matrices like ` : ""}${first} in ${groups} groups do not give ${out}`,
     );
@@ -209,7 +209,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
       () => `groupedMatmul ${form}: ${rows} routed rows, but rowsB is ${rowsB} and out is ${out}`,
     );
     this.addon.groupedMatmul(
-      this.variant, formCode[form], address(out) + 4 * column, address(a), list ? addresses(list) : address(first), m, n, k,
+      this.variant, formCode[form], address(out) + 4 * column, address(a), list ? matricesOf(list).addresses : address(first), m, n, k,
       accumulate ? 1 : 0, precision === "bf16" ? 1 : 0, tn ? n : out.cols, storedTypes.indexOf(first.dtype),
       groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? first.rows : 0,
     );
@@ -228,13 +228,17 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   }
 }
 
-/** The addresses of a list of tensors, kept as long as the list. */
-function addresses(list: readonly Tensor[]): Float64Array {
-  let known = addressLists.get(list);
-  if (known === undefined) addressLists.set(list, (known = Float64Array.from(list, address)));
+/** The addresses of a list of tensors, and whether they have one type and shape; kept as long as the list: to look at each costs more than a small product. */
+function matricesOf(list: readonly Tensor[]): { addresses: Float64Array; alike: boolean } {
+  let known = matrixLists.get(list);
+  if (known === undefined) {
+    const [first] = list as [Tensor];
+    known = { addresses: Float64Array.from(list, address), alike: list.every((w) => w.dtype === first.dtype && w.rows === first.rows && w.cols === first.cols) };
+    matrixLists.set(list, known);
+  }
   return known;
 }
-const addressLists = new WeakMap<readonly Tensor[], Float64Array>();
+const matrixLists = new WeakMap<readonly Tensor[], { addresses: Float64Array; alike: boolean }>();
 
 const arrayTag: Partial<Record<DType, string>> = { f32: "[object Float32Array]", f64: "[object Float64Array]", i32: "[object Int32Array]" };
 
