@@ -28,9 +28,18 @@ const deepseek = {
   rope_scaling: { type: "yarn", factor: 40, beta_fast: 32, beta_slow: 1, mscale: 1, mscale_all_dim: 1, original_max_position_embeddings: 4096 },
 };
 
+/** moonshotai/Kimi-K2-Instruct */
+const kimi = {
+  ...deepseek, model_type: "kimi_k2", vocab_size: 163840, num_nextn_predict_layers: 0, num_attention_heads: 64, num_key_value_heads: 64, n_routed_experts: 384, first_k_dense_replace: 1,
+  n_group: 1, topk_group: 1, routed_scaling_factor: 2.827, max_position_embeddings: 131072, rope_theta: 50000,
+  rope_scaling: { type: "yarn", factor: 32, beta_fast: 1, beta_slow: 1, mscale: 1, mscale_all_dim: 1, original_max_position_embeddings: 4096 },
+};
+
 describe("a published config.json", () => {
   it.each([
     ["DeepSeek-V3", deepseek, 671_026_404_352, 37_552_282_624],
+    // The total: transformers' DeepseekV3ForCausalLM of this shape.
+    ["Kimi K2", kimi, 1_026_408_209_408, 32_861_477_888],
     ["Mixtral-8x7B", mixtral, 46_702_792_704, 12_879_925_248],
     ["Qwen3-235B-A22B", qwen3, 235_093_634_560, 22_190_763_520],
   ])("%s has the published number of parameters, to the last one", (_, hf, total, active) => {

@@ -1,4 +1,4 @@
-import type { JsonObject } from "../../formats/json.js";
+import { isJsonObject, type JsonObject } from "../../formats/json.js";
 import type { ModelConfig } from "../config.js";
 import type { HfConfig } from "./fields.js";
 import type { TensorNames } from "./names.js";
@@ -32,3 +32,11 @@ export interface Family extends Architecture {
   /** Writes what differs from the common fields; a family that has it is one that new models of ours are saved as. */
   write?(config: ModelConfig): Record<string, unknown>;
 }
+
+const textConfig = (json: JsonObject): JsonObject => (isJsonObject(json["text_config"]) ? json["text_config"] : {});
+
+/** Of a larger model, as one that sees, the part that reads and writes: `text_config`, saved as the family `modelType`. */
+export const textPart = (modelType: string, architecture: string): Pick<Family, "flatten" | "partOf"> => ({
+  flatten: (json) => ({ ...textConfig(json), ...json }),
+  partOf: (json) => ({ tie_word_embeddings: json["tie_word_embeddings"] ?? false, ...textConfig(json), architectures: [architecture], model_type: modelType }),
+});

@@ -8,6 +8,26 @@ import { ropeParameters, ropeType } from "./ropes.js";
 
 const sizes = { kv_lora_rank: 512, q_lora_rank: 1536, qk_rope_head_dim: 64, qk_nope_head_dim: 128, v_head_dim: 128 };
 
+const deepseekV3: Family = {
+  modelType: "deepseek_v3",
+  architecture: "DeepseekV3ForCausalLM",
+  names: layouts.deepseek,
+  defaults: {
+    ...sizes, n_routed_experts: 256, n_shared_experts: 1, num_experts_per_tok: 8, moe_intermediate_size: 2048, first_k_dense_replace: 3,
+    n_group: 8, topk_group: 4, norm_topk_prob: true, routed_scaling_factor: 2.5, num_key_value_heads: 128,
+  },
+  rope: () => undefined,
+  read(hf) {
+    refuse(hf, (hf.moe_layer_freq ?? 1) !== 1, `moe_layer_freq ${JSON.stringify(hf.moe_layer_freq)}`);
+    const hidden = required(hf, "moe_intermediate_size");
+    return {
+      ...latentAttention(hf),
+      moe: mixture(hf, hidden, sigmoidRouter(hf), sharedExperts(hf.n_shared_experts, hidden)),
+      sparseLayers: layersWhere(hf, (l) => l >= (hf.first_k_dense_replace ?? 0)),
+    };
+  },
+};
+
 export const latentFamilies: readonly Family[] = [
   {
     modelType: "deepseek_v2",
@@ -32,25 +52,9 @@ export const latentFamilies: readonly Family[] = [
       };
     },
   },
-  {
-    modelType: "deepseek_v3",
-    architecture: "DeepseekV3ForCausalLM",
-    names: layouts.deepseek,
-    defaults: {
-      ...sizes, n_routed_experts: 256, n_shared_experts: 1, num_experts_per_tok: 8, moe_intermediate_size: 2048, first_k_dense_replace: 3,
-      n_group: 8, topk_group: 4, norm_topk_prob: true, routed_scaling_factor: 2.5, num_key_value_heads: 128,
-    },
-    rope: () => undefined,
-    read(hf) {
-      refuse(hf, (hf.moe_layer_freq ?? 1) !== 1, `moe_layer_freq ${JSON.stringify(hf.moe_layer_freq)}`);
-      const hidden = required(hf, "moe_intermediate_size");
-      return {
-        ...latentAttention(hf),
-        moe: mixture(hf, hidden, sigmoidRouter(hf), sharedExperts(hf.n_shared_experts, hidden)),
-        sparseLayers: layersWhere(hf, (l) => l >= (hf.first_k_dense_replace ?? 0)),
-      };
-    },
-  },
+  deepseekV3,
+  // Kimi K2 says so, but is the same in all but its numbers.
+  { ...deepseekV3, modelType: "kimi_k2" },
   {
     modelType: "deepseek_v32",
     architecture: "DeepseekV32ForCausalLM",

@@ -114,6 +114,14 @@ export const rowsOf = (name: string, sizes: (config: ModelConfig) => { groups: n
 export const fused = (name: string, part: 0 | 1 | 2): StoredAs[] =>
   rowsOf(name, ({ heads, kvHeads, headDim }) => ({ groups: 1, parts: [heads, kvHeads, kvHeads].map((n) => n * headDim) }), part);
 
+const llama4 = named(llama, {
+  ...feedForward("ffn", "feed_forward"),
+  ...feedForward("shared", "feed_forward.shared_expert"),
+  "experts.up": [{ name: "feed_forward.experts.gate_up_proj", transposed: true }],
+  "experts.down": [{ name: "feed_forward.experts.down_proj", transposed: true }],
+  "router.weight": "feed_forward.router.weight",
+});
+
 /** Tensor names of each published family, and how they hold our parameters. */
 export const layouts = {
   llama,
@@ -179,13 +187,13 @@ export const layouts = {
     "router.weight": "mlp.router.gate.weight",
     "router.selectionBias": "mlp.expert_bias",
   }),
-  llama4: named(llama, {
-    ...feedForward("ffn", "feed_forward"),
-    ...feedForward("shared", "feed_forward.shared_expert"),
-    "experts.up": [{ name: "feed_forward.experts.gate_up_proj", transposed: true }],
-    "experts.down": [{ name: "feed_forward.experts.down_proj", transposed: true }],
-    "router.weight": "feed_forward.router.weight",
-  }),
+  llama4,
+  /** The language model of one that sees. */
+  llama4Sees: named(
+    llama4,
+    { embedding: "language_model.model.embed_tokens.weight", norm: "language_model.model.norm.weight", head: "language_model.lm_head.weight" },
+    "language_model.model.layers.",
+  ),
   minimaxM2: named(mixtral, { "router.selectionBias": "block_sparse_moe.e_score_correction_bias" }),
   mistral4: named(deepseek, { "experts.up": [{ name: "mlp.experts.gate_up_proj" }], "experts.down": [{ name: "mlp.experts.down_proj" }] }),
 } as const satisfies Record<string, TensorNames>;

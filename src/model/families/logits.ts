@@ -1,6 +1,6 @@
 import type { RouterConfig } from "../../routing/types.js";
 import type { ModelConfig } from "../config.js";
-import type { Family } from "./family.js";
+import { type Family, textPart } from "./family.js";
 import type { HfConfig } from "./fields.js";
 import { layouts } from "./layouts.js";
 import { headDimOf, layersWhere, layerTypes, mixture, refuse, required, sharedExperts, slidingMixers, sparseFrom, uniformMixers, windowOf } from "./read.js";
@@ -24,6 +24,39 @@ function graniteConfig(hf: HfConfig): Partial<ModelConfig> {
     sparseLayers: layersWhere(hf, () => true),
   };
 }
+
+const llama4: Family = {
+  modelType: "llama4_text",
+  architecture: "Llama4ForCausalLM",
+  names: layouts.llama4,
+  defaults: {
+    rms_norm_eps: 1e-5, rope_theta: 500_000, head_dim: 128, num_key_value_heads: 8, num_local_experts: 16, num_experts_per_tok: 1, attention_chunk_size: 8192, use_qk_norm: true,
+    intermediate_size: 8192, intermediate_size_mlp: 16_384,
+  },
+  rope: () => ({ interleaved: true }),
+  read(hf) {
+    const hidden = required(hf, "intermediate_size");
+    const step = hf.interleave_moe_layer_step;
+    const listed = hf.no_rope_layers?.length ? hf.no_rope_layers : undefined;
+    const hasRope = (l: number) => (listed === undefined ? (l + 1) % hf.no_rope_layer_interval !== 0 : listed[l] === 1);
+    const types = layerTypes(hf, ["full_attention", "chunked_attention"], (l) => (hasRope(l) ? "chunked_attention" : "full_attention"));
+    const { window: chunk } = windowOf(hf, hf.attention_chunk_size);
+    refuse(hf, types.includes("chunked_attention") && hf.attention_chunk_size == null, "layer_types: chunked_attention without an attention_chunk_size");
+    return {
+      qkvBias: hf.attention_bias,
+      outputBias: hf.attention_bias,
+      qkNorm: hf.use_qk_norm === true ? "rotated-unit" : "none",
+      mixers: types.map((type, l) => ({
+        kind: "attention",
+        ...(hasRope(l) ? { rope: 0 } : hf.attn_temperature_tuning ? { temperature: { factor: hf.attn_scale, period: hf.floor_scale, from: 1 } } : {}),
+        ...(type === "chunked_attention" && chunk !== undefined ? { chunk } : {}),
+      })),
+      hidden: required(hf, "intermediate_size_mlp"),
+      moe: mixture(hf, hidden, { score: "logits", weight: "sigmoid" }, { weightOn: "input", ...sharedExperts(1, hidden) }),
+      sparseLayers: hf.moe_layers ?? layersWhere(hf, (l) => (l + 1) % step === 0),
+    };
+  },
+};
 
 export const logitFamilies: readonly Family[] = [
   {
@@ -51,38 +84,8 @@ export const logitFamilies: readonly Family[] = [
       };
     },
   },
-  {
-    modelType: "llama4_text",
-    architecture: "Llama4ForCausalLM",
-    names: layouts.llama4,
-    defaults: {
-      rms_norm_eps: 1e-5, rope_theta: 500_000, head_dim: 128, num_key_value_heads: 8, num_local_experts: 16, num_experts_per_tok: 1, attention_chunk_size: 8192, use_qk_norm: true,
-      intermediate_size: 8192, intermediate_size_mlp: 16_384,
-    },
-    rope: () => ({ interleaved: true }),
-    read(hf) {
-      const hidden = required(hf, "intermediate_size");
-      const step = hf.interleave_moe_layer_step;
-      const listed = hf.no_rope_layers?.length ? hf.no_rope_layers : undefined;
-      const hasRope = (l: number) => (listed === undefined ? (l + 1) % hf.no_rope_layer_interval !== 0 : listed[l] === 1);
-      const types = layerTypes(hf, ["full_attention", "chunked_attention"], (l) => (hasRope(l) ? "chunked_attention" : "full_attention"));
-      const { window: chunk } = windowOf(hf, hf.attention_chunk_size);
-      refuse(hf, types.includes("chunked_attention") && hf.attention_chunk_size == null, "layer_types: chunked_attention without an attention_chunk_size");
-      return {
-        qkvBias: hf.attention_bias,
-        outputBias: hf.attention_bias,
-        qkNorm: hf.use_qk_norm === true ? "rotated-unit" : "none",
-        mixers: types.map((type, l) => ({
-          kind: "attention",
-          ...(hasRope(l) ? { rope: 0 } : hf.attn_temperature_tuning ? { temperature: { factor: hf.attn_scale, period: hf.floor_scale, from: 1 } } : {}),
-          ...(type === "chunked_attention" && chunk !== undefined ? { chunk } : {}),
-        })),
-        hidden: required(hf, "intermediate_size_mlp"),
-        moe: mixture(hf, hidden, { score: "logits", weight: "sigmoid" }, { weightOn: "input", ...sharedExperts(1, hidden) }),
-        sparseLayers: hf.moe_layers ?? layersWhere(hf, (l) => (l + 1) % step === 0),
-      };
-    },
-  },
+  llama4,
+  { ...llama4, modelType: "llama4", architecture: "Llama4ForConditionalGeneration", names: layouts.llama4Sees, ...textPart("llama4_text", "Llama4ForCausalLM") },
   {
     modelType: "granitemoe",
     architecture: "GraniteMoeForCausalLM",

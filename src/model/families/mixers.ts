@@ -1,7 +1,6 @@
-import { isJsonObject, type JsonObject } from "../../formats/json.js";
 import type { MixerConfig, ModelConfig } from "../config.js";
 import { lightningRates } from "../lightning-attention.js";
-import type { Family } from "./family.js";
+import { type Family, textPart } from "./family.js";
 import type { HfConfig } from "./fields.js";
 import { mixerLayouts } from "./mixer-layouts.js";
 import { everyLayer, layersWhere, layerTypes, mixture, refuse, required, sharedExperts, windowOf } from "./read.js";
@@ -29,8 +28,6 @@ function qwenDelta(hf: HfConfig, normalise: boolean): Partial<ModelConfig> {
 
 const qwenDefaults = { head_dim: 256, num_key_value_heads: 2, moe_intermediate_size: 512, shared_expert_intermediate_size: 512 };
 const qwenRope = () => ({ partial: "applied", fraction: 0.25 }) as const;
-
-const textConfig = (json: JsonObject): JsonObject => (isJsonObject(json["text_config"]) ? json["text_config"] : {});
 
 const qwen3Moe5: Omit<Family, "modelType" | "architecture" | "names"> = {
   defaults: { ...qwenDefaults, num_experts: 256, num_experts_per_tok: 8 },
@@ -84,8 +81,7 @@ export const mixerFamilies: readonly Family[] = [
     architecture: "Qwen3_5MoeForConditionalGeneration",
     names: mixerLayouts.qwen3Moe5Sees,
     otherNames: [mixerLayouts.qwen3Moe5SeesStacked],
-    flatten: (json) => ({ ...textConfig(json), ...json }),
-    partOf: (json) => ({ tie_word_embeddings: json["tie_word_embeddings"] ?? false, ...textConfig(json), architectures: ["Qwen3_5MoeForCausalLM"], model_type: "qwen3_5_moe_text" }),
+    ...textPart("qwen3_5_moe_text", "Qwen3_5MoeForCausalLM"),
   },
   {
     modelType: "minimax",
