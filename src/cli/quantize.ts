@@ -48,7 +48,7 @@ function describeReport(report: QuantizationReport, paint: Paint): string {
   const rows = groups.map((group) => [group.group, Object.entries(group.types).map(([type, n]) => `${type} x ${n}`).join(", "), grouped(group.parameters), group.bitsPerWeight.toFixed(2)]);
   lines.push(table(["tensors", "types", "parameters", "bits"], rows, paint));
   const [first] = fallbacks;
-  if (first !== undefined) lines.push("", `${fallbacks.length} tensors have rows that are no whole blocks of their type, such as ${first.tensor}: ${first.type} for ${first.wanted}`);
+  if (first !== undefined) lines.push("", `${fallbacks.length === 1 ? "1 tensor has" : `${fallbacks.length} tensors have`} rows that are no whole blocks of their type, such as ${first.tensor}: ${first.type} for ${first.wanted}`);
   if (calibration !== null) lines.push("", ...describeCalibration(calibration));
   if (drift === null) return `${[...lines, "", "Not compared: name a text with --data or --calibrate"].join("\n")}\n`;
   const { perplexity, klDivergence, sameTop, routers, tokens, text } = drift;
