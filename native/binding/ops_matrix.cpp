@@ -17,7 +17,7 @@ void out_and_type(Args& args, int i, Matmul& p) {
 }
 int64_t spread(int64_t rows, const Matmul& p) { return rows == 0 ? 0 : product(rows - 1, p.ld_out) + p.n; }
 
-// matmul(isa, form, out, a, b, m, n, k, accumulate, bf16, ldOut, type)
+// matmul(isa, form, out, a, b, m, n, k, accumulate, precision, ldOut, type); precision: 0 f32, 1 bf16, 2 f64
 napi_value op_matmul(napi_env env, napi_callback_info info) {
   Args args(env, info, "matmul", 12);
   const KernelTable& kernels = args.kernels();
@@ -29,7 +29,8 @@ napi_value op_matmul(napi_env env, napi_callback_info info) {
   p.out = args.out<float>(2, "out", spread(m, p));
   p.a = args.in<float>(3, "a", product(m, k));
   p.b = args.weights(4, "b", p.type, 1, p.form == kNT ? n : k, p.form == kNT ? k : n);
-  p.accumulate = args.flag(8), p.bf16 = args.flag(9);
+  const int64_t precision = args.integer(9, "precision", 0, p.form == kNT && p.type == kFloat ? 2 : 1);
+  p.accumulate = args.flag(8), p.bf16 = precision == 1, p.f64 = precision == 2;
   p.groups = 1;
   if (args.ok()) kernels.matmul(p);
   return nullptr;
@@ -74,7 +75,7 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
 
 // The last eight arguments of both attention ops: batch, queries, keys, keyStride, heads, kvHeads, headDim, scale.
 // Of the arguments from `i`: batch, queries, keys, keyStride, heads, kvHeads, headDim, valueDim, scale, causal, window, chunk, then sinks or
-// 0, bias or 0, the bias' sheets of sequences and of heads, and the type of k and v.
+// 0, bias or 0, the bias' sheets of sequences and of heads, the type of k and v, and whether q.k is summed in f64.
 Attention attention_dims(Args& args, int i) {
   Attention p = {};
   p.causal = args.flag(i + 9);
@@ -84,6 +85,7 @@ Attention attention_dims(Args& args, int i) {
   p.head_dim = args.dim(i + 6, "headDim"), p.value_dim = args.dim(i + 7, "valueDim");
   p.scale = (float)args.number(i + 8), p.window = args.dim(i + 10, "window"), p.chunk = args.dim(i + 11, "chunk");
   p.type = (StoredType)args.integer(i + 16, "type of k and v", kFloat, kHalf);
+  p.f64 = args.integer(i + 17, "f64", 0, p.type == kFloat) != 0;
   p.sinks_H = args.in_or_null<float>(i + 12, "sinks", p.heads);
   const int64_t sequences = args.integer(i + 14, "biasSequences", 1, p.batch > 1 ? p.batch : 1), heads = args.integer(i + 15, "biasHeads", 1, p.heads > 1 ? p.heads : 1);
   if (sequences > 1 && sequences != p.batch) args.fail("the bias must be for 1 sequence or for each, got %lld", (long long)sequences);
@@ -97,7 +99,7 @@ Attention attention_dims(Args& args, int i) {
 
 // attention(isa, out, lse, q, k, v, ...)
 napi_value op_attention(napi_env env, napi_callback_info info) {
-  Args args(env, info, "attention", 23);
+  Args args(env, info, "attention", 24);
   const KernelTable& kernels = args.kernels();
   Attention p = attention_dims(args, 6);
   const int64_t rows = product(p.batch, p.queries, p.heads), cache = product(p.batch, p.key_stride, p.kv_heads);
@@ -112,7 +114,7 @@ napi_value op_attention(napi_env env, napi_callback_info info) {
 
 // attentionBackward(isa, dq, dk, dv, dsinks or 0, dout, q, k, v, out, lse, ...)
 napi_value op_attention_backward(napi_env env, napi_callback_info info) {
-  Args args(env, info, "attentionBackward", 28);
+  Args args(env, info, "attentionBackward", 29);
   const KernelTable& kernels = args.kernels();
   Attention p = attention_dims(args, 11);
   if (p.type != kFloat) args.fail("k and v must be f32");

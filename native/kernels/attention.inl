@@ -159,7 +159,8 @@ static void attention_task(void* context, int64_t task) {
   const AttentionScratch s = attention_scratch(p, t, false);
   const float* q = p.q + sequence_start(p, t, d);
   float *out = p.out + sequence_start(p, t, dv), *lse = p.lse + sequence_start(p, t, 1);
-  multiply(kNT, false, t.rows, t.keys, d, s.scores, t.ld, q, d, s.index_R, t.k, t.ld_k, nullptr, t.causal(p), p.type);
+  if (p.f64) double_product(t.rows, t.keys, d, s.scores, t.ld, q, d, s.index_R, (const float*)t.k, t.ld_k, false);
+  else multiply(kNT, false, t.rows, t.keys, d, s.scores, t.ld, q, d, s.index_R, t.k, t.ld_k, nullptr, t.causal(p), p.type);
   for (int64_t r = 0; r < t.rows; r++) {
     float max, sum;
     softmax_row(s.scores + r * t.ld, t.visible(p, r), t.keys, p.scale, t.bias(p, r), t.sink(p, r), &max, &sum);

@@ -172,7 +172,7 @@ static void once_mix(void* context, int64_t task) {
 // Worth it for few rows, and for more where the heads alone leave threads without work.
 static bool reads_once(const Attention& p) {
   const int64_t rows = p.queries * (p.heads / p.kv_heads);
-  if (query_blocks(p) > 1 || p.keys == 0 || p.value_dim == 0) return false;
+  if (p.f64 || query_blocks(p) > 1 || p.keys == 0 || p.value_dim == 0) return false;
   return rows <= kOnceRows || (p.batch * p.kv_heads < thread_count() && (double)rows * p.keys * p.head_dim > 2 * kMinTask);
 }
 

@@ -1,18 +1,26 @@
-// RMS norm and layer norm.
+// RMS norm and layer norm. Sums and results are in double precision: an error of the scale would change a whole row.
 
 struct Moments {
-  float mean, scale;
+  double mean, scale;
 };
 
 SW_INLINE Moments moments(const Norm& p, const float* x) {
   const int64_t n = p.cols;
-  const float mean = p.centred ? row_sum(x, n) / n : 0;
-  vf squares = {};
-  for (int64_t i = 0; i < n; i += kLanes) {
-    const vf d = load(x + i, n - i, mean) - mean;
+  double mean = 0;
+  if (p.centred) {
+    vd sum = {};
+    for (int64_t i = 0; i < n; i += kDoubles) sum += load_wide(x + i, n - i);
+    mean = sum_wide(sum) / n;
+  }
+  vd squares = {};
+  int64_t i = 0;
+  for (; i + kDoubles <= n; i += kDoubles) {
+    const vd d = load_wide(x + i) - mean;
     squares += d * d;
   }
-  return {mean, 1 / sqrtf(sum_lanes(squares) / n + p.eps)};
+  double sum = sum_wide(squares);
+  for (; i < n; i++) sum += (x[i] - mean) * (x[i] - mean);
+  return {mean, 1 / sqrt(sum / n + p.eps)};
 }
 
 SW_INLINE vf weight_at(const Norm& p, int64_t i) { return p.weight ? load(p.weight + i, p.cols - i) + p.offset : splat(1); }
@@ -24,10 +32,11 @@ static void norm(const Norm& p) {
       const float* x = p.x + row * n;
       float* out = p.out + row * n;
       const Moments m = moments(p, x);
-      for (int64_t i = 0; i < n; i += kLanes) {
-        vf y = (load(x + i, n - i) - m.mean) * m.scale * weight_at(p, i);
-        if (p.bias) y += load(p.bias + i, n - i);
-        store(out + i, y, n - i);
+      for (int64_t i = 0; i < n; i += kDoubles) {
+        vd y = (load_wide(x + i, n - i) - m.mean) * m.scale;
+        if (p.weight) y *= load_wide(p.weight + i, n - i) + p.offset;
+        if (p.bias) y += load_wide(p.bias + i, n - i);
+        store_narrow(out + i, y, n - i);
       }
     }
   });
@@ -47,10 +56,11 @@ static void norm_backward(const Norm& p) {
     if (sums) memset(dweight, 0, 2 * n * sizeof(float));
     for (int64_t row = first; row < last; row++) {
       const float *x = p.x + row * n, *dout = p.dout + row * n;
-      const Moments m = moments(p, x);
+      const Moments wide = moments(p, x);
+      const float mean = (float)wide.mean, scale = (float)wide.scale;
       vf sum_g = {}, sum_gh = {};
       for (int64_t i = 0; i < n; i += kLanes) {
-        const vf d = load(dout + i, n - i), h = (load(x + i, n - i) - m.mean) * m.scale, g = d * weight_at(p, i);
+        const vf d = load(dout + i, n - i), h = (load(x + i, n - i) - mean) * scale, g = d * weight_at(p, i);
         sum_g += g;
         sum_gh += g * h;
         if (p.dweight) store(dweight + i, load(dweight + i, n - i) + d * h, n - i);
@@ -60,8 +70,8 @@ static void norm_backward(const Norm& p) {
       const float mean_g = p.centred ? sum_lanes(sum_g) / n : 0, mean_gh = sum_lanes(sum_gh) / n;
       float* dx = p.dx + row * n;
       for (int64_t i = 0; i < n; i += kLanes) {
-        const vf g = load(dout + i, n - i) * weight_at(p, i), h = (load(x + i, n - i) - m.mean) * m.scale;
-        const vf value = (g - mean_g - h * mean_gh) * m.scale;
+        const vf g = load(dout + i, n - i) * weight_at(p, i), h = (load(x + i, n - i) - mean) * scale;
+        const vf value = (g - mean_g - h * mean_gh) * scale;
         store(dx + i, p.accumulate_dx ? load(dx + i, n - i) + value : value, n - i);
       }
     }

@@ -1,6 +1,7 @@
 // Which kernel multiplies and gathers which type.
 
 static void matmul(const Matmul& p) {
+  if (p.f64) return double_matmul(p);
   static void (*const kernels[])(const Matmul&) = {
       float_matmul,       float_matmul,       float_matmul,       quant_matmul<kQ4_0>, quant_matmul<kQ4_1>,  quant_matmul<kQ5_0>,  quant_matmul<kQ5_1>, quant_matmul<kQ8_0>,
       quant_matmul<kQ2K>, quant_matmul<kQ3K>, quant_matmul<kQ4K>, quant_matmul<kQ5K>,  quant_matmul<kQ6K>, quant_matmul<kIq4NL>, quant_matmul<kIq4XS>, quant_matmul<kMxfp4>};

@@ -20,7 +20,7 @@ enum MatmulForm { kNT, kNN, kTN };
 // out (tn) is the e-th of E matrices. rows_a and rows_b say where row i of a ragged operand really is.
 struct Matmul {
   MatmulForm form;
-  bool accumulate, bf16;
+  bool accumulate, bf16, f64;  // f64: one product of floats in form nt
   int64_t m, n, k;
   float* out;
   int64_t ld_out;  // distance between rows of out
@@ -36,7 +36,7 @@ struct Matmul {
 struct Attention {
   int64_t batch, queries, keys, key_stride, heads, kv_heads, head_dim, value_dim;
   float scale;
-  bool causal;
+  bool causal, f64;  // f64: q.k of floats is summed in double precision
   int64_t window, chunk;  // 0: none
   const float* q;
   StoredType type;  // of k and v: kFloat or kHalf

@@ -15,6 +15,7 @@ namespace SW_ISA {
 #include "math.inl"
 
 #include "loops.inl"
+#include "double.inl"
 #include "half.inl"
 #include "product.inl"
 #include "pack.inl"

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { nativeVariants, nmse, sameBits, TestTensors } from "../../test/engines.js";
+import { nativeVariants, nmse, rowOf, sameBits, TestTensors } from "../../test/engines.js";
 import type { TypedArray } from "../tensor/dtype.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { AttentionDims, Engine } from "./engine.js";
@@ -52,6 +52,27 @@ describe.each(nativeVariants)("attention on %s", (isa) => {
   it("equals the reference over several blocks of queries and keys", () => {
     for (const d of [dims(1, 200, 200, 2, 1, 64), dims(2, 70, 300, 1, 3, 32), dims(1, 100, 100, 1, 9, 128), dims(1, 1, 600, 2, 4, 64, 7)]) expectEqual(engine, d, 3);
     expectEqual(engine, dims(1, 1, 1, 2, 1, 8), 437038); // one key: dq and dk are 0
+  });
+
+  it("with scores summed in double precision loses less where they are large, and a query has the same bits alone", () => {
+    using t = new TestTensors(engine, 7);
+    const d = { ...dims(1, 9, 40, 2, 3, 64), scale: 2 };
+    const [q, k, v, out, lse] = [t.random([9, 384]), t.random([40, 128]), t.random([40, 128]), t.random([9, 384]), t.random([9, 6])];
+    const loss = (precision: "f32" | "f64") => {
+      engine.attention(out, lse, q, k, v, { ...d, precision });
+      return nmse(engine.read(out), exact);
+    };
+    using e = new TestTensors(reference, 7);
+    const same = [q, k, v, out, lse].map((x) => e.of("f32", x.shape, engine.read(x))) as [Tensor, Tensor, Tensor, Tensor, Tensor];
+    reference.attention(same[3], same[4], same[0], same[1], same[2], d);
+    const exact = reference.read(same[3]);
+    expect(loss("f64")).toBeLessThan(loss("f32") / 2);
+    loss("f64");
+    const [one, oneLse] = [t.random([1, 384]), t.random([1, 6])];
+    engine.attention(one, oneLse, rowOf(q, 8), k, v, { ...d, queries: 1, precision: "f64" });
+    expect(sameBits(engine.read(one), engine.read(out).slice(8 * 384))).toBe(true);
+    const half = t.of("f16", [40, 128], new Uint8Array(2 * 40 * 128));
+    expect(() => engine.attention(out, lse, q, half, half, { ...d, precision: "f64" })).toThrow(/f64/);
   });
 
   it("keeps extreme scores finite", () => {

@@ -37,7 +37,8 @@ export type Precision = "f32" | "bf16";
 
 export interface MatmulOptions {
   accumulate?: boolean;
-  precision?: Precision;
+  /** f64: the products of floats of form nt are summed in double precision, the others as f32. For what amplifies rounding, at a quarter of the speed. */
+  precision?: Precision | "f64";
   /** The result's first column in an `out` that has more columns than the result: products side by side. Form tn of groups has none. */
   column?: number | undefined;
 }
@@ -85,6 +86,8 @@ export interface AttentionDims {
   valueDim?: number | undefined;
   /** Multiplies q.k, usually 1/sqrt(headDim). */
   scale: number;
+  /** f64: q.k is summed in double precision, of f32 keys only. */
+  precision?: "f32" | "f64" | undefined;
   /** Queries see no later keys (the default, queries <= keys); false: every key, as in encoders and cross-attention. */
   causal?: boolean | undefined;
   /** Causal queries see the last `window` keys only, their own included (Beltagy et al. 2020). */

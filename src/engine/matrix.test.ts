@@ -10,7 +10,7 @@ const reference = new ReferenceEngine();
 const forms = ["nt", "nn", "tn"] as const;
 const shapes = (form: MatmulForm, m: number, n: number, k: number) => [form === "tn" ? [k, m] : [m, k], form === "nt" ? [n, k] : [k, n]];
 
-function matmul(engine: Engine, form: MatmulForm, m: number, n: number, k: number, seed: number, accumulate = false, precision: "f32" | "bf16" = "f32") {
+function matmul(engine: Engine, form: MatmulForm, m: number, n: number, k: number, seed: number, accumulate = false, precision: "f32" | "bf16" | "f64" = "f32") {
   using t = new TestTensors(engine, seed);
   const [a, b] = shapes(form, m, n, k).map((shape) => t.random(shape));
   const out = t.random([m, n]);
@@ -74,6 +74,16 @@ describe.each(nativeVariants)("matrix products on %s", (isa) => {
     );
   });
 
+  it("summed in double precision are the exact sums, rounded", () => {
+    fc.assert(
+      fc.property(dim, dim, fc.oneof(dim, fc.constant(700)), fc.boolean(), seed, (m, n, k, accumulate, s) => {
+        expect(nmse(matmul(engine, "nt", m, n, k, s, accumulate, "f64"), matmul(reference, "nt", m, n, k, s, accumulate))).toBeLessThan(3e-15); // of half an ulp: 1.2e-15
+      }),
+      { numRuns: 60 },
+    );
+    expect(sameBits(matmul(engine, "nn", 5, 9, 40, 2, false, "f64"), matmul(engine, "nn", 5, 9, 40, 2))).toBe(true);
+  });
+
   it("treat an empty reduction as zero", () => {
     expect(matmul(engine, "tn", 3, 5, 0, 1)).toEqual(new Float32Array(15));
     expect(sameBits(matmul(engine, "tn", 3, 5, 0, 1, true), matmul(reference, "tn", 3, 5, 0, 1, true))).toBe(true);
@@ -100,11 +110,11 @@ describe.each(nativeVariants)("matrix products on %s", (isa) => {
   });
 
   it("give a row the same bits alone, in a batch, in a group, and on one thread", () => {
-    for (const precision of ["f32", "bf16"] as const) {
+    for (const precision of ["f32", "bf16", "f64"] as const) {
       using t = new TestTensors(engine, 11);
       const [m, n, k] = [150, 130, 600];
       const a = t.random([m, k]);
-      for (const form of ["nt", "nn"] as const) {
+      for (const form of precision === "f64" ? (["nt"] as const) : (["nt", "nn"] as const)) {
         const b = t.random(form === "nt" ? [n, k] : [k, n]);
         const out = t.random([m, n]);
         engine.threads = 2;
@@ -119,6 +129,7 @@ describe.each(nativeVariants)("matrix products on %s", (isa) => {
           engine.matmul(form, one, rowOf(a, row), b, { precision });
           expect(sameBits(engine.read(one), batch.slice(row * n, row * n + n)), `${form} row ${row}`).toBe(true);
         }
+        if (precision === "f64") continue; // there are no such products of groups
         // The same rows, five to a group, all groups with the same matrix.
         const w = t.random([3, ...b.shape]);
         for (let e = 0; e < 3; e++) engine.copy(view(w, b.shape, e * n * k), b);

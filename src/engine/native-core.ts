@@ -184,7 +184,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     check(k === same && (whole ? out.size === m * n : out.rows === m && column >= 0 && column + n <= out.cols), "ERR_SWITCHYARD_SHAPE", () => `matmul ${form}: ${a} and ${b} do not give ${out}`);
     this.addon.matmul(
       this.variant, formCode[form], address(out) + 4 * column, address(a), address(b), m, n, k,
-      options.accumulate ? 1 : 0, options.precision === "bf16" ? 1 : 0, whole ? n : out.cols, storedTypes.indexOf(b.dtype),
+      options.accumulate ? 1 : 0, productCode(form, b, options.precision), whole ? n : out.cols, storedTypes.indexOf(b.dtype),
     );
   }
 
@@ -216,7 +216,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   }
 
   attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims, extras: AttentionExtras = {}): void {
-    this.addon.attention(this.variant, address(out), address(lse), address(q), address(k), address(v), ...attentionNumbers(dims, extras), keyType(k, v));
+    this.addon.attention(this.variant, address(out), address(lse), address(q), address(k), address(v), ...attentionNumbers(dims, extras), keyType(k, v), dims.precision === "f64" ? 1 : 0);
   }
 
   attentionBackward(
@@ -224,7 +224,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, dims: AttentionDims, extras: AttentionExtras = {},
   ): void {
     const tensors = [dq, dk, dv, dsinks, dout, q, k, v, out, lse].map(address);
-    this.addon.attentionBackward(this.variant, ...tensors, ...attentionNumbers(dims, extras), keyType(k, v));
+    this.addon.attentionBackward(this.variant, ...tensors, ...attentionNumbers(dims, extras), keyType(k, v), 0);
   }
 }
 
@@ -241,6 +241,11 @@ function matricesOf(list: readonly Tensor[]): { addresses: Float64Array; alike: 
 const matrixLists = new WeakMap<readonly Tensor[], { addresses: Float64Array; alike: boolean }>();
 
 const arrayTag: Partial<Record<DType, string>> = { f32: "[object Float32Array]", f64: "[object Float64Array]", i32: "[object Int32Array]" };
+
+function productCode(form: MatmulForm, b: Tensor, precision: MatmulOptions["precision"]): number {
+  if (precision === "bf16") return 1;
+  return precision === "f64" && form === "nt" && b.dtype === "f32" ? 2 : 0;
+}
 
 /** Number of the type that keys and values have in common. */
 function keyType(k: Tensor, v: Tensor): number {

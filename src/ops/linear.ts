@@ -1,4 +1,5 @@
 import { gradOf, type Tape } from "../autograd/tape.js";
+import type { MatmulOptions } from "../engine/engine.js";
 import { check } from "../errors.js";
 import { checkShape, type Tensor } from "../tensor/tensor.js";
 import { checkInference } from "./frozen.js";
@@ -8,7 +9,7 @@ import { checkInference } from "./frozen.js";
  * For inference w may be of a stored type, or a list of weights whose results stand side by side.
  * Backward: dx = dy w, dw = dy^T x, dbias = column sums of dy. FLOPs: 2 * rows * N * D, twice that backward.
  */
-export function linear(tape: Tape, x: Tensor, weight: Tensor | readonly Tensor[], bias?: Tensor, precision = tape.precision): Tensor {
+export function linear(tape: Tape, x: Tensor, weight: Tensor | readonly Tensor[], bias?: Tensor, precision: MatmulOptions["precision"] = tape.precision): Tensor {
   const { engine } = tape;
   const parts = "shape" in weight ? [weight] : weight;
   const [w] = parts as [Tensor];

@@ -95,14 +95,17 @@ export function decode(tape: Tape, parts: EncoderDecoderParts, ids: Tensor, cach
 
 /** Logits [rows, V] of the decoder's hidden states [rows, D]. */
 export function vocabularyLogits(tape: Tape, { config, parameters }: EncoderDecoderParts, hidden: Tensor): Tensor {
-  if (!config.tiedEmbeddings) return linear(tape, hidden, parameters.get("head"));
-  return linear(tape, scale(tape, hidden, config.width ** -0.5), parameters.get("embedding"));
+  if (!config.tiedEmbeddings) return linear(tape, hidden, parameters.get("head"), undefined, "f64");
+  return linear(tape, scale(tape, hidden, config.width ** -0.5), parameters.get("embedding"), undefined, "f64");
 }
 
-/** Scores are not scaled: T5's initial values account for that. */
-const headDims = ({ heads, headDim }: EncoderDecoderConfig): Pick<AttentionDims, "heads" | "kvHeads" | "headDim" | "scale"> => ({ heads, kvHeads: heads, headDim, scale: 1 });
+/**
+ * Scores are not scaled: T5's initial values account for that. Large as they are, their softmax amplifies what rounding changed in them, and
+ * in what they are made of: hence sums in double precision.
+ */
+const headDims = ({ heads, headDim }: EncoderDecoderConfig): Pick<AttentionDims, "heads" | "kvHeads" | "headDim" | "scale" | "precision"> => ({ heads, kvHeads: heads, headDim, scale: 1, precision: "f64" });
 
-const project = (tape: Tape, { parameters }: EncoderDecoderParts, name: string, x: Tensor): Tensor => linear(tape, x, parameters.get(name));
+const project = (tape: Tape, { parameters }: EncoderDecoderParts, name: string, x: Tensor): Tensor => linear(tape, x, parameters.get(name), undefined, "f64");
 const norm = (tape: Tape, { config, parameters }: EncoderDecoderParts, at: string, x: Tensor): Tensor => rmsNorm(tape, x, parameters.get(`${at}.norm`), config.normEps);
 
 function embed(tape: Tape, { config, parameters }: EncoderDecoderParts, stack: StackName, ids: Tensor): Tensor {
