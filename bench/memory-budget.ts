@@ -1,20 +1,18 @@
 /**
  * Does generation under a memory budget go as fast as the disk allows, and with the same bits?
- * npm run bench memory-budget -- FILE.gguf [--budgets 1500MB,2200MB,3GB] [--tokens 48] [--json]
+ * npm run bench memory-budget -- FILE.gguf [--budgets 800,1500,2200] [--tokens 32] [--rounds 2] [--json]
  *
- * Each budget is a process of its own: it loads the file, runs a prompt of 64 tokens and then others one by one, as if it generated them (arbitrary ones: a model of random
- * weights left to itself repeats them, and so its experts), and reports the logits as a hash, its peak resident
- * memory (the kernel's VmHWM, mapped pages included) and what the cache counted. Reads are direct, past the page cache, so that a file which is
- * there is still read from the disk. Predicted: the time of the same tokens without a budget, all in memory, plus the bytes that were not in the
- * cache at the rate at which the disk was read before and after. The whole is done twice, and the better ratio of each budget counts.
+ * Each budget, in megabytes, is a process of its own: it loads the file, runs a prompt of 64 tokens and then others one by one, as if it generated them
+ * (arbitrary ones: a model of random weights left to itself repeats them, and so its experts), and reports the logits as a hash, its peak
+ * resident memory (the kernel's VmHWM, mapped pages included) and what the cache counted. Reads are direct, past the page cache, so that a
+ * file which is there is still read from the disk. Predicted: the time of the same tokens without a budget, all in memory, and then that of the
+ * bytes that were not in the cache, at the rate at which the disk was read before and after. The best round of each budget counts.
  */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { loadEngine } from "../src/engine/load.js";
 import { type BenchResult, machine } from "./bench.js";
-
-const { values, positionals } = parseArgs({ args: process.argv.slice(3), allowPositionals: true, options: { budgets: { type: "string", default: "1500,2200,3000" }, tokens: { type: "string", default: "48" }, rounds: { type: "string", default: "2" }, json: { type: "boolean" } } });
 
 interface Measured {
   tokensPerSecond: number;
@@ -30,17 +28,19 @@ interface Measured {
   experts: number;
 }
 
-export async function run(): Promise<BenchResult> {
+export async function run(args: string[]): Promise<BenchResult> {
+  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { budgets: { type: "string", default: "800,1500,2200" }, tokens: { type: "string", default: "32" }, rounds: { type: "string", default: "2" } } });
   const [file] = positionals;
   if (file === undefined) throw new Error("memory-budget: name a .gguf file; switchyard make-model writes one of random weights");
+  const tokens = Number(values.tokens);
   const budgets = values.budgets.split(",").map(Number);
   const rows: Record<string, string | number | null>[] = [];
   const ratios = new Map<number, number>();
   for (let round = 0; round < Number(values.rounds); round++) {
-    const whole = measure(file, 0);
+    const whole = measure(file, 0, tokens);
     rows.push({ "MB allowed": null, "MB peak": whole.peak, "in memory": null, "read ahead": null, foreseen: null, "MB read/token": null, "disk MB/s": null, "tokens/s": round3(whole.tokensPerSecond), predicted: null, ratio: null, "same bits": null });
     for (const budget of budgets) {
-      const m = measure(file, budget);
+      const m = measure(file, budget, tokens);
       const predicted = 1 / (1 / whole.tokensPerSecond + m.missedPerToken / m.readRate);
       const ratio = m.tokensPerSecond / predicted;
       ratios.set(budget, Math.max(ratio, ratios.get(budget) ?? 0));
@@ -65,7 +65,7 @@ export async function run(): Promise<BenchResult> {
 
 const round3 = (x: number): number => Number(x.toPrecision(3));
 
-function measure(file: string, budget: number): Measured {
+function measure(file: string, budget: number, tokens: number): Measured {
   const url = (path: string) => JSON.stringify(new URL(`../src/${path}`, import.meta.url).href);
   const program = `
     const { Model } = await import(${url("generate/model.js")});
@@ -78,7 +78,7 @@ function measure(file: string, budget: number): Measured {
     const { emptyCounts } = await import(${url("model/residency/expert-cache.js")});
     const { createHash } = await import("node:crypto");
     const { readFileSync } = await import("node:fs");
-    const [budget, tokens] = [${budget * 1e6}, ${Number(values.tokens)}];
+    const [budget, tokens] = [${budget * 1e6}, ${tokens}];
     const model = await Model.load(${JSON.stringify(file)}, budget > 0 ? { memory: budget } : {});
     const { engine, config, parameters: { cache: experts } } = model;
     const cache = new KvCache(engine, config, 64 + 16 + tokens);

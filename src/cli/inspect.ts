@@ -1,4 +1,6 @@
 import { Command } from "commander";
+import { check } from "../errors.js";
+import { type Budgets, expectBudgets } from "../inspect/budgets.js";
 import { inspect, type Inspection } from "../inspect/inspect.js";
 import type { LayerDescription } from "../inspect/layers.js";
 import type { LayerName } from "../inspect/subject.js";
@@ -7,21 +9,39 @@ import { describeCommand } from "./flags.js";
 import { grouped, type Io, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
+interface InspectFlags {
+  json?: boolean;
+  budgets?: boolean;
+  trace?: string;
+}
+
 export function inspectCommand(io: Io): Command {
   return describeCommand(new Command("inspect"), "What a model folder or a GGUF file holds, without loading it: shape, parameters, routers, memory, files. A damaged one is told as such.", [
     "switchyard inspect runs/first",
     "switchyard inspect runs/first/checkpoints/step-00000600 # sums of all files are checked too",
     "switchyard inspect OLMoE-1B-7B/config.json --json # config.json is enough",
     "switchyard inspect OLMoE-1B-7B-Q4_K_M.gguf # reads the header only",
+    "switchyard inspect OLMoE-1B-7B-Q4_K_M.gguf --budgets # what --memory would give at several sizes, on this machine",
   ])
     .argument("<dir>", "folder of a model, a config.json, or a .gguf file")
-    .action((dir: string, flags: { json?: boolean }) => inspectAction(io, dir, flags));
+    .option("--budgets", "also measure this machine, and tell what memory budgets would give")
+    .option("--trace <file>", "with --budgets: routing that generate --routing-out recorded, instead of experts that are used alike")
+    .action((dir: string, flags: InspectFlags) => inspectAction(io, dir, flags));
 }
 
-async function inspectAction(io: Io, path: string, flags: { json?: boolean }): Promise<void> {
+async function inspectAction(io: Io, path: string, { json, budgets: wanted, trace }: InspectFlags): Promise<void> {
+  check(wanted === true || trace === undefined, "ERR_SWITCHYARD_USAGE", () => "inspect: --trace goes with --budgets");
   const inspection = await inspect(path);
-  if (flags.json === true) printJson(io, inspection);
-  else io.stdout.write(describe(io, path, inspection));
+  const budgets = wanted === true ? await expectBudgets(path, trace) : undefined;
+  if (json === true) printJson(io, { ...inspection, ...budgets });
+  else io.stdout.write(describe(io, path, inspection) + (budgets === undefined ? "" : describeBudgets(io, budgets)));
+}
+
+function describeBudgets(io: Io, { memoryRate, readRate, budgets }: Budgets): string {
+  const { paint } = terminal(io.stdout, io.env);
+  const percent = (part: number) => `${Math.round(100 * part)}%`;
+  const rows = budgets.map(({ memory, slots, experts, hitRate, bytesPerToken, tokensPerSecond }) => [formatBytes(memory), percent(slots / experts), percent(hitRate), formatBytes(bytesPerToken), tokensPerSecond.toPrecision(3)]);
+  return `\n${table(["--memory", "experts in it", "found there", "read per token", "tokens/s at most"], rows, paint)}\nmemory is read at ${formatBytes(memoryRate)}/s, the file at ${formatBytes(readRate)}/s\n`;
 }
 
 function describe(io: Io, path: string, { architecture, modelType, parameters, weights, memory, layers, config, checkpoints: steps }: Inspection): string {

@@ -1,10 +1,9 @@
 import type { Engine } from "../engine/engine.js";
 import type { FileReads } from "../engine/memory.js";
 import type { StoredMatrix } from "../model/mapped.js";
-import { type CacheCounts, expertBytes, halfLife, type StoredExperts } from "../model/residency/expert-cache.js";
+import { type CacheCounts, expertBytes, type StoredExperts } from "../model/residency/expert-cache.js";
 import { type Slot, SlotMemory } from "../model/residency/slots.js";
 import { Random } from "../tensor/random.js";
-import { hitRate } from "./replacement.js";
 
 /** What a cache of experts came to. */
 export interface CacheReport {
@@ -51,36 +50,4 @@ export function measureReadRate(engine: Engine, layers: readonly StoredExperts[]
     for (const slot of slots) slot.clear();
     for (const file of files.values()) file.close();
   }
-}
-
-export interface Expectation {
-  /** Bytes for the whole process, and the experts that they have room for, of all. */
-  memory: number;
-  slots: number;
-  hitRate: number;
-  bytesPerToken: number;
-  tokensPerSecond: number;
-}
-
-/** What generation has to move, and how fast this machine moves it. */
-export interface Traffic {
-  /** Bytes of experts and dense weights that a token uses. */
-  active: number;
-  /** Bytes of an expert in its file, of them how many a token uses, and how many there are. */
-  expert: number;
-  perToken: number;
-  experts: number;
-  /** Bytes per second from memory and from the files. */
-  memoryRate: number;
-  readRate: number;
-}
-
-/**
- * Tokens per second to expect with room for `slots` experts: every active byte comes from memory once, and those of experts that are not there
- * from the files before. Without `groups` (per token and layer the experts, see `hitRate`) all experts are used alike.
- */
-export function expectSpeed({ active, expert, perToken, experts, memoryRate, readRate }: Traffic, slots: number, groups?: readonly (readonly number[])[], layers = 1): Omit<Expectation, "memory"> {
-  const rate = slots >= experts ? 1 : groups === undefined ? slots / experts : hitRate(groups, slots, { halfLife }, layers);
-  const bytesPerToken = (1 - rate) * perToken * expert;
-  return { slots, hitRate: rate, bytesPerToken, tokensPerSecond: 1 / (active / memoryRate + bytesPerToken / readRate) };
 }

@@ -58,13 +58,14 @@ describe.skipIf(nativeVariants.length === 0)("a cache of experts (needs the nati
   it("counts what was needed, was there, was read ahead, and the bytes", () => {
     using all = open(() => 100);
     run(all);
-    const { needed, hits, ahead, tokens } = countsOf(all);
-    expect({ ahead, tokens }).toEqual({ ahead: 0, tokens: prompt.length + 20 });
+    const { needed, hits, tokens } = countsOf(all);
+    expect(tokens).toBe(prompt.length + 20);
     expect(needed).toBeGreaterThanOrEqual(layers * active * 21);
-    const used = needed - hits; // each expert is read once
+    const used = needed - hits; // each expert is read once, ahead of its first use or for it
     expect(used).toBeLessThanOrEqual(layers * experts);
     const bytes = 3 * 256 * 144; // three matrices of 256 rows, a block of Q4_K each
-    expect(countsOf(all).bytesRead).toBe(used * bytes);
+    expect(countsOf(all).bytesRead).toBeGreaterThanOrEqual(used * bytes);
+    expect(countsOf(all).bytesRead).toBeLessThanOrEqual(layers * experts * bytes);
 
     using few = open(() => 9);
     run(few);

@@ -36,6 +36,9 @@ export const emptyCounts = (): CacheCounts => ({ needed: 0, hits: 0, ahead: 0, f
 /** Tokens after which a use counts half (see `Popularity`): docs/lab-notebook.md has what others come to. */
 export const halfLife = 128;
 
+/** Experts that a layer lacked on average in the uses of late, below which reading ahead saves less time than a forecast takes, and its weight of a new use. */
+const fewMissing = { experts: 0.05, weight: 1 / 64 };
+
 /**
  * Experts that are read from their files when they are needed and stay as long as there is room for them; the least popular of all layers
  * goes first. While one layer computes, what the next is likely to need is read.
@@ -57,6 +60,8 @@ export class ExpertCache {
   /** Bytes of the largest results of a layer's products so far. */
   private results = 0;
   private forecast: readonly number[] = [];
+  /** Experts that were not there when they were needed, read ahead or not: a moving average per use. */
+  private missing = 1;
 
   constructor(
     private readonly engine: Engine,
@@ -136,21 +141,25 @@ export class ExpertCache {
       slot.lastUse = uses; // before any slot is given to another expert
       slots.set(e, slot);
     }
+    let there = 0;
     for (const e of needed) {
       const known = slots.get(e);
       const slot = known ?? (this.assign(index, e) as Slot);
-      if (known?.whole) counts[known.ahead ? "ahead" : "hits"]++;
+      if (known?.whole === true && known.ahead) counts.ahead++;
+      else if (known?.whole === true) there++;
       slot.ahead = false;
       counts.bytesRead += slot.fetch(true);
       slots.set(e, slot);
     }
     counts.needed += needed.length;
+    counts.hits += there;
+    this.missing += fewMissing.weight * (needed.length - there - this.missing);
     return slots;
   }
 
   private readAhead(index: number, forecast: Forecast): void {
     const next = this.layers[index];
-    if (next === undefined || this.capacity === this.size.experts) return;
+    if (next === undefined || this.missing < fewMissing.experts) return;
     this.forecast = forecast(next.layer);
     for (const e of this.forecast) {
       const slot = this.resident.get(index * this.experts + e) ?? this.assign(index, e);

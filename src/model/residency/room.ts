@@ -12,7 +12,7 @@ export interface Needs {
 }
 
 /** What the process may grow by between two looks at its size: results of a prompt's layers, V8's heap. */
-const headroom = 96 * 2 ** 20;
+export const headroom = 96 * 2 ** 20;
 /** By which a process may be larger in another run. */
 const margin = 16 * 2 ** 20;
 

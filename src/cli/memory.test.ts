@@ -1,0 +1,54 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { cli, cliJson } from "../../test/cli.js";
+import { nativeVariants } from "../../test/engines.js";
+import type { Budgets } from "../inspect/budgets.js";
+import { modelConfig } from "../model/presets.js";
+import { writeRandomGguf } from "../model/random-gguf.js";
+import { parseBytes } from "./flags.js";
+
+const root = mkdtempSync(join(tmpdir(), "switchyard-memory-"));
+const model = join(root, "model.gguf");
+const trace = join(root, "trace.jsonl");
+const [layers, experts, active] = [2, 8, 2];
+beforeAll(() => writeRandomGguf(model, modelConfig({ vocab: 300, width: 256, layers, heads: 4, context: 64, moe: { router: "mixtral", experts, active, hidden: 256 } }), "Q4_0", 1));
+afterAll(() => rmSync(root, { recursive: true }));
+const generate = ["generate", model, "Hello there", "--max-tokens", "8", "--temperature", "0"];
+
+describe.skipIf(nativeVariants.length === 0)("--memory (needs the native engine)", () => {
+  it("writes the same text, and says what the budget came to", async () => {
+    const whole = await cliJson<{ ids: number[] }>(...generate, "--routing-out", trace);
+    expect(await cliJson(...generate, "--memory", "2GiB")).toMatchObject({ ids: whole.ids, residency: { memory: 2 ** 31, slots: layers * experts, experts: layers * experts } });
+    expect((await cli([...generate, "--memory", "2GiB"])).stderr).toMatch(/16 of 16 experts fit in memory, \d+% of uses found theirs there, .* read per token/);
+  });
+
+  it("names the smallest budget that works, and refuses what is no size", async () => {
+    expect(await cli([...generate, "--memory", "1MB"])).toMatchObject({ code: 1, stdout: "", stderr: expect.stringMatching(/memory: expected at least \d+ MiB: .* for the dense part, .* for the 8 experts of one layer/) });
+    expect(await cli([...generate, "--memory", "lots"])).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining("6GiB") });
+  });
+
+  it("bench adds what the cache did to each test", async () => {
+    const { results, residency } = await cliJson<{ results: object[]; residency: object }>("bench", model, "-p", "none", "-n", "2", "-r", "1", "--memory", "2GiB");
+    expect(results).toEqual([expect.objectContaining({ test: "tg2", cache: { hitRate: expect.any(Number), aheadRate: expect.any(Number), foreseen: expect.anything(), bytesPerToken: expect.any(Number) } })]);
+    expect(residency).toMatchObject({ slots: 16, experts: 16, readRate: expect.any(Number) });
+  });
+
+  it("inspect --budgets tells what each size would give, from a trace if there is one", async () => {
+    const uniform = await cliJson<Budgets>("inspect", model, "--budgets");
+    expect(uniform.budgets.map(({ slots, hitRate }) => [slots, hitRate])).toEqual([[8, 0.5], [12, 0.75], [16, 1]]);
+    const bytes = 3 * 256 * (256 / 32) * 18; // gate, up and down in Q4_0
+    expect(uniform.budgets.map(({ bytesPerToken }) => bytesPerToken)).toEqual([0.5, 0.25, 0].map((part) => part * layers * active * bytes));
+    expect(uniform.budgets[2]!.tokensPerSecond).toBeGreaterThan(uniform.budgets[0]!.tokensPerSecond);
+    const traced = await cliJson<Budgets>("inspect", model, "--budgets", "--trace", trace);
+    expect(traced.budgets[0]!.hitRate).not.toBe(0.5);
+    writeFileSync(join(root, "other.jsonl"), readFileSync(trace, "utf8").replace('"layer":1', '"layer":7'));
+    expect(await cli(["inspect", model, "--budgets", "--trace", join(root, "other.jsonl")])).toMatchObject({ code: 1, stderr: expect.stringContaining("line 1: expected the experts of this model's 2 sparse layers") });
+    expect(await cli(["inspect", model, "--trace", trace])).toMatchObject({ code: 2, stderr: expect.stringContaining("--budgets") });
+  });
+});
+
+it.each([["6GiB", 6 * 2 ** 30], ["6G", 6 * 2 ** 30], ["2200MB", 2.2e9], ["1.5 kib", 1536], ["100", 100], ["100B", 100]])("%s is %i bytes", (text, bytes) => expect(parseBytes(text)).toBe(bytes));
+
+it.each(["", "-1", "6XB", "GiB", "1e9", "6 Gi B"])("'%s' is no size", (text) => expect(() => parseBytes(text)).toThrow("Expected a size"));

@@ -1,0 +1,88 @@
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+import { loadEngine } from "../engine/load.js";
+import { NativeEngine } from "../engine/native.js";
+import { check } from "../errors.js";
+import { withIoErrors } from "../formats/io.js";
+import { conform, parseJson } from "../formats/json.js";
+import type { ModelConfig } from "../model/config.js";
+import { readModelFolder } from "../model/folder.js";
+import { isGguf, readModelGguf } from "../model/gguf-file.js";
+import { parameterSpecs } from "../model/parameters.js";
+import { expertBytes, halfLife } from "../model/residency/expert-cache.js";
+import { headroom } from "../model/residency/room.js";
+import { cachedBytes, storedExperts } from "../model/residency/stored-experts.js";
+import { estimateMemory } from "./memory.js";
+import { hitRate } from "./replacement.js";
+import { measureReadRate } from "./residency.js";
+
+/** What a memory budget would give. */
+export interface Budget {
+  /** Bytes for the whole process, with a short context. */
+  memory: number;
+  /** Experts in memory, of all layers. */
+  slots: number;
+  experts: number;
+  hitRate: number;
+  bytesPerToken: number;
+  tokensPerSecond: number;
+}
+
+export interface Budgets {
+  /** Bytes per second of this machine: from memory, on all threads, and from the model's files. */
+  memoryRate: number;
+  readRate: number;
+  /** From the smallest that works to all experts in memory. */
+  budgets: Budget[];
+}
+
+const shares = [0.125, 0.25, 0.5, 0.75, 1];
+/** Bytes read to measure the bandwidth: many times the caches. */
+const probeBytes = 2 ** 28;
+
+/**
+ * What memory budgets would give on this machine: every active byte comes from memory once per token, and those of experts that are not there
+ * from the files before, one after the other. Hit rates are those of the cache's policy on a trace (a file of `generate --routing-out`); without one
+ * all experts are taken to be used alike. Throws as `LanguageModel.load` with a budget does, and ERR_SWITCHYARD_FORMAT for a trace of another model.
+ */
+export async function expectBudgets(path: string, trace?: string): Promise<Budgets> {
+  const { config, sources } = isGguf(path) ? readModelGguf(path) : await readModelFolder(path);
+  const engine = loadEngine();
+  const stored = storedExperts(engine, config, new Map(parameterSpecs(config).map((spec) => [spec.name, spec])), sources);
+  const { active = 0, experts: perLayer = 0 } = config.moe ?? {};
+  const groups = trace === undefined ? undefined : readTrace(trace, config);
+  const [experts, slot] = [stored.length * perLayer, expertBytes(stored)];
+  const expertsBytes = [...cachedBytes(stored).values()].reduce((sum, bytes) => sum + bytes, 0);
+  const dense = estimateMemory(config, sources).weights - expertsBytes;
+  const [memoryRate, readRate] = [measureBandwidth(engine as NativeEngine), measureReadRate(engine, stored)];
+  const perToken = (expertsBytes / experts) * active * stored.length;
+  const budgetOf = (slots: number): Budget => {
+    const rate = slots === experts ? 1 : groups === undefined ? slots / experts : hitRate(groups, slots, { halfLife }, stored.length);
+    const bytesPerToken = (1 - rate) * perToken;
+    return { memory: process.memoryUsage.rss() + headroom + dense + slots * slot, slots, experts, hitRate: rate, bytesPerToken, tokensPerSecond: 1 / ((dense + perToken) / memoryRate + bytesPerToken / readRate) };
+  };
+  const counts = [perLayer, ...shares.map((share) => Math.round(share * experts)).filter((slots) => slots > perLayer)];
+  return { memoryRate, readRate, budgets: counts.map(budgetOf) };
+}
+
+function measureBandwidth(engine: NativeEngine): number {
+  const region = engine.allocate(probeBytes);
+  const probe = region.tensor("f32", [probeBytes / 4], 0);
+  engine.fill(probe, 1);
+  const best = Math.max(...Array.from({ length: 3 }, () => engine.readBandwidth(probe) * 1e9));
+  region.free();
+  return best;
+}
+
+const line = z.object({ layers: z.array(z.object({ layer: z.number(), experts: z.array(z.number().int().min(0)) })) });
+
+/** Per token and sparse layer the experts, numbered through all layers. */
+function readTrace(path: string, { moe, sparseLayers }: ModelConfig): number[][] {
+  const lines = withIoErrors("read", path, () => readFileSync(path, "utf8")).trim().split("\n");
+  return lines.flatMap((text, i) => {
+    const { layers } = conform(line, parseJson(Buffer.from(text), `${path}: line ${i + 1}`), `${path}: line ${i + 1}`);
+    const fits = layers.length === sparseLayers.length && layers.every(({ layer, experts }, l) => layer === sparseLayers[l] && experts.every((e) => e < (moe?.experts ?? 0)));
+    check(fits, "ERR_SWITCHYARD_FORMAT", () => `${path}: line ${i + 1}: expected the experts of this model's ${sparseLayers.length} sparse layers; record a trace with: switchyard generate MODEL PROMPT --routing-out FILE`);
+    return layers.map(({ experts }, l) => experts.map((e) => l * (moe?.experts ?? 0) + e));
+  });
+}
