@@ -26,17 +26,17 @@ export class EncoderPool {
   async encode(job: EncodingJob): Promise<Uint8Array<ArrayBuffer>> {
     if (!existsSync(workerFile)) return fitBlocks(job.type, job.values, job.importance);
     const worker = await this.take();
-    try {
-      const answer = await new Promise<EncodingAnswer>((resolve, reject) => {
-        worker.once("message", resolve).once("error", reject);
-        worker.postMessage(job, [job.values.buffer]);
+    const answer = await new Promise<EncodingAnswer>((resolve, reject) => {
+      worker.once("error", reject).once("message", (message: EncodingAnswer) => {
+        worker.off("error", reject);
+        resolve(message);
       });
-      if ("bytes" in answer) return answer.bytes;
-      throw new SwitchyardError(answer.code, answer.message);
-    } finally {
-      worker.removeAllListeners();
-      this.give(worker);
-    }
+      worker.postMessage(job, [job.values.buffer]);
+    });
+    // A thread that failed is not given back: the error ends whatever was to be written.
+    this.give(worker);
+    if ("bytes" in answer) return answer.bytes;
+    throw new SwitchyardError(answer.code, answer.message);
   }
 
   private async take(): Promise<Worker> {
