@@ -142,14 +142,22 @@ it.skipIf(!posix)("a quantised file that the disk has no room for is an error, a
   }
 });
 
-it("threads encode the same bytes as one does, and fail alike", async () => {
-  const { EncoderPool } = (await import(join(built.main, "../../quant/encoder-pool.js"))) as typeof import("../quant/encoder-pool.js");
-  await using pool = new EncoderPool(2);
+it("threads encode the same bytes as one does, and fail alike", { timeout: 120_000 }, () => {
+  const script = `
+    const { EncoderPool } = await import(process.argv[1]);
+    const pool = new EncoderPool(2);
+    const importance = new Float32Array(512).map((_, i) => 1 + (i % 7));
+    const encode = (type, seed) => pool.encode({ type, values: new Float32Array(2048).map((_, i) => Math.sin(seed + i * i)), importance });
+    const bytes = await Promise.all(["Q4_K", "Q6_K", "Q4_0", "MXFP4", "Q2_K"].map(encode));
+    const failure = await encode("Q4_0", Infinity).catch(({ code, message }) => code + " " + message);
+    console.log(JSON.stringify([...[...bytes, await encode("Q8_0", 9)].map((b) => Buffer.from(b).toString("hex")), failure]));
+    await pool[Symbol.asyncDispose]();`;
+  const file = join(built.main, "../../quant/encoder-pool.js");
+  const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script, file], { encoding: "utf8" });
+  expect(stderr).toBe("");
   const importance = new Float32Array(512).map((_, i) => 1 + (i % 7));
-  const values = (seed: number) => new Float32Array(4 * 512).map((_, i) => Math.sin(seed + i * i));
-  const types = ["Q4_K", "Q6_K", "Q4_0", "MXFP4", "Q2_K"] as const;
-  const encoded = await Promise.all(types.map((type, i) => pool.encode({ type, values: values(i), importance })));
-  encoded.forEach((bytes, i) => expect(bytes).toEqual(fitBlocks(types[i]!, values(i), importance)));
-  await expect(pool.encode({ type: "Q4_0", values: values(0).fill(Infinity), importance })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_DATA", message: expect.stringContaining("got Infinity") });
-  expect(await pool.encode({ type: "Q4_0", values: values(1), importance })).toEqual(fitBlocks("Q4_0", values(1), importance));
+  const want = (["Q4_K", "Q6_K", "Q4_0", "MXFP4", "Q2_K"] as const).map((type, seed) => fitBlocks(type, new Float32Array(2048).map((_, i) => Math.sin(seed + i * i)), importance));
+  const last = fitBlocks("Q8_0", new Float32Array(2048).map((_, i) => Math.sin(9 + i * i)), importance);
+  const failure = "ERR_SWITCHYARD_DATA encode Q4_0: expected numbers up to 65504, which f16 scales can hold, got NaN";
+  expect(JSON.parse(stdout)).toEqual([...[...want, last].map((bytes) => Buffer.from(bytes).toString("hex")), failure]);
 });
