@@ -43,7 +43,8 @@ export class EncoderPool {
     const idle = this.idle.pop();
     if (idle !== undefined) return idle;
     if (this.workers.length >= this.threads) return new Promise((resolve) => this.waiting.push(resolve));
-    const worker = new Worker(workerFile);
+    // Options of the process, such as --input-type, may not fit a file.
+    const worker = new Worker(workerFile, { execArgv: [] });
     this.workers.push(worker);
     return worker;
   }
