@@ -37,7 +37,7 @@ export type Precision = "f32" | "bf16";
 
 export interface MatmulOptions {
   accumulate?: boolean;
-  /** f64: the products of floats of form nt are summed in double precision, the others as f32. For what amplifies rounding, at a quarter of the speed. */
+  /** f64: the products of floats of form nt are summed in double precision, the others as f32. For what amplifies rounding: two to seven times slower. */
   precision?: Precision | "f64";
   /** The result's first column in an `out` that has more columns than the result: products side by side. Form tn of groups has none. */
   column?: number | undefined;
