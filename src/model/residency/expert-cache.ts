@@ -59,7 +59,8 @@ export class ExpertCache {
   private last = Infinity;
   /** Bytes of the largest results of a layer's products so far. */
   private results = 0;
-  private forecast: readonly number[] = [];
+  /** What was read ahead, and for which layer. */
+  private forecast: { index: number; experts: readonly number[] } = { index: -1, experts: [] };
   /** Experts that were not there when they were needed, read ahead or not: a moving average per use. */
   private missing = 1;
 
@@ -121,12 +122,12 @@ export class ExpertCache {
   /** Calls off what was wrongly forecast, and returns the slots whose reads have begun all the same. */
   private callOff(index: number, needed: readonly number[]): Slot[] {
     const { counts, forecast } = this;
-    const wrong = forecast.filter((e) => !needed.includes(e));
-    counts.forecast += forecast.length;
-    counts.foreseen += forecast.length - wrong.length;
-    this.forecast = [];
+    const wrong = forecast.experts.filter((e) => forecast.index !== index || !needed.includes(e));
+    counts.forecast += forecast.experts.length;
+    counts.foreseen += forecast.experts.length - wrong.length;
+    this.forecast = { index: -1, experts: [] };
     return wrong.flatMap((e) => {
-      const slot = this.resident.get(index * this.experts + e);
+      const slot = this.resident.get(forecast.index * this.experts + e);
       counts.bytesRead -= slot?.cancel() ?? 0;
       return slot?.pending === true ? [slot] : [];
     });
@@ -160,8 +161,8 @@ export class ExpertCache {
   private readAhead(index: number, forecast: Forecast): void {
     const next = this.layers[index];
     if (next === undefined || this.missing < fewMissing.experts) return;
-    this.forecast = forecast(next.layer);
-    for (const e of this.forecast) {
+    this.forecast = { index, experts: forecast(next.layer) };
+    for (const e of this.forecast.experts) {
       const slot = this.resident.get(index * this.experts + e) ?? this.assign(index, e);
       if (slot === undefined) return;
       slot.lastUse = this.uses;
