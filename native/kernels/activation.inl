@@ -99,6 +99,9 @@ static void glu_backward_of(const Glu& p) {
       float* dx = p.dx + row * width_x;
       vf dscale = {};
       for (int64_t i = 0; i < n; i += kLanes) {
+        ask_ahead(x + 2 * i);
+        if (kGated) ask_ahead(x + 2 * i + kLanes);
+        ask_ahead(dout + i);
         const vf g = load(dout + i, n - i), scaled = g * scale_out, zero = {};
         const vf gate = hidden(x, bias, i, n - i, scale_in);
         vf value, slope, up = splat(1);

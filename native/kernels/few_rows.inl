@@ -156,7 +156,7 @@ static void few_tn(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t
   const int64_t tile = p.k * kLanes;
   float* const packed_b = (float*)scratch(2, (kTogether * tile + p.k * (j1 - j0)) * sizeof(float));
   float* const packed_a = packed_b + p.k * (j1 - j0);
-  const bool past = p.past_caches && !p.accumulate && (uintptr_t)p.out % 64 == 0 && p.ld_out % 16 == 0;
+  const bool past = writes_past(p);
   for (int64_t j = j0; j < j1; j += kPanel) pack_b<kF32>(packed_b + (j - j0) * p.k, nullptr, p, j, kPanel, 0, p.k);
   for (int64_t t = 0; t < tiles.count; t++) {
     if (t % kTogether == 0) pack_a<kF32>(packed_a, tile, p, i0, tiles, t, t + kTogether < tiles.count ? t + kTogether : tiles.count, 0, p.k);

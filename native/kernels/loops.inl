@@ -5,6 +5,10 @@ constexpr int64_t kGrain = 1 << 15;
 // The same for ops that compute an exponential or a division per element.
 constexpr int64_t kHeavyGrain = 1 << 13;
 
+// What lies in order is asked for this many floats ahead, so that a row's arithmetic does not wait for the next row's first lines.
+constexpr int64_t kFloatsAhead = 256;
+SW_INLINE void ask_ahead(const float* p) { __builtin_prefetch(p + kFloatsAhead); }
+
 SW_INLINE int64_t rows_per_task(int64_t grain, int64_t cols) { return cols == 0 || grain < cols ? 1 : grain / cols; }
 
 // body(first, last) over [0, n) in blocks of `grain`; the division depends on no thread count.

@@ -26,7 +26,7 @@ static constexpr Request kNoRequest = {};
 // stall. Passed by pointer: an argument on the stack is a store that waits behind the missing stores of the last tile.
 struct Aside {
   int64_t steps;
-  bool add;
+  bool add, past;       // past: the result is written past the caches
   int slices;           // of kSlices
   const char* at;       // of row 0 of the operand
   const int32_t* rows;  // as in Product
@@ -51,7 +51,7 @@ static void micro(const float* a, const float* b, float* c, int64_t ldc, const f
   }
   const Request& request = *aside->request;
   int64_t row = aside->row;
-  int rows = MR;  // of next_c still to be asked for
+  int rows = aside->past ? 0 : MR;  // of next_c still to be asked for
   const int at_once = aside->steps >= MR * ask_every ? 1 : MR;
   for (int64_t left = aside->steps; left > 0; left -= ask_every) {
     for (int i = 0; i < at_once && rows > 0; i++, rows--) {
@@ -84,6 +84,13 @@ static void micro(const float* a, const float* b, float* c, int64_t ldc, const f
     }
   }
   __asm__("" : "+r"(c), "+r"(ldc));  // addresses of rows are computed again, not kept in spilled registers across the loop
+  if (aside->past) {
+    SW_UNROLL for (int i = 0; i < MR; i++) {
+      store_past(c + i * ldc, sum[i][0]);
+      store_past(c + i * ldc + kLanes, sum[i][1]);
+    }
+    return;
+  }
   SW_UNROLL for (int i = 0; i < MR; i++) {
     store(c + i * ldc, sum[i][0]);
     store(c + i * ldc + kLanes, sum[i][1]);
@@ -162,6 +169,11 @@ static void pack_b(float* dst, float* wide, const Product& p, int64_t j, int64_t
   }
 }
 
+// Whether whole lines of the result are written once, and past the caches.
+static bool writes_past(const Product& p) {
+  return p.past_caches && !p.accumulate && p.k <= kBlockK && p.n % kPanel == 0 && p.ld_out % 16 == 0 && (uintptr_t)p.out % 64 == 0;
+}
+
 #include "few_rows.inl"
 
 // Asks for slices [slice, slice + slices) of what 32 rows of an operand that run along k, or 32 columns, are packed from: from `start` to `end` at
@@ -226,6 +238,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
   float* const packed_a = packed_b + kBlockK * kPanel;
   // The first tiles of a panel ask for the next panel, the others of the last panels for the next block of a.
   const int asking = tiles.count >= kSlices ? kSlices : tiles.count >= 2 ? 2 : 1;
+  const bool past = writes_past(p);
   for (int64_t k0 = 0; k0 < p.k; k0 += kBlockK) {
     const int64_t length = p.k - k0 < kBlockK ? p.k - k0 : kBlockK;
     const bool last_k = k0 + kBlockK >= p.k;
@@ -233,7 +246,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     const int64_t after_i0 = last_k && next ? next->i0 : i0, after_i1 = last_k && next ? next->i1 : i1;
     const int64_t after_j = last_k && next ? next->j0 : j0, after_k = last_k ? 0 : k0 + kBlockK;
     const int64_t tile = (length + kLanes - 1) / kLanes * kLanes * kLanes;
-    Aside aside = {P == kPairs ? (length + 1) / 2 : length, p.accumulate || k0 > 0, 0, nullptr, nullptr, 0, 0, 0, &kNoRequest};
+    Aside aside = {P == kPairs ? (length + 1) / 2 : length, p.accumulate || k0 > 0, past, 0, nullptr, nullptr, 0, 0, 0, &kNoRequest};
     pack_a<P>(packed_a, tile, p, i0, tiles, 0, tiles.count, k0, length);
     int64_t slice = (after_i1 - after_i0 + kAskRows - 1) / kAskRows * kSlices - (j1 - j0 + kPanel - 1) / kPanel * (tiles.count - asking);
     for (int64_t j = j0; j < j1; j += kPanel) {
@@ -273,6 +286,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
       }
     }
   }
+  if (past) finish_past();
 }
 
 // Products of f32, bfloat16 pairs where the CPU multiplies them (vdpbf16ps adds the odd product, then the even one), rounded floats elsewhere.

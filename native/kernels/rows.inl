@@ -17,7 +17,9 @@ static void combine_rows(float* out, const float* y, const int32_t* positions_TK
   parallel_blocks(tokens, rows_per_task(kGrain, (k + 1) * cols), [&](int64_t first, int64_t last) {
     for (int64_t t = first; t < last; t++) {
       const int32_t* positions = positions_TK + t * k;
+      const int64_t ahead = t + 1 < last ? k : 0;  // the next token's rows
       for (int64_t i = 0; i < cols; i += kLanes) {
+        for (int64_t j = 0; j < k; j++) __builtin_prefetch(y + positions[ahead + j] * cols + i, 0, 2);
         vf sum = {};
         for (int64_t j = 0; j < k; j++) {
           if (positions[j] >= 0) sum += load(y + positions[j] * cols + i, cols - i);
