@@ -13,20 +13,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { loadEngine } from "../src/engine/load.js";
 import { type BenchResult, machine } from "./bench.js";
-
-interface Measured {
-  tokensPerSecond: number;
-  hash: string;
-  peak: number;
-  hitRate: number;
-  aheadRate: number;
-  foreseen: number | null;
-  bytesPerToken: number;
-  missedPerToken: number;
-  readRate: number;
-  slots: number;
-  experts: number;
-}
+import type { Measured } from "./tasks/under-budget.js";
 
 export async function run(args: string[]): Promise<BenchResult> {
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { budgets: { type: "string", default: "800,1500,2200" }, tokens: { type: "string", default: "32" }, rounds: { type: "string", default: "2" } } });
@@ -66,45 +53,8 @@ export async function run(args: string[]): Promise<BenchResult> {
 const round3 = (x: number): number => Number(x.toPrecision(3));
 
 function measure(file: string, budget: number, tokens: number): Measured {
-  const url = (path: string) => JSON.stringify(new URL(`../src/${path}`, import.meta.url).href);
-  const program = `
-    const { Model } = await import(${url("generate/model.js")});
-    const { KvCache } = await import(${url("model/cache.js")});
-    const { Arena } = await import(${url("engine/arena.js")});
-    const { Tape } = await import(${url("autograd/tape.js")});
-    const { forward, logits } = await import(${url("model/transformer.js")});
-    const { view } = await import(${url("tensor/tensor.js")});
-    const { measureReadRate, cacheReport, addCounts } = await import(${url("inspect/residency.js")});
-    const { emptyCounts } = await import(${url("model/residency/expert-cache.js")});
-    const { createHash } = await import("node:crypto");
-    const { readFileSync } = await import("node:fs");
-    const [budget, tokens] = [${budget * 1e6}, ${tokens}];
-    const model = await Model.load(${JSON.stringify(file)}, budget > 0 ? { memory: budget } : {});
-    const { engine, config, parameters: { cache: experts } } = model;
-    const cache = new KvCache(engine, config, 64 + 16 + tokens);
-    const arena = new Arena(engine);
-    const hash = createHash("sha256");
-    const step = (ids) => {
-      arena.reset();
-      const tape = new Tape(engine, arena);
-      const { hidden } = forward(tape, model, { ids: tape.constant([ids.length], ids, "i32"), batch: [{ cache, length: ids.length }] });
-      const values = engine.read(logits(tape, model, view(hidden, [1, hidden.cols], (ids.length - 1) * hidden.cols)));
-      hash.update(new Uint8Array(values.buffer));
-    };
-    const id = (i) => (i * 7919 + 100) % config.vocab;
-    step(Int32Array.from({ length: 64 }, (_, i) => id(i)));
-    for (let i = 0; i < 16; i++) step([id(64 + i)]);
-    const rateBefore = experts && measureReadRate(engine, experts.layers);
-    const before = { ...experts?.counts };
-    const start = performance.now();
-    for (let i = 0; i < tokens; i++) step([id(80 + i)]);
-    const seconds = (performance.now() - start) / 1000;
-    const counts = emptyCounts();
-    if (experts) addCounts(counts, experts.counts, before);
-    const readRate = experts && (rateBefore + measureReadRate(engine, experts.layers)) / 2;
-    const peak = Math.round(Number(/VmHWM:\\s+(\\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]) * 1024 / 1e6);
-    console.log(JSON.stringify({ tokensPerSecond: tokens / seconds, hash: hash.digest("hex"), peak, ...cacheReport(counts), missedPerToken: experts && (counts.needed - counts.hits) / tokens * experts.bytesPerSlot, readRate, ...experts?.size }));`;
-  const { stdout, stderr, status } = spawnSync(process.execPath, ["--input-type=module", "-e", program], { encoding: "utf8", cwd: fileURLToPath(new URL(".", import.meta.url)) });
+  const script = fileURLToPath(new URL("tasks/under-budget.js", import.meta.url));
+  const { stdout, stderr, status } = spawnSync(process.execPath, [script, file, String(budget * 1e6), String(tokens)], { encoding: "utf8" });
   if (status !== 0) throw new Error(`memory-budget: a child process failed: ${stderr}`);
   return JSON.parse(stdout) as Measured;
 }

@@ -19,6 +19,9 @@ describe("make-model", () => {
     const { config, gguf } = readModelGguf(out);
     expect(config).toMatchObject({ layers: 1, width: 2048, heads: 16, qkNorm: "row", moe: { experts: 64, active: 8, hidden: 1024 } });
     expect(new Set([...gguf.tensors].map(([name, { type }]) => `${/norm|gate_inp/.test(name) ? "exact" : "matrix"} ${type}`))).toEqual(new Set(["exact F32", "matrix Q4_K"]));
+    // Beside quantised weights keys and values are f16.
+    const { memory } = await cliJson<{ memory: { cachePerToken: number } }>("inspect", out);
+    expect(memory.cachePerToken).toBe(2 * 2048 * 2);
     const tokenizer = ggufTokenizer(gguf.metadata);
     expect(tokenizer?.vocabSize).toBe(50_304);
     expect(tokenizer?.decode(tokenizer.encode("caf\u00e9 7"))).toBe("caf\u00e9 7");

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { loadEngine } from "../engine/load.js";
-import { NativeEngine } from "../engine/native.js";
+import type { NativeEngine } from "../engine/native.js";
 import { check } from "../errors.js";
 import { withIoErrors } from "../formats/io.js";
 import { conform, parseJson } from "../formats/json.js";
@@ -15,6 +15,7 @@ import { cachedBytes, storedExperts } from "../model/residency/stored-experts.js
 import { estimateMemory } from "./memory.js";
 import { hitRate } from "./replacement.js";
 import { measureReadRate } from "./residency.js";
+import { measureBandwidth } from "./work.js";
 
 /** What a memory budget would give. */
 export interface Budget {
@@ -37,8 +38,6 @@ export interface Budgets {
 }
 
 const shares = [0.125, 0.25, 0.5, 0.75, 1];
-/** Bytes read to measure the bandwidth: many times the caches. */
-const probeBytes = 2 ** 28;
 
 /**
  * What memory budgets would give on this machine: every active byte comes from memory once per token, and those of experts that are not there
@@ -63,15 +62,6 @@ export async function expectBudgets(path: string, trace?: string): Promise<Budge
   };
   const counts = [perLayer, ...shares.map((share) => Math.round(share * experts)).filter((slots) => slots > perLayer)];
   return { memoryRate, readRate, budgets: counts.map(budgetOf) };
-}
-
-function measureBandwidth(engine: NativeEngine): number {
-  const region = engine.allocate(probeBytes);
-  const probe = region.tensor("f32", [probeBytes / 4], 0);
-  engine.fill(probe, 1);
-  const best = Math.max(...Array.from({ length: 3 }, () => engine.readBandwidth(probe) * 1e9));
-  region.free();
-  return best;
 }
 
 const line = z.object({ layers: z.array(z.object({ layer: z.number(), experts: z.array(z.number().int().min(0)) })) });

@@ -1,4 +1,5 @@
 import { Tape } from "../autograd/tape.js";
+import type { TokenBatch } from "../data/index.js";
 import { Arena } from "../engine/arena.js";
 import { SwitchyardError } from "../errors.js";
 import type { LanguageModel } from "../model/language-model.js";
@@ -24,15 +25,8 @@ export interface RouterDrift {
   weightError: number;
 }
 
-/** Windows of tokens as `evaluationWindows` cuts them. */
-export interface Texts {
-  inputs: Int32Array;
-  targets: Int32Array;
-  batch: number;
-}
-
 /** Runs both models on the same windows. Throws ERR_SWITCHYARD_ABORTED. */
-export async function measureDrift(before: LanguageModel, after: LanguageModel, windows: Iterable<Texts>, signal?: AbortSignal): Promise<Drift> {
+export async function measureDrift(before: LanguageModel, after: LanguageModel, windows: Iterable<TokenBatch>, signal?: AbortSignal): Promise<Drift> {
   const { sparseLayers, vocab } = before.config;
   const total = { tokens: 0, before: 0, after: 0, divergence: 0, same: 0 };
   const routers = sparseLayers.map((layer) => ({ layer, chosen: 0, common: 0, weight: 0, difference: 0 }));
@@ -68,7 +62,7 @@ interface Decision {
   k: number;
 }
 
-function run(model: LanguageModel, { inputs, batch }: Texts): { logits: Float32Array; routings: Decision[] } {
+function run(model: LanguageModel, { inputs, batch }: TokenBatch): { logits: Float32Array; routings: Decision[] } {
   const { engine } = model;
   using arena = new Arena(engine);
   const tape = new Tape(engine, arena);

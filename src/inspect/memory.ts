@@ -4,7 +4,7 @@ import type { EncoderDecoderConfig } from "../model/encoder-decoder/config.js";
 import { countEncoderDecoderParameters } from "../model/encoder-decoder/parameters.js";
 import type { ParameterSource } from "../model/mapped.js";
 import { parameterSpecs } from "../model/parameters.js";
-import { byteLength, dtypeBytes } from "../tensor/dtype.js";
+import { blockElements, byteLength, dtypeBytes } from "../tensor/dtype.js";
 import { sizeOf } from "../tensor/tensor.js";
 
 /** Bytes that a model takes when it runs; activations, of a few hundred tokens at a time, come on top. */
@@ -23,14 +23,17 @@ export interface MemoryEstimate {
 /** Tokens for which the cache is estimated, if the context is longer. */
 const usualTokens = 4096;
 
-/** What a config, and where its weights come from, say about memory. */
-export function estimateMemory(config: ModelConfig, sources?: ReadonlyMap<string, ParameterSource>, kv: KvType = "f32"): MemoryEstimate {
+/** What a config, and where its weights come from, say about memory. `kv`: type of the keys and values; by default as `LanguageModel.kv` has it. */
+export function estimateMemory(config: ModelConfig, sources?: ReadonlyMap<string, ParameterSource>, kv: KvType = isQuantised(sources) ? "f16" : "f32"): MemoryEstimate {
   const weights = parameterSpecs(config).reduce((sum, { name, shape }) => sum + weightBytes(shape, sources?.get(name)), 0);
   const cacheOf = (tokens: number) => Array.from({ length: config.layers }, (_, l) => keptTensors(config, l, tokens, kv)).flat().reduce((sum, { dtype, shape }) => sum + byteLength(dtype, sizeOf(shape)), 0);
   const cacheTokens = Math.min(config.context, usualTokens);
   const cache = cacheOf(cacheTokens);
   return { weights, cachePerToken: cacheOf(2) - cacheOf(1), cache, cacheTokens, total: weights + cache };
 }
+
+const isQuantised = (sources: ReadonlyMap<string, ParameterSource> = new Map()): boolean =>
+  [...sources.values()].some(({ rows }) => rows?.some(({ dtype }) => blockElements(dtype) > 1) === true);
 
 function weightBytes(shape: readonly number[], source: ParameterSource | undefined): number {
   const rows = shape.length > 1 ? source?.rows : undefined;

@@ -36,15 +36,24 @@ export interface Peaks {
 /** Bytes read to measure the bandwidth: many times the caches. */
 const probeBytes = 2 ** 28;
 
-/** Measures both peaks `rounds` times and returns the best; undefined on the reference engine, which measures nothing. */
-export function measurePeaks({ engine, parameters }: LanguageModel, rounds = 5): Peaks | undefined {
+/** Each figure is the best of so many. */
+const rounds = 5;
+
+const best = (measure: () => number): number => Math.max(...Array.from({ length: rounds }, measure));
+
+/** Both peaks; undefined on the reference engine, which measures nothing. */
+export function measurePeaks({ engine, parameters }: LanguageModel): Peaks | undefined {
   if (!(engine instanceof NativeEngine)) return undefined;
+  return { bandwidth: measureBandwidth(engine), operations: best(() => engine.peakGflops(parameters.quantised ? "int8" : "f32") * 1e9) };
+}
+
+/** Bytes per second at which all threads read memory once. */
+export function measureBandwidth(engine: NativeEngine): number {
   const region = engine.allocate(probeBytes);
   try {
     const probe = region.tensor("f32", [probeBytes / 4], 0);
     engine.fill(probe, 1);
-    const runs = Array.from({ length: rounds }, () => ({ bandwidth: engine.readBandwidth(probe) * 1e9, operations: engine.peakGflops(parameters.quantised ? "int8" : "f32") * 1e9 }));
-    return { bandwidth: Math.max(...runs.map(({ bandwidth }) => bandwidth)), operations: Math.max(...runs.map(({ operations }) => operations)) };
+    return best(() => engine.readBandwidth(probe) * 1e9);
   } finally {
     region.free();
   }

@@ -1,0 +1,69 @@
+/**
+ * node under-budget.js FILE.gguf BYTES TOKENS: runs a prompt of 64 tokens and then others one by one under a memory budget, 0 for none, and prints what
+ * that came to as JSON. A process of its own, because the budget and the peak are the process's.
+ */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { Tape } from "../../src/autograd/tape.js";
+import { Arena } from "../../src/engine/arena.js";
+import { Model } from "../../src/generate/model.js";
+import { addCounts, type CacheReport, cacheReport, measureReadRate } from "../../src/inspect/residency.js";
+import { KvCache } from "../../src/model/cache.js";
+import { emptyCounts } from "../../src/model/residency/expert-cache.js";
+import { forward, logits } from "../../src/model/transformer.js";
+import { view } from "../../src/tensor/tensor.js";
+
+export interface Measured extends CacheReport {
+  tokensPerSecond: number;
+  /** Of all logits. */
+  hash: string;
+  /** Resident memory at most, in MB. */
+  peak: number;
+  missedPerToken: number;
+  /** Bytes per second; 0 without a budget. */
+  readRate: number;
+}
+
+/** Tokens of the prompt, and after it until the cache is warm. */
+const [promptTokens, warmTokens] = [64, 16];
+
+const [file, budget, tokens] = [process.argv[2] as string, Number(process.argv[3]), Number(process.argv[4])];
+using model = await Model.load(file, budget > 0 ? { memory: budget } : {});
+const { engine, config } = model;
+const { cache: experts } = model.parameters;
+using cache = new KvCache(engine, config, promptTokens + warmTokens + tokens, model.kv);
+using arena = new Arena(engine);
+const hash = createHash("sha256");
+run(promptTokens);
+for (let i = 0; i < warmTokens; i++) run(1);
+
+const rateBefore = readRate();
+const before = { ...(experts?.counts ?? emptyCounts()) };
+const start = performance.now();
+for (let i = 0; i < tokens; i++) run(1);
+const seconds = (performance.now() - start) / 1000;
+const counts = emptyCounts();
+if (experts !== undefined) addCounts(counts, experts.counts, before);
+const measured: Measured = {
+  tokensPerSecond: tokens / seconds,
+  hash: hash.digest("hex"),
+  peak: Math.round((Number(/VmHWM:\s+(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) * 1024) / 1e6),
+  ...cacheReport(counts),
+  missedPerToken: ((counts.needed - counts.hits) / tokens) * (experts?.bytesPerSlot ?? 0),
+  readRate: (rateBefore + readRate()) / 2,
+};
+console.log(JSON.stringify(measured));
+
+/** Runs the next tokens, arbitrary ones, and adds the logits of the last to the hash. */
+function run(count: number): void {
+  arena.reset();
+  const tape = new Tape(engine, arena);
+  const ids = Int32Array.from({ length: count }, (_, i) => ((cache.length + i) * 7919 + 100) % config.vocab);
+  const { hidden } = forward(tape, model, { ids: tape.constant([count], ids, "i32"), batch: [{ cache, length: count }] });
+  const values = engine.read(logits(tape, model, view(hidden, [1, hidden.cols], (count - 1) * hidden.cols)));
+  hash.update(new Uint8Array(values.buffer));
+}
+
+function readRate(): number {
+  return experts === undefined ? 0 : measureReadRate(engine, experts.layers);
+}
