@@ -6,6 +6,7 @@ import { cli, cliJson, tiny } from "../../test/cli.js";
 import { Model } from "../generate/model.js";
 import type { QuantizationReport } from "../inspect/quantize.js";
 import { Random } from "../tensor/random.js";
+import type { Tensor } from "../tensor/tensor.js";
 import { byteTokenizer } from "../tokenizer/bytes.js";
 import { train } from "../train/train.js";
 
@@ -61,6 +62,30 @@ describe("quantize", () => {
     expect(report.drift!.klDivergence).toBeGreaterThan(1e-6);
     const shown = await cli(["quantize", model, "--out", target(), "--type", "q4_k"]);
     expect(shown).toMatchObject({ code: 0, stderr: "switchyard: writing\n", stdout: expect.stringMatching(/experts\.up +Q4_1 x 4 +65,536 +5\.00\n[\s\S]*Q4_1 for Q4_K\n\nNot compared: name a text/) });
+  });
+
+  it("single experts get types of their own in a folder, which generates the same with and without a budget", async () => {
+    const out = target("");
+    const report = await quantize(model, out, "--type", "q4_0", "--tensor-type", "layers.0.*experts\\.[12]\\.=q8_0", "--tensor-type", "w2=Q5_1");
+    expect(report.groups.find(({ group }) => group === "experts.up")).toMatchObject({ types: { Q4_0: 12, Q8_0: 4 } });
+    expect(report.groups.find(({ group }) => group === "experts.down")).toMatchObject({ types: { Q5_1: 6, Q8_0: 2 } });
+    using loaded = await Model.load(out);
+    if (loaded.engine.name !== "native") return;
+    const types = (name: string) => (loaded.parameters.experts(name)[0] as readonly Tensor[]).map(({ dtype }) => dtype);
+    expect([types("layers.0.experts.up"), types("layers.1.experts.down")]).toEqual([["q4_0", "q8_0", "q8_0", "q4_0"], ["q5_1", "q5_1", "q5_1", "q5_1"]]);
+    const generate = (...args: string[]) => cliJson<{ tokens: number[] }>("generate", out, "the quick", "--max-tokens", "12", "--temperature", "0", ...args);
+    expect((await generate("--memory", "2GiB")).tokens).toEqual((await generate()).tokens);
+  });
+
+  it("without a target, to MODEL-TYPE.gguf in the folder one is in", async () => {
+    const before = process.cwd();
+    process.chdir(folder);
+    try {
+      expect(await cliJson<QuantizationReport>("quantize", model, "--type", "q8_0")).toMatchObject({ target: "model-q8_0.gguf" });
+      expect(existsSync(join(folder, "model-q8_0.gguf"))).toBe(true);
+    } finally {
+      process.chdir(before);
+    }
   });
 
   it("from what is quantised already", async () => {
@@ -121,7 +146,9 @@ describe("what quantize refuses leaves nothing behind", () => {
     ["a target that exists", () => [model, "--out", model], 2, /model exists; name another target/],
     ["an unknown type", () => [model, "--out", target(), "--type", "q9"], 2, /Allowed choices are f32, f16, bf16, q8_0, q6_k/],
     ["a rounded router", () => [model, "--out", target(), "--router", "q8_0"], 2, /'--router <name>' argument 'q8_0' is invalid\. Allowed choices are f32/],
-    ["no target", () => [model], 2, /required option '--out <target>'/],
+    ["a tensor type that is none", () => [model, "--out", target(), "--tensor-type", "down=q9"], 2, /Expected PATTERN=TYPE, such as experts\.7\.=q6_k, with one of the types f32, f16/],
+    ["a pattern that is none", () => [model, "--out", target(), "--tensor-type", "(=q8_0"], 2, /Invalid regular expression/],
+    ["a pattern that fits nothing", () => [model, "--out", target(), "--tensor-type", "experts\\.9=q8_0"], 2, /\/experts\\\.9\/ fits no tensor; names are like "blk\.[01]\./],
     ["a missing source", () => [join(folder, "none"), "--out", target()], 1, /none does not exist/],
     ["a missing text", () => [model, "--out", target(), "--calibrate", join(folder, "none.txt")], 1, /none\.txt does not exist/],
     ["a text too short", () => [model, "--out", target(), "--calibrate", join(folder, "short.txt")], 1, /short\.txt: expected more than 1024 tokens of text, got 1000; give more/],

@@ -1,6 +1,7 @@
-import { Command, Option } from "commander";
+import { basename, resolve } from "node:path";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { quantize, type QuantizationReport } from "../inspect/quantize.js";
-import { type FileType, fileTypes } from "../model/stored-types.js";
+import { type FileType, fileTypes, type TensorType } from "../model/stored-types.js";
 import { formatBytes, type Paint } from "../train/log/format.js";
 import { describeCommand, parseNumber } from "./flags.js";
 import { grouped, type Io, onInterrupt, printJson } from "./io.js";
@@ -9,7 +10,8 @@ import { table, terminal } from "./terminal.js";
 interface QuantizeFlags {
   json?: boolean;
   type: Lowercase<FileType>;
-  out: string;
+  tensorType?: TensorType[];
+  out?: string;
   calibrate?: string[];
   data?: string[];
   expertTokens: number;
@@ -17,13 +19,14 @@ interface QuantizeFlags {
 
 export function quantizeCommand(io: Io): Command {
   return describeCommand(new Command("quantize"), "Writes a model with weights of few bits, and a report of what that changed.", [
-    "switchyard quantize OLMoE-1B-7B --type q4_k --out olmoe-q4_k.gguf",
+    "switchyard quantize OLMoE-1B-7B --type q4_k",
     "switchyard quantize OLMoE-1B-7B --type q3_k --calibrate text.txt --out olmoe-q3_k.gguf # errors where they cost least",
     "switchyard quantize runs/first --type q4_0 --data test.txt --out first-q4_0 # a folder; perplexity before and after",
   ])
     .argument("<model>", "folder of a model, or a .gguf file (of a split one, the first)")
-    .requiredOption("--out <target>", "what to write: a name with .gguf is a file, any other a folder")
+    .option("--out <target>", "what to write: a name with .gguf is a file, any other a folder (default: MODEL-TYPE.gguf in this folder)")
     .addOption(new Option("--type <name>", "type of the matrices; norms, biases and other vectors stay f32").choices(fileTypes.map((name) => name.toLowerCase())).default("q4_k"))
+    .option("--tensor-type <pattern=type>", "another type for the tensors whose names in the target fit a regular expression; may be repeated, the first that fits counts", addTensorType)
     .addOption(new Option("--router <name>", "type of the routers: a rounded router sends tokens to other experts").choices(["f32"]).default("f32"))
     .option("--calibrate <files...>", "text files, or folders of them, to learn from which errors cost most")
     .option("--expert-tokens <n>", "read on until every expert has seen so many tokens", parseNumber, 256)
@@ -31,10 +34,23 @@ export function quantizeCommand(io: Io): Command {
     .action((model: string, flags: QuantizeFlags) => quantizeAction(io, model, flags));
 }
 
-async function quantizeAction(io: Io, source: string, { type, out, json, ...texts }: QuantizeFlags): Promise<void> {
+/** "PATTERN=TYPE", as llama-quantize has it. */
+function addTensorType(text: string, others: readonly TensorType[] = []): TensorType[] {
+  const [, pattern, name] = /^(.+)=(.+)$/.exec(text) ?? [];
+  const type = fileTypes.find((known) => known.toLowerCase() === name?.toLowerCase());
+  if (pattern === undefined || type === undefined) throw new InvalidArgumentError(`Expected PATTERN=TYPE, such as experts.7.=q6_k, with one of the types ${fileTypes.join(", ").toLowerCase()}.`);
+  try {
+    return [...others, { tensors: new RegExp(pattern), type }];
+  } catch (error) {
+    throw new InvalidArgumentError(`${(error as Error).message}.`);
+  }
+}
+
+async function quantizeAction(io: Io, source: string, { type, tensorType: tensorTypes, json, ...rest }: QuantizeFlags): Promise<void> {
+  const { out = `${basename(resolve(source)).replace(/\.gguf$/, "")}-${type}.gguf`, ...texts } = rest;
   using interrupt = onInterrupt(io, () => io.stderr.write("switchyard: stopping; Ctrl-C again to stop at once\n"));
   const onStep = (step: string) => io.stderr.write(`switchyard: ${step}\n`);
-  const report = await quantize(source, out, { type: type.toUpperCase() as FileType, ...texts, signal: interrupt.signal, ...(json === true ? {} : { onStep }) });
+  const report = await quantize(source, out, { type: type.toUpperCase() as FileType, tensorTypes, ...texts, signal: interrupt.signal, ...(json === true ? {} : { onStep }) });
   if (json === true) printJson(io, report);
   else io.stdout.write(describeReport(report, terminal(io.stdout, io.env).paint));
   if (!report.tokenizer) io.stderr.write(`switchyard: ${out} has no tokenizer: only weights and configuration were written\n`);

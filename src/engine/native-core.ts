@@ -1,6 +1,6 @@
 import { check } from "../errors.js";
 import { byteLength, type DType, isStored, storedBlocks, typedArray, type TypedArray } from "../tensor/dtype.js";
-import { isWholeBlocks, sizeOf, Tensor } from "../tensor/tensor.js";
+import { isWholeBlocks, sizeOf, Tensor, view } from "../tensor/tensor.js";
 import type { AttentionDims, AttentionExtras, ExpertMatrices, FileReads, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Precision, Region } from "./engine.js";
 import { NativeReads, type ReadsAddon, systemError } from "./native-reads.js";
 
@@ -193,6 +193,11 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     const groups = offsets.size - 1;
     const tn = form === "tn";
     const list = "shape" in b ? undefined : b;
+    const { runs = [] } = list === undefined ? {} : matricesOf(list);
+    if (runs.length > 1 && list?.length === groups) {
+      for (const { begin, matrices } of runs) this.groupedMatmul(form, out, a, matrices, view(offsets, [matrices.length + 1], begin), options);
+      return;
+    }
     const first = "shape" in b ? b : (b[0] as Tensor);
     const matrix = tn ? out.shape : list ? [list.length, ...first.shape] : first.shape; // [E, rows, cols]
     const [m, n, k] = tn ? [a.cols, first.cols, 0] : [0, (form === "nt" ? matrix[1] : matrix[2]) as number, a.cols];
@@ -228,17 +233,31 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   }
 }
 
-/** The addresses of a list of tensors, and whether they have one type and shape; kept as long as the list: to look at each costs more than a small product. */
-function matricesOf(list: readonly Tensor[]): { addresses: Float64Array; alike: boolean } {
+/** What a product needs to know of a list of matrices. */
+interface MatrixList {
+  addresses: Float64Array;
+  /** They have one type and shape. */
+  alike: boolean;
+  /** Those of one type that follow one another. */
+  runs: readonly { begin: number; matrices: readonly Tensor[] }[];
+}
+
+/** Kept as long as the list: to look at each matrix costs more than a small product. */
+function matricesOf(list: readonly Tensor[]): MatrixList {
   let known = matrixLists.get(list);
   if (known === undefined) {
     const [first] = list as [Tensor];
-    known = { addresses: Float64Array.from(list, address), alike: list.every((w) => w.dtype === first.dtype && w.rows === first.rows && w.cols === first.cols) };
+    const begins = list.flatMap(({ dtype }, e) => (e > 0 && dtype === list[e - 1]?.dtype ? [] : [e]));
+    known = {
+      addresses: Float64Array.from(list, address),
+      alike: begins.length === 1 && list.every((w) => w.rows === first.rows && w.cols === first.cols),
+      runs: begins.map((begin, i) => ({ begin, matrices: list.slice(begin, begins[i + 1]) })),
+    };
     matrixLists.set(list, known);
   }
   return known;
 }
-const matrixLists = new WeakMap<readonly Tensor[], { addresses: Float64Array; alike: boolean }>();
+const matrixLists = new WeakMap<readonly Tensor[], MatrixList>();
 
 const arrayTag: Partial<Record<DType, string>> = { f32: "[object Float32Array]", f64: "[object Float64Array]", i32: "[object Int32Array]" };
 

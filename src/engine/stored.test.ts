@@ -97,6 +97,24 @@ describe.each(nativeVariants)("stored weights on %s", (isa) => {
     for (const listed of [false, true]) expectEqual(engine, type, run(engine, listed), expected);
   });
 
+  it("a list may hold matrices of several types, of which each group has the bits that it has alone", () => {
+    const [mixed, counts, n, k] = [["q4_k", "q4_k", "q8_0", "f32", "q8_0", "q6_k"] as const, [3, 1, 0, 9, 2, 5], 37, 512];
+    using t = new TestTensors(engine, 6);
+    const weights = mixed.map((type, e) => (type === "f32" ? t.random([n, k]) : stored(t, type, [n, k], e)));
+    const [x, out, one] = [t.random([20, k]), t.random([20, n + 3]), t.random([20, n])];
+    engine.groupedMatmul("nt", out, x, weights, t.ints(counts.reduce((begins, c) => [...begins, (begins.at(-1) as number) + c], [0])), { column: 3 });
+    let row = 0;
+    for (const [e, count] of counts.entries()) {
+      engine.matmul("nt", one, x, weights[e] as Tensor);
+      for (const end = row + count; row < end; row++) {
+        const at = row * (n + 3) + 3;
+        const [got, alone] = [engine.read(out).subarray(at, at + n), engine.read(one).subarray(row * n, row * n + n)];
+        if (mixed[e] === "f32") expect(nmse(got, alone)).toBeLessThan(1e-12);
+        else expect(sameBits(got, alone), mixed[e]).toBe(true);
+      }
+    }
+  });
+
   it.each(types)("%s: a row has the same bits alone, in a batch and on one thread", (type) => {
     using t = new TestTensors(engine, 8);
     const [m, n, k] = [230, 75, 1280];
@@ -155,7 +173,7 @@ describe.each(nativeVariants)("stored weights on %s", (isa) => {
     for (const form of ["nn", "tn"] as const) expect(() => engine.matmul(form, y, x, w)).toThrow();
     expect(() => view(w, [64, 16])).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
     expect(() => engine.groupedMatmul("nt", y, x, [w], offsets)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
-    expect(() => engine.groupedMatmul("nt", y, x, [w, stored(t, "q4_0", [32, 32], 1)], offsets)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
+    expect(() => engine.groupedMatmul("nt", y, x, [w, stored(t, "q4_0", [32, 64], 1)], offsets)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
     expect(() => engine.matmul("nt", y, x, w, { column: 1 })).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
     const freed = engine.allocate(4096);
     const gone = freed.tensor("q8_0", [32, 32], 0);

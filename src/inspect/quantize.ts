@@ -8,7 +8,7 @@ import { calibrate, type Calibration } from "../model/calibrate.js";
 import type { ModelConfig } from "../model/config.js";
 import { LanguageModel, readModel } from "../model/language-model.js";
 import { StagedWeights } from "../model/staged.js";
-import type { FileType } from "../model/stored-types.js";
+import type { FileType, TensorType } from "../model/stored-types.js";
 import { weightFiles, writeModel } from "../model/write.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type Drift, measureDrift } from "./drift.js";
@@ -16,6 +16,8 @@ import { type Quantities, quantities } from "./quantities.js";
 
 export interface QuantizeOptions {
   type: FileType;
+  /** Other types for some tensors, by their names in the target; in a folder each expert may have its own. */
+  tensorTypes?: readonly TensorType[] | undefined;
   /** Text files or folders to learn from what errors cost. */
   calibrate?: readonly string[] | undefined;
   /** Text files or folders to compare both models on; without any, what calibration left of its text, or its text where it left too little. */
@@ -62,7 +64,7 @@ const [leastTokens, calibrationTokens, comparisonTokens, windowTokens] = [1024, 
  * ERR_SWITCHYARD_DATA for a text that is too short, and as `Model.load` and `writeModel`; then nothing is left behind.
  */
 export async function quantize(source: string, target: string, options: QuantizeOptions): Promise<QuantizationReport> {
-  const { type, data, expertTokens = 256, engine = loadEngine(), signal, onStep } = options;
+  const { type, tensorTypes, data, expertTokens = 256, engine = loadEngine(), signal, onStep } = options;
   check(existsSync(source), "ERR_SWITCHYARD_CHECKPOINT", () => `quantize: ${source} does not exist; name the folder of a model, or a .gguf file`);
   check(!existsSync(target), "ERR_SWITCHYARD_USAGE", () => `quantize: ${target} exists; name another target, or move it away`);
   check(Number.isInteger(expertTokens) && expertTokens >= 1, "ERR_SWITCHYARD_USAGE", () => `quantize: expected an integer of at least 1 for the tokens of an expert, got ${expertTokens}`);
@@ -101,7 +103,7 @@ export async function quantize(source: string, target: string, options: Quantize
 
   async function writeStaged() {
     using weights = new StagedWeights(engine, config, sources);
-    return writeModel(target, config, weights, tokenizer, { type, importance: calibration?.importance, signal });
+    return writeModel(target, config, weights, tokenizer, { type, tensorTypes, importance: calibration?.importance, signal });
   }
 }
 

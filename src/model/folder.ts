@@ -13,11 +13,10 @@ import { readQuantization } from "./families/quantization.js";
 import type { ParameterSource } from "./mapped.js";
 import { checkPacked, packedName, packedShape, packedTensors, type PackedTensor, tensorToWrite } from "./packed.js";
 import { type ParameterSpec, parameterSpecs } from "./parameters.js";
-import { chooseType, type EncodingOptions, publishedTensors, type WrittenTensor } from "./published.js";
+import { chooseTypes, type EncodingOptions, publishedTensors, type TypeOptions, type WrittenTensor } from "./published.js";
 import { pieceReader, type Reader } from "./quantized.js";
 import type { Weights } from "./staged.js";
 import { decodeTensor, readPiece, storedRows } from "./stored.js";
-import type { FileType } from "./stored-types.js";
 
 export interface ModelFolder {
   config: ModelConfig;
@@ -64,9 +63,7 @@ function packedReader(piece: Piece, tensor: PackedTensor | undefined): Reader | 
 
 const packedRows = (piece: Piece, tensor: PackedTensor | undefined) => tensor && storedRows({ ...piece, transposed: false }, { ...tensor, dtype: tensor.type });
 
-export interface FolderOptions extends EncodingOptions {
-  /** Of the matrices; see `chooseType`. */
-  type?: FileType;
+export interface FolderOptions extends EncodingOptions, Partial<TypeOptions> {
   /** Adds files of its own before the folder is closed. */
   extra?: (folder: string) => void | Promise<void>;
 }
@@ -77,15 +74,12 @@ export async function writeModelFolder(
   config: ModelConfig,
   weights: Weights,
   tokenizer: Tokenizer | undefined,
-  { type = "F32", extra, ...options }: FolderOptions = {},
+  { type = "F32", tensorTypes, extra, ...options }: FolderOptions = {},
 ): Promise<WrittenTensor[]> {
   const { json, family } = writeHfConfig(config);
-  const written: WrittenTensor[] = [];
-  const tensors = publishedTensors(config, weights, (spec) => publishedPieces(spec, config, family.names)).map((tensor) => {
-    const chosen = chooseType(tensor, packedShape(tensor.sources[0].piece), type, config);
-    written.push(chosen);
-    return tensorToWrite(tensor, chosen.type, options);
-  });
+  const published = publishedTensors(config, weights, (spec) => publishedPieces(spec, config, family.names));
+  const written = chooseTypes(published, ({ sources: [{ piece }] }) => packedShape(piece), { type, tensorTypes }, config);
+  const tensors = published.map((tensor, i) => tensorToWrite(tensor, (written[i] as WrittenTensor).type, options));
   const isPacked = tensors.some(({ name }) => packedName(name) !== undefined);
   await writeFolderAtomically(folder, async (temporary) => {
     const special = Object.fromEntries(Object.entries({ bos_token_id: tokenizer?.bosId, eos_token_id: tokenizer?.eosId }).filter(([, id]) => id !== undefined)) as JsonObject;

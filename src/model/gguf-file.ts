@@ -13,10 +13,9 @@ import type { Piece } from "./families/names.js";
 import type { ModelFolder } from "./folder.js";
 import type { ParameterSource } from "./mapped.js";
 import { parameterSpecs } from "./parameters.js";
-import { chooseType, encodedRows, type EncodingOptions, publishedTensors, type WrittenTensor } from "./published.js";
+import { chooseTypes, encodedRows, type EncodingOptions, publishedTensors, type TypeOptions, type WrittenTensor } from "./published.js";
 import type { Weights } from "./staged.js";
 import { decodeTensor, readPiece, storedRows } from "./stored.js";
-import type { FileType } from "./stored-types.js";
 
 /** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too. */
 export const isGguf = (path: string): boolean => /\.gguf$/i.test(path);
@@ -81,9 +80,7 @@ export function describeFile(type: GgufType): [string, GgufValue][] {
   return entries.flatMap(([key, value]) => (value === undefined ? [] : [[key, { type: "u32", value }]]));
 }
 
-export interface GgufOptions extends EncodingOptions {
-  /** Of the matrices; see `chooseType`. */
-  type: FileType;
+export interface GgufOptions extends EncodingOptions, TypeOptions {
   /** Metadata of the tokenizer, see `ggufVocabulary`. */
   vocabulary?: ReadonlyMap<string, GgufValue> | undefined;
 }
@@ -92,14 +89,13 @@ export interface GgufOptions extends EncodingOptions {
  * Writes a model as GGUF, atomically, and returns what was written. Throws ERR_SWITCHYARD_UNSUPPORTED for a model that GGUF cannot express,
  * ERR_SWITCHYARD_IO, and what `encodedRows` throws.
  */
-export async function writeModelGguf(path: string, config: ModelConfig, weights: Weights, { type, vocabulary, ...options }: GgufOptions): Promise<WrittenTensor[]> {
+export async function writeModelGguf(path: string, config: ModelConfig, weights: Weights, { type, tensorTypes, vocabulary, ...options }: GgufOptions): Promise<WrittenTensor[]> {
   const { metadata, architecture, ropeFactors: factors } = writeGgufConfig(config);
-  const written: WrittenTensor[] = [];
-  const tensors = publishedTensors(config, weights, (spec) => ggufPieces(spec, config, architecture)).map((tensor): GgufTensorToWrite => {
-    const { name, shape } = tensor;
-    const chosen = chooseType(tensor, shape, type, config);
-    written.push(chosen);
-    return { name, shape, type: chosen.type, chunks: () => encodedRows(tensor, chosen.type, options) };
+  const published = publishedTensors(config, weights, (spec) => ggufPieces(spec, config, architecture));
+  const written = chooseTypes(published, ({ shape }) => shape, { type, tensorTypes }, config);
+  const tensors = published.map((tensor, i): GgufTensorToWrite => {
+    const { type: chosen } = written[i] as WrittenTensor;
+    return { name: tensor.name, shape: tensor.shape, type: chosen, chunks: () => encodedRows(tensor, chosen, options) };
   });
   if (factors !== undefined) tensors.push({ name: ropeFactorsName, type: "F32", shape: [factors.length], chunks: () => [encodeBlocks("F32", Float32Array.from(factors))] });
   await writeGguf(path, new Map([...metadata, ...describeFile(type), ...(vocabulary ?? [])]), tensors);

@@ -63,8 +63,8 @@ interface Run extends StoredMatrix {
 
 /**
  * A parameter [rows, columns] or [E, rows, columns] as products take it, where the files have it: one part, or two such as gate and up, whose
- * rows follow one another; each part has a matrix per expert, or the only one. Undefined where rows stand in another order, where floats are
- * not aligned, or a part is in several types.
+ * rows follow one another; each part has a matrix per expert, each of any type, or the only one. Undefined where rows stand in another order, or
+ * floats are not aligned.
  */
 export function storedParts(shape: readonly number[], stored: readonly StoredRows[]): StoredMatrix[][] | undefined {
   if (!isReadable(stored)) return undefined;
@@ -112,14 +112,14 @@ function split(run: Run, matrixRows: number): Run[] {
   return pieces;
 }
 
-/** At most two parts that make up every matrix, each with one piece of the same size and type in each of them; undefined where there are others. */
+/** At most two parts that make up every matrix, each with one piece of the same size in each of them; undefined where there are others. */
 function partsOf(pieces: readonly Run[], matrixRows: number, matrices: number): StoredMatrix[][] | undefined {
   const byOffset = new Map<number, StoredMatrix[]>();
   for (const { at, ...piece } of pieces.toSorted((a, b) => a.at - b.at)) {
     const offset = at % matrixRows;
     let part = byOffset.get(offset);
     if (part === undefined) byOffset.set(offset, (part = []));
-    if (part.length !== Math.floor(at / matrixRows) || (part[0] !== undefined && (part[0].dtype !== piece.dtype || part[0].rows !== piece.rows))) return undefined;
+    if (part.length !== Math.floor(at / matrixRows) || (part[0] !== undefined && part[0].rows !== piece.rows)) return undefined;
     part.push(piece);
   }
   const parts = [...byOffset].sort(([a], [b]) => a - b).map(([, part]) => part);

@@ -1,4 +1,4 @@
-import { SwitchyardError } from "../errors.js";
+import { check, SwitchyardError } from "../errors.js";
 import { ggufBytes, type GgufType } from "../formats/gguf/types.js";
 import { encodeBlocks, fitBlocks } from "../quant/codecs.js";
 import type { EncoderPool } from "../quant/encoder-pool.js";
@@ -8,7 +8,7 @@ import type { Piece } from "./families/names.js";
 import { type ParameterSpec, parameterSpecs } from "./parameters.js";
 import type { Weights } from "./staged.js";
 import { chunkElements, run } from "./stored.js";
-import { type FileType, parameterType, storedType } from "./stored-types.js";
+import { type FileType, parameterType, storedType, type TensorType } from "./stored-types.js";
 
 /**
  * What the square of an error in each column of a weight costs, by parameter: one vector [columns], or one for each of its experts.
@@ -43,11 +43,30 @@ export interface WrittenTensor {
   parameter: ParameterSpec;
 }
 
-/** The type of a tensor in a model of mostly `type`, and what the report says of it. `shape`: with the blocks along its last dimension. */
-export function chooseType({ name, sources: [{ spec }] }: PublishedTensor, shape: readonly number[], type: FileType, config: ModelConfig): WrittenTensor {
-  const wanted = parameterType(type, spec.name, config);
-  const stored = storedType(wanted, { name, shape }, spec);
-  return { name, type: stored, wanted, elements: sizeOf(shape), bytes: ggufBytes(stored, shape) as number, parameter: spec };
+export interface TypeOptions {
+  /** Of the matrices; see `parameterType` and `storedType`. */
+  type: FileType;
+  /** Of some of them; the first that fits a name counts. */
+  tensorTypes?: readonly TensorType[] | undefined;
+}
+
+/** The types of tensors, and what the report says of them. `shapeOf`: with the blocks along the last dimension. Throws ERR_SWITCHYARD_USAGE for `tensorTypes` that fit none. */
+export function chooseTypes(
+  tensors: readonly PublishedTensor[],
+  shapeOf: (tensor: PublishedTensor) => readonly number[],
+  { type, tensorTypes = [] }: TypeOptions,
+  config: ModelConfig,
+): WrittenTensor[] {
+  for (const { tensors: pattern } of tensorTypes) {
+    check(tensors.some(({ name }) => pattern.test(name)), "ERR_SWITCHYARD_USAGE", () => `tensor types: ${pattern} fits no tensor; names are like "${tensors[tensors.length >> 1]?.name}"`);
+  }
+  return tensors.map((tensor) => {
+    const { name, sources: [{ spec }] } = tensor;
+    const shape = shapeOf(tensor);
+    const wanted = tensorTypes.find((special) => special.tensors.test(name))?.type ?? parameterType(type, spec.name, config);
+    const stored = storedType(wanted, { name, shape }, spec);
+    return { name, type: stored, wanted, elements: sizeOf(shape), bytes: ggufBytes(stored, shape) as number, parameter: spec };
+  });
 }
 
 /** The tensors of a model under their published names. Each parameter is let go once the last tensor with rows of it has been read. */

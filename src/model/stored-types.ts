@@ -34,4 +34,10 @@ export function parameterType(type: FileType, name: string, { tiedEmbeddings }: 
   return isOutput && bitsPerWeight(type) < bitsPerWeight("Q6_K") ? "Q6_K" : type;
 }
 
+/** Tensors that get another type than most, by their published names. */
+export interface TensorType {
+  tensors: RegExp;
+  type: FileType;
+}
+
 const bitsPerWeight = (type: GgufType): number => (8 * ggufTypes[type].bytes) / ggufTypes[type].elements;

@@ -9,9 +9,8 @@ import type { ModelConfig } from "./config.js";
 import { writeModelFolder } from "./folder.js";
 import { isGguf, writeModelGguf } from "./gguf-file.js";
 import { countParameters } from "./parameters.js";
-import type { EncodingOptions, WrittenTensor } from "./published.js";
+import type { EncodingOptions, TypeOptions, WrittenTensor } from "./published.js";
 import type { Weights } from "./staged.js";
-import type { FileType } from "./stored-types.js";
 
 /** Parameters that are encoded in a few seconds, so that threads are not worth their start. */
 const inOneThread = 1e7;
@@ -28,7 +27,7 @@ export async function writeModel(
   config: ModelConfig,
   weights: Weights,
   tokenizer: Tokenizer | undefined,
-  options: Omit<EncodingOptions, "pool"> & { type: FileType },
+  options: Omit<EncodingOptions, "pool"> & TypeOptions,
 ): Promise<WrittenModel> {
   const isLarge = countParameters(config).total > inOneThread && ggufTypes[options.type].elements > 1;
   await using pool = isLarge ? new EncoderPool(weights.engine.threads) : undefined;
