@@ -44,9 +44,15 @@ export function readModelGguf(path: string): ModelGguf {
       rows: rows.every((part) => part !== undefined) ? rows : undefined,
     });
   }
-  const [extra] = unused;
+  const extra = [...unused].find((name) => !isPredictor(name, config.layers, gguf.metadata.integer(`${architecture.arch}.nextn_predict_layers`, 0)));
   check(extra === undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `${path}: tensor ${JSON.stringify(extra)} is not part of a ${family.modelType} model as Switchyard computes it`);
   return { config, family, gguf, sources };
+}
+
+/** A tensor of the layers behind the others that predict further tokens (multi-token prediction), which generation does without. */
+function isPredictor(name: string, layers: number, predictors: number): boolean {
+  const layer = Number(/^blk\.(\d+)\./.exec(name)?.[1] ?? -1);
+  return layer >= layers && layer < layers + predictors;
 }
 
 const ropeFactorsName = "rope_freqs.weight";

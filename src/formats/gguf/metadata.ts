@@ -60,6 +60,16 @@ export class GgufMetadata {
     return this.typed(key, "a boolean", fallback, ({ value }) => (typeof value === "boolean" ? value : undefined));
   }
 
+  /** The first `count` elements of an array of non-negative integers, or of booleans as 0 and 1; undefined for a key that is missing, or no array. */
+  array(key: string, count: number): number[] | undefined {
+    if (this.entries.get(key)?.type !== "array") return undefined;
+    return this.typed(key, `an array of at least ${count} non-negative integers or booleans`, undefined, (found) => {
+      if (found.type !== "array" || found.value.length < count || ["string", "array", "f32", "f64"].includes(found.of)) return undefined;
+      const list = Array.from({ length: count }, (_, i) => Number(found.value[i]));
+      return list.every((n) => Number.isSafeInteger(n) && n >= 0) ? list : undefined;
+    });
+  }
+
   private typed<T>(key: string, expected: string, fallback: T | undefined, convert: (value: GgufValue) => T | undefined): T {
     const found = this.entries.get(key);
     const value = found === undefined ? fallback : convert(found);

@@ -5,6 +5,9 @@ const count = z.number().int().min(0).max(2 ** 31);
 const factor = z.number().finite();
 const types = z.array(z.string()).nullish();
 
+/** More layers are a mistake or an attack. */
+export const maxLayers = 10_000;
+
 /** Rotary scaling in its older (`rope_scaling`) or newer (`rope_parameters`) place. */
 const rope = z.object({
   rope_theta: z.number().positive().nullish(),
@@ -39,7 +42,7 @@ export const hfFields = z.object({
   model_type: z.string(),
   vocab_size: positive,
   hidden_size: positive,
-  num_hidden_layers: positive.max(10_000),
+  num_hidden_layers: positive.max(maxLayers),
   num_attention_heads: positive,
   num_key_value_heads: positive.nullish(),
   head_dim: positive.nullish(),

@@ -1,54 +1,18 @@
-import type { GgufMetadata } from "../../formats/gguf/metadata.js";
 import type { JsonObject } from "../../formats/json.js";
 import type { AttentionConfig, ModelConfig } from "../config.js";
+import type { GgufArchitecture, GgufFields, GgufKeys } from "./gguf-architecture.js";
 import { ggufNames } from "./gguf-names.js";
 import { fused } from "./layouts.js";
 import type { TensorNames } from "./names.js";
-
-/** What a GGUF file says, below the name of its architecture. */
-export interface GgufFields {
-  metadata: GgufMetadata;
-  integer(key: string, fallback?: number): number;
-  number(key: string, fallback?: number): number;
-  has(key: string): boolean;
-  /** Whether there is a tensor of this name, "blk.N." left out, in any layer. */
-  hasTensor(name: string): boolean;
-  /** What all architectures share, as fields of config.json. */
-  common: JsonObject;
-}
-
-export type GgufKeys = Readonly<Record<string, number | boolean | string | readonly boolean[] | undefined>>;
-
-/** An architecture of GGUF as data: how its keys become the config.json of a published family, and what its tensors hold. */
-export interface GgufArchitecture {
-  /** `general.architecture`, and the prefix of its keys. */
-  arch: string;
-  /** The family that its files are read as. */
-  modelType: string;
-  /** Families that compute the same and are written so too. */
-  also?: readonly string[];
-  /** Tells files of this family from others of the same name. */
-  matches?(file: GgufFields): boolean;
-  /** Rotary embedding turns the elements of a head in pairs (llama.cpp's LLAMA_ROPE_TYPE_NORM), not half against half. */
-  paired: boolean;
-  names: TensorNames;
-  /** Whether the chosen experts' weights are renormalised where the file does not say; undefined: always, no key says it. */
-  normalised?: boolean;
-  /** It has no dense layers: the one width of feed-forward layers is that of the experts. */
-  onlyExperts?: true;
-  /** Layers with a sliding window, where the file has no list. */
-  isSliding?(layer: number): boolean;
-  /** Fields of config.json beyond the common ones, or other than them. */
-  fields?(file: GgufFields): JsonObject;
-  /** Keys beyond the common ones, or other than them. */
-  keys?(config: ModelConfig): GgufKeys;
-}
 
 const named = (tensors: TensorNames["tensors"]): TensorNames => ({ layer: ggufNames.layer, tensors: { ...ggufNames.tensors, ...tensors } });
 const isMixture = ({ common }: GgufFields): boolean => common["num_experts"] !== undefined;
 const interleaving = ({ sparseLayers: [first = 0, second = first + 1] }: ModelConfig): GgufKeys => ({ interleave_moe_layer_step: second - first });
 
 const isSigmoid = (file: GgufFields): boolean => file.integer("expert_gating_func", 1) === 2;
+/** `expert_gating_func` of a softmax of the chosen logits. */
+const softmaxOfChosen = 3;
+
 const latentFields = (file: GgufFields): JsonObject => {
   const rotated = file.integer("rope.dimension_count");
   const headDim = file.integer("attention.key_length_mla", file.integer("attention.key_length", 0));
@@ -94,6 +58,23 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
     fields: (file) => ({ ...latentFields(file), topk_method: file.integer("expert_group_count", 1) > 1 ? "group_limited_greedy" : "greedy" }),
   },
   { arch: "deepseek2", modelType: "deepseek_v3", matches: isSigmoid, also: ["glm4_moe_lite"], paired: true, names: ggufNames, normalised: false, fields: (file) => ({ ...latentFields(file), rope_interleave: true }) },
+  {
+    arch: "deepseek32", modelType: "deepseek_v32", paired: true, normalised: false,
+    names: named({
+      "attention.indexQ": "indexer.attn_q_b.weight", "attention.indexK": "indexer.attn_k.weight", "attention.indexKNorm": "indexer.k_norm.weight",
+      "attention.indexKNormBias": "indexer.k_norm.bias", "attention.indexWeights": "indexer.proj.weight",
+    }),
+    fields: (file) => ({
+      ...latentFields(file),
+      index_n_heads: file.integer("attention.indexer.head_count"),
+      index_head_dim: file.integer("attention.indexer.key_length"),
+      index_topk: file.integer("attention.indexer.top_k"),
+    }),
+    keys: ({ mixers: [mixer] }) => {
+      const index = mixer?.kind === "latent" ? mixer.index : undefined;
+      return { "attention.indexer.head_count": index?.heads, "attention.indexer.key_length": index?.headDim, "attention.indexer.top_k": index?.topK };
+    },
+  },
   {
     arch: "mistral4", modelType: "mistral4", paired: true, names: ggufNames, normalised: true,
     fields: (file) => {
@@ -155,6 +136,30 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
   },
   { arch: "dots1", modelType: "dots1", paired: false, names: ggufNames, normalised: false },
   { arch: "minimax-m2", modelType: "minimax_m2", paired: false, names: ggufNames, onlyExperts: true, fields: (file) => ({ rotary_dim: file.integer("rope.dimension_count") }) },
+  { arch: "hy_v3", modelType: "hy_v3", paired: false, names: named({ "router.selectionBias": "exp_probs_b" }), normalised: true },
+  {
+    arch: "mellum", modelType: "mellum", paired: false, names: ggufNames, isSliding: (l) => (l + 1) % 4 !== 0,
+    fields: (file) => {
+      const theta = file.common["rope_theta"] as number;
+      return { rope_parameters: { full_attention: file.common["rope_parameters"] as JsonObject, sliding_attention: { rope_type: "default", rope_theta: file.number("rope.freq_base_swa", theta) } } };
+    },
+  },
+  {
+    arch: "cohere2moe", modelType: "cohere2_moe", paired: true, names: ggufNames, normalised: true, isSliding: (l) => l % 4 !== 0,
+    // Dense layers have positions, sliding or not; llama.cpp knows only the average with shared experts.
+    fields: (file) => ({
+      rms_norm_eps: file.has("attention.layer_norm_rms_epsilon") ? file.number("attention.layer_norm_rms_epsilon") : null,
+      layer_norm_eps: file.number("attention.layer_norm_epsilon", 1e-5),
+      logit_scale: file.number("logit_scale"),
+      expert_selection_fn: file.integer("expert_gating_func", 2) === softmaxOfChosen ? "softmax" : "sigmoid",
+      intermediate_size: file.common["moe_intermediate_size"] as number,
+      prefix_dense_intermediate_size: file.common["intermediate_size"] as number,
+      num_experts: file.common["num_experts"] as number,
+    }),
+    keys: ({ moe, sparseLayers, logitScale }) => ({
+      logit_scale: logitScale, leading_dense_block_count: sparseLayers[0] ?? 0, expert_gating_func: moe?.router.weight === "softmax" ? softmaxOfChosen : 2,
+    }),
+  },
   { arch: "hunyuan-moe", modelType: "hunyuan_v1_moe", paired: false, names: ggufNames, onlyExperts: true },
   { arch: "exaone-moe", modelType: "exaone_moe", paired: false, names: ggufNames, normalised: true, isSliding: (l) => (l + 1) % 4 !== 0 },
   {

@@ -1,6 +1,6 @@
 import type { JsonObject } from "../../formats/json.js";
 import type { ModelConfig } from "../config.js";
-import type { GgufKeys } from "./gguf-architectures.js";
+import type { GgufKeys } from "./gguf-architecture.js";
 
 /** The shortest decimal that is this f32: a file's 1e-6 is 9.99999997e-7, config.json's is not. */
 export function shortest(x: number): number {
@@ -41,6 +41,7 @@ export function ggufKeys(config: ModelConfig, hf: JsonObject | undefined, saysNo
     "attention.sliding_window": window,
     "attention.sliding_window_pattern": window === undefined || isUsual ? undefined : sliding.map((w) => w !== undefined),
     "rope.freq_base": rope?.theta,
+    "rope.freq_base_swa": ropes[1]?.theta,
     "rope.dimension_count": latent === undefined ? (rope?.rotary ?? headDim) : headDim - latent.unrotated,
     ...(hf === undefined ? {} : ropeScaling(hf)),
     ...(moe === undefined ? {} : mixtureKeys(moe, sparseLayers[0] ?? 0, saysNormalised)),
@@ -66,7 +67,8 @@ function mixtureKeys({ experts, active, hidden, router, shared }: NonNullable<Mo
 
 /** Scaling by one factor, or by YaRN; Llama 3's factors are a tensor. */
 function ropeScaling(hf: JsonObject): GgufKeys {
-  const given = (hf["rope_scaling"] ?? hf["rope_parameters"] ?? {}) as JsonObject;
+  const parameters = (hf["rope_scaling"] ?? hf["rope_parameters"] ?? {}) as JsonObject;
+  const given = (parameters["full_attention"] ?? parameters) as JsonObject;
   const type = given["rope_type"] ?? given["type"];
   const number = (key: string): number | undefined => (typeof given[key] === "number" ? given[key] : undefined);
   if (type === "linear") return { "rope.scaling.type": type, "rope.scaling.factor": number("factor") };

@@ -1,7 +1,7 @@
 import { check } from "../../errors.js";
 import type { LatentSizes, ModelConfig } from "../config.js";
 import type { ParameterSpec } from "../parameters.js";
-import type { GgufArchitecture } from "./gguf-architectures.js";
+import type { GgufArchitecture } from "./gguf-architecture.js";
 import { type Piece, publishedPieces, type StoredAs, type TensorNames } from "./names.js";
 
 /** A gated feed-forward network, or a stack of them: gate and up, which our parameter stacks, and down, with the suffix of its kind. */

@@ -3,9 +3,11 @@ import { GgufMetadata, type GgufValue } from "../../formats/gguf/metadata.js";
 import type { JsonObject } from "../../formats/json.js";
 import { checkModelConfig, type ModelConfig } from "../config.js";
 import { parameterSpecs } from "../parameters.js";
-import { type GgufArchitecture, ggufArchitectures, type GgufFields, type GgufKeys } from "./gguf-architectures.js";
+import type { GgufArchitecture, GgufFields, GgufKeys } from "./gguf-architecture.js";
+import { ggufArchitectures } from "./gguf-architectures.js";
 import { ggufPieces } from "./gguf-names.js";
 import { ggufKeys, shortest } from "./gguf-keys.js";
+import { maxLayers } from "./fields.js";
 import { computesSame, type KnownModel, readHfConfig, writeHfConfig } from "./hf-config.js";
 
 /** What a config is read from: keys, and which tensors of which shapes there are. */
@@ -49,18 +51,21 @@ function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true
   const integer = (name: string, fallback?: number) => m.integer(key(name), fallback);
   const number = (name: string, fallback?: number) => shortest(m.number(key(name), fallback));
   const has = (name: string) => m.has(key(name));
-  const layersWith = (name: string) => [...tensors.keys()].flatMap((tensor) => (tensor.startsWith("blk.") && tensor.endsWith(`.${name}`) ? [Number(tensor.slice(4, -name.length - 1))] : []));
+  // Layers that predict further tokens stand behind the others.
+  const layers = integer("block_count") - integer("nextn_predict_layers", 0);
+  check(layers <= maxLayers, "ERR_SWITCHYARD_FORMAT", () => `${m.source}: metadata "${key("block_count")}": expected at most ${maxLayers} layers, got ${layers}`);
+  const list = (name: string) => m.array(key(name), layers);
+  const layersWith = (name: string) => [...tensors.keys()].flatMap((tensor) => (tensor.startsWith("blk.") && tensor.endsWith(`.${name}`) ? [Number(tensor.slice(4, -name.length - 1))] : [])).filter((l) => l < layers);
   const hasTensor = (name: string) => tensors.has(name) || layersWith(name).length > 0;
 
   const embedding = tensors.get("token_embd.weight");
   check(embedding !== undefined, "ERR_SWITCHYARD_FORMAT", () => `${m.source}: tensor "token_embd.weight" is missing`);
-  const layers = integer("block_count");
   const experts = integer("expert_count", 0);
   const hidden = integer("feed_forward_length", integer("expert_feed_forward_length", 0));
   const expertHidden = integer("expert_feed_forward_length", hidden);
   const heads = integer("attention.head_count");
   // No key says which layers are dense: those with the tensors of a dense one.
-  const dense = layersWith("ffn_gate.weight").filter((l) => l < layers);
+  const dense = layersWith("ffn_gate.weight");
   const sharedWidth = [...tensors].find(([name]) => name.endsWith(".ffn_up_shexp.weight"))?.[1].shape.at(-2) ?? 0;
   const windowed = integer("attention.sliding_window", 0);
   const hasBias = hasTensor("attn_q.bias");
@@ -69,7 +74,7 @@ function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true
     hidden_size: integer("embedding_length"),
     num_hidden_layers: layers,
     num_attention_heads: heads,
-    num_key_value_heads: integer("attention.head_count_kv", heads),
+    num_key_value_heads: list("attention.head_count_kv")?.find((n) => n > 0) ?? integer("attention.head_count_kv", heads),
     head_dim: integer("attention.key_length", Math.floor(integer("embedding_length") / heads)),
     max_position_embeddings: integer("context_length"),
     ...(has("attention.layer_norm_rms_epsilon") ? { rms_norm_eps: number("attention.layer_norm_rms_epsilon") } : {}),
@@ -83,8 +88,9 @@ function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true
     sliding_window: windowed === 0 ? null : windowed,
     ...(has("attention.clamp_kqv") ? { clip_qkv: number("attention.clamp_kqv") } : {}),
   };
-  if (windowed > 0 && isSliding !== undefined) common["layer_types"] = slidingTypes(m, key("attention.sliding_window_pattern"), layers, isSliding);
-  if (experts === 0) return { metadata: m, integer, number, has, hasTensor, common };
+  if (windowed > 0 && isSliding !== undefined) common["layer_types"] = slidingTypes(list("attention.sliding_window_pattern"), layers, isSliding);
+  const fields = { metadata: m, integer, number, list, has, hasTensor, layersWith, common };
+  if (experts === 0) return fields;
   const groups = integer("expert_group_count", 1);
   Object.assign(common, {
     num_experts: experts,
@@ -98,16 +104,15 @@ function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true
     shared_expert_intermediate_size: sharedWidth,
     first_k_dense_replace: dense.length,
     mlp_only_layers: dense,
+    mlp_layer_types: Array.from({ length: layers }, (_, l) => (dense.includes(l) ? "dense" : "sparse")),
     decoder_sparse_step: 1,
   });
-  return { metadata: m, integer, number, has, hasTensor, common };
+  return fields;
 }
 
 /** Which layers have the window: as the file lists them, or as is usual for the architecture. */
-function slidingTypes(m: GgufMetadata, key: string, layers: number, isSliding: (l: number) => boolean): string[] {
-  const listed = m.entries.get(key);
-  const list = listed?.type === "array" && listed.of === "bool" ? Array.from(listed.value as ArrayLike<number>, (n) => n === 1) : undefined;
-  return Array.from({ length: layers }, (_, l) => ((list === undefined ? isSliding(l) : list[l]) ? "sliding_attention" : "full_attention"));
+function slidingTypes(list: readonly number[] | undefined, layers: number, isSliding: (l: number) => boolean): string[] {
+  return Array.from({ length: layers }, (_, l) => ((list === undefined ? isSliding(l) : list[l] === 1) ? "sliding_attention" : "full_attention"));
 }
 
 type Numbers = (key: string, fallback?: number) => number;
@@ -184,9 +189,9 @@ export function writeGgufConfig(config: ModelConfig): GgufDescription {
 /** Keys whose numbers are floats, even where one is whole. */
 const floats = /epsilon|freq_base|clamp|scale|factor|multiplier|beta|jitter/;
 
-function typed(key: string, value: number | boolean | string | readonly boolean[]): GgufValue {
+function typed(key: string, value: NonNullable<GgufKeys[string]>): GgufValue {
   if (typeof value === "string") return { type: "string", value };
   if (typeof value === "boolean") return { type: "bool", value };
   if (typeof value === "number") return { type: floats.test(key) ? "f32" : "u32", value };
-  return { type: "array", of: "bool", value: Uint8Array.from(value, Number) };
+  return typeof value[0] === "boolean" ? { type: "array", of: "bool", value: Uint8Array.from(value, Number) } : { type: "array", of: "i32", value: Int32Array.from(value, Number) };
 }

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { conform, isJsonObject, type Json } from "../../formats/json.js";
 import { checkModelConfig, type ModelConfig } from "../config.js";
 import type { Architecture } from "./family.js";
+import { maxLayers } from "./fields.js";
 import { mixerLayouts } from "./mixer-layouts.js";
 
 /** What no published family expresses is saved under our own model_type: our own tensor names, our config as it is. */
@@ -15,7 +16,7 @@ const blend = z.object({ kept: z.number(), added: z.number() });
 const schema = z.object({
   vocab: z.number(),
   width: z.number(),
-  layers: z.number().max(10_000),
+  layers: z.number().max(maxLayers),
   heads: z.number(),
   kvHeads: z.number(),
   headDim: z.number(),
