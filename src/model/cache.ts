@@ -30,6 +30,8 @@ export class KvCache {
   readonly keeps: boolean;
   /** Per layer the tensors that its mixer asked for. */
   readonly layers: readonly (readonly Tensor[])[];
+  /** Those that only go forward, which a new sequence must find as zeros. */
+  private readonly states: readonly Tensor[];
 
   constructor(
     private readonly engine: Engine,
@@ -42,6 +44,7 @@ export class KvCache {
     const slack = 64; // each tensor's alignment
     this.arena = new Arena(engine, kept.flat().reduce((sum, { dtype, shape }) => sum + byteLength(dtype, sizeOf(shape)) + slack, 0));
     this.layers = kept.map((list) => list.map(({ dtype, shape }) => this.arena.alloc(dtype, shape)));
+    this.states = this.layers.flatMap((list, l) => (mixerOf(config, l).rewinds ? [] : list));
     this.boundaries = config.ropes.flatMap(({ long }) => long?.beyond ?? []);
     this.keeps = layers.every((l) => mixerOf(config, l).causal?.(config, l) ?? true);
     this.rewinds = this.keeps && layers.every((l) => mixerOf(config, l).rewinds);
@@ -90,7 +93,7 @@ export class KvCache {
     this.count = this.rewinds ? Math.min(length, this.count) : 0;
     this.unfinished = false;
     if (this.count === 0) this.planned = 0;
-    if (!this.rewinds) for (const tensor of this.layers.flat()) this.engine.fill(tensor, 0);
+    for (const state of this.states) this.engine.fill(state, 0);
   }
 
   [Symbol.dispose](): void {

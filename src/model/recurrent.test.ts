@@ -147,6 +147,16 @@ describe("layers that cannot go on from a cache", () => {
   });
 });
 
+it.each(engines)("on %s a sequence starts again beside keys that are kept as f16", (_, make) => {
+  using model = build(make(), kinds.shortConv!);
+  using cache = new KvCache(model.engine, model.config, 48, "f16");
+  const goOn = (to: number) => run(model, tokensOf(12).subarray(cache.length, to), [{ cache, length: to - cache.length }]);
+  const whole = goOn(12);
+  cache.truncate(4);
+  expect(cache.length).toBe(0);
+  expect(goOn(12)).toEqual(whole);
+});
+
 it("a pass that fails half way leaves a cache that starts again", () => {
   using model = build(new ReferenceEngine(), kinds.deltaNet!);
   using cache = new KvCache(model.engine, model.config, 48);
