@@ -1,6 +1,7 @@
 import { type FileHandle, open, rm } from "node:fs/promises";
 import { check } from "../errors.js";
 import { ioError } from "./io.js";
+import { PieceWriter } from "./piece-writer.js";
 import { type SafetensorsDtype, storedBytes } from "./safetensors.js";
 
 export interface TensorToWrite {
@@ -31,8 +32,10 @@ export async function writeSafetensors(path: string, tensors: readonly TensorToW
   let handle: FileHandle | undefined;
   try {
     handle = await open(path, "w");
-    await writeAll(handle, header);
-    for (const tensor of sorted) await writeTensor(handle, tensor);
+    const file = new PieceWriter(handle);
+    await file.write(header);
+    for (const tensor of sorted) await writeTensor(file, tensor);
+    await file.flush();
     await handle.sync();
     await handle.close();
   } catch (error) {
@@ -68,16 +71,12 @@ function encodeHeader(tensors: readonly TensorToWrite[], metadata: Readonly<Reco
   return header;
 }
 
-async function writeTensor(handle: FileHandle, tensor: TensorToWrite): Promise<void> {
+async function writeTensor(file: PieceWriter, tensor: TensorToWrite): Promise<void> {
   const expected = bytesToWrite(tensor);
   let written = 0;
   for await (const chunk of tensor.chunks()) {
-    await writeAll(handle, chunk);
+    await file.write(chunk);
     written += chunk.length;
   }
   check(written === expected, "ERR_SWITCHYARD_FORMAT", () => `write safetensors: tensor "${tensor.name}": expected ${expected} bytes, got ${written}`);
-}
-
-async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length; ) done += (await handle.write(bytes, done)).bytesWritten;
 }

@@ -1,6 +1,6 @@
-import type { FileHandle } from "node:fs/promises";
 import { check } from "../../errors.js";
 import { writeFileAtomically } from "../atomic-file.js";
+import { PieceWriter } from "../piece-writer.js";
 import type { GgufValue } from "./metadata.js";
 import { ggufBytes, type GgufType, ggufTypes } from "./types.js";
 import { encodeString, encodeU32, encodeU64, encodeValue } from "./values.js";
@@ -23,8 +23,10 @@ const padding = (bytes: number): number => (alignment - (bytes % alignment)) % a
 export async function writeGguf(path: string, metadata: ReadonlyMap<string, GgufValue>, tensors: readonly GgufTensorToWrite[]): Promise<void> {
   const { header } = encodeGgufHeader(metadata, tensors);
   await writeFileAtomically(path, async (handle) => {
-    await writeAll(handle, header);
-    for (const tensor of tensors) await writeTensor(handle, tensor);
+    const file = new PieceWriter(handle);
+    await file.write(header);
+    for (const tensor of tensors) await writeTensor(file, tensor);
+    await file.flush();
   });
 }
 
@@ -58,17 +60,13 @@ function bytesToWrite({ name, type, shape }: GgufTensorToWrite): number {
   return bytes;
 }
 
-async function writeTensor(handle: FileHandle, tensor: GgufTensorToWrite): Promise<void> {
+async function writeTensor(file: PieceWriter, tensor: GgufTensorToWrite): Promise<void> {
   const expected = bytesToWrite(tensor);
   let written = 0;
   for await (const chunk of tensor.chunks()) {
-    await writeAll(handle, chunk);
+    await file.write(chunk);
     written += chunk.length;
   }
   check(written === expected, "ERR_SWITCHYARD_FORMAT", () => `write GGUF: tensor "${tensor.name}": expected ${expected} bytes, got ${written}`);
-  await writeAll(handle, new Uint8Array(padding(written)));
-}
-
-async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length; ) done += (await handle.write(bytes, done)).bytesWritten;
+  await file.write(new Uint8Array(padding(written)));
 }
