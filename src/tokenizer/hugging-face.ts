@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { copyFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
-import vm from "node:vm";
 import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 import { check, SwitchyardError } from "../errors.js";
 import { withIoErrors } from "../formats/io.js";
 import { conform, isJsonObject, type Json, type JsonObject, readJsonFile } from "../formats/json.js";
+import { timeoutCode, withTimeLimit } from "./time-limit.js";
 import { type ChatTemplates, type DecodeStream, looksSpecial, type Tokenizer } from "./tokenizer.js";
 
 /** What is used of the library; its own types do not resolve under NodeNext. */
@@ -109,20 +109,13 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return new WindowedStream((ids) => this.decode(ids));
   }
 
-  /**
-   * Runs `action` and stops it after `ms`: a regular expression in the file may take exponential time. `again`: once more with more time
-   * on a busy machine, where the process did not get half of it. What the library cannot do with the file is an error of the file.
-   */
+  /** As `withTimeLimit`: a regular expression in the file may take exponential time. What the library cannot do with the file is an error of the file. */
   private limited<T>(operation: string, ms: number, action: () => T, again = false): T {
-    const usage = process.cpuUsage();
     try {
-      context["action"] = action;
-      return script.runInContext(context, { timeout: Math.ceil(ms) }) as T;
+      return withTimeLimit(ms, action, again);
     } catch (cause) {
       const { code, message } = cause as NodeJS.ErrnoException;
-      check(code === "ERR_SCRIPT_EXECUTION_TIMEOUT", "ERR_SWITCHYARD_FORMAT", () => `${join(this.folder, "tokenizer.json")}: ${operation}: ${String(message).slice(0, 1000)}`);
-      const { user, system } = process.cpuUsage(usage);
-      if (again && (user + system) / 1000 < ms / 2) return this.limited(operation, 6 * ms, action);
+      check(code === timeoutCode, "ERR_SWITCHYARD_FORMAT", () => `${join(this.folder, "tokenizer.json")}: ${operation}: ${String(message).slice(0, 1000)}`);
       throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `${operation}: this model's tokenizer took longer than ${Math.ceil(ms)} ms; its patterns do not suit this text`, { cause });
     }
   }
@@ -144,9 +137,6 @@ function contentOf(token: Json | undefined): string | undefined {
   const content = isJsonObject(token) ? token["content"] : token;
   return typeof content === "string" ? content : undefined;
 }
-
-const context = vm.createContext({});
-const script = new vm.Script("action()");
 
 /** Tokens kept as context, and the length at which the window is cut to them. */
 const [keptTokens, windowTokens] = [4, 16];

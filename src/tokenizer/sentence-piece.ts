@@ -14,11 +14,13 @@ export interface SentencePieceOptions extends VocabularyOptions {
 /** What stands for a space in the vocabulary: U+2581. */
 export const spaceMark = "\u2581";
 
+/** Tokens that stand for a byte: "<0x00>" to "<0xFF>". */
+const byteTokens = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`);
+
 /** SentencePiece's BPE (Kudo and Richardson 2018), as Llama 2 and Mixtral use it: whole texts without words, bytes where no token fits. */
 export class SentencePieceTokenizer extends VocabularyTokenizer {
   private readonly merges: Merges;
   private readonly byteIds: Int32Array;
-  private readonly byteOf: ReadonlyMap<number, number>;
   /** Texts of ids: of tokens, and beyond these of characters that are no token but occur in one. */
   private readonly texts: string[];
   private readonly characterIds: ReadonlyMap<string, number>;
@@ -42,8 +44,7 @@ export class SentencePieceTokenizer extends VocabularyTokenizer {
       rank: (token) => ranks[token],
       token: (token) => token,
     };
-    this.byteIds = Int32Array.from({ length: 256 }, (_, byte) => this.ids.get(`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`) ?? -1);
-    this.byteOf = new Map(Array.from(this.byteIds, (id, byte) => [id, byte]));
+    this.byteIds = Int32Array.from(byteTokens, (token) => this.ids.get(token) ?? -1);
     const characters = new Map<string, number>();
     for (const token of this.ids.keys()) {
       for (const character of token) if (!characters.has(character)) characters.set(character, this.ids.get(character) ?? this.texts.push(character) - 1);
@@ -75,8 +76,8 @@ export class SentencePieceTokenizer extends VocabularyTokenizer {
   }
 
   protected bytes(id: number, token: string): Uint8Array {
-    const byte = this.kind(id) === "byte" ? this.byteOf.get(id) : undefined;
-    return byte === undefined ? this.userDefinedBytes(token) : Uint8Array.of(byte);
+    const byte = this.kind(id) === "byte" ? this.byteIds.indexOf(id) : -1;
+    return byte < 0 ? this.userDefinedBytes(token) : Uint8Array.of(byte);
   }
 
   protected override userDefinedBytes(token: string): Uint8Array {

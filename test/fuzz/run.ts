@@ -25,6 +25,8 @@ export interface FuzzResult {
 
 /** An input may take this long: the time of the processor, the least of three runs. */
 const limitMs = 250;
+/** Inputs that one call of `around` holds. */
+const batchInputs = 1024;
 
 /**
  * Feeds inputs number `first` to `first + inputs - 1` of a seed to a target. Throws, naming the number, for an error of another kind than
@@ -34,21 +36,29 @@ export function fuzz(name: TargetName, inputs: number, seed: number, options: { 
   const { first = 0, progress } = options;
   const target: Target = targets[name];
   const result = { target: name, seed, inputs, accepted: 0, refused: 0, slowestMs: 0 };
-  for (let i = 0; i < inputs; i++) {
-    const number = first + i;
+  let number = first;
+  const one = (): void => {
     const run = () => target.run(new Random(seed * 2 ** 32 + number));
     const start = performance.now();
-    try {
-      if (run()) result.accepted++;
-      else result.refused++;
-    } catch (cause) {
-      throw new Error(`${name}, seed ${seed}, input ${number}: ${(cause as Error).stack}`, { cause });
-    }
+    if (run()) result.accepted++;
+    else result.refused++;
     let ms = performance.now() - start;
     if (ms > limitMs / 2) ms = leastTime(run);
-    if (ms > limitMs) throw new Error(`${name}, seed ${seed}, input ${number}: took ${ms.toFixed(0)} ms`);
+    if (ms > limitMs) throw new Error(`took ${ms.toFixed(0)} ms`);
     result.slowestMs = Math.max(result.slowestMs, ms);
-    if (i % 4096 === 0) progress?.(i);
+  };
+  const end = first + inputs;
+  try {
+    for (let begin = first; begin < end; begin += batchInputs) {
+      progress?.(begin - first);
+      const batch = (): void => {
+        for (number = begin; number < Math.min(begin + batchInputs, end); number++) one();
+      };
+      if (target.around === undefined) batch();
+      else target.around(batch);
+    }
+  } catch (cause) {
+    throw new Error(`${name}, seed ${seed}, input ${number}: ${(cause as Error).stack}`, { cause });
   }
   return result;
 }

@@ -7,6 +7,8 @@ export interface Target {
   about: string;
   /** Makes an input of `random` and reads it. True: accepted, and all that the reader promises holds; false: refused as it should be. Throws otherwise. */
   run(random: Random): boolean;
+  /** Runs a batch of inputs, for what is too costly around each of them. */
+  around?(batch: () => void): void;
 }
 
 /** What `action` returns, or undefined if it refuses the input: with one of `codes` and a message that starts with `source`. */

@@ -3,6 +3,7 @@ import type { Random } from "../../src/tensor/random.js";
 import { BytePairTokenizer } from "../../src/tokenizer/byte-pair.js";
 import { CharacterTokenizer } from "../../src/tokenizer/characters.js";
 import { tokenizerOf } from "../../src/tokenizer/load.js";
+import { withTimeLimit } from "../../src/tokenizer/time-limit.js";
 import { chance, edge, pick } from "./mutate.js";
 import { accepted, ensure, type Target } from "./target.js";
 
@@ -60,6 +61,8 @@ const texts = ["", "a", "abc ab", "\u00e9\u{1f642} <s></s><|im_end|>", " x\n\n1'
 
 export const tokenizerJson: Target = {
   about: "tokenizer.json and tokenizer_config.json: models, normalizers, pre-tokenizers, decoders of all kinds, values changed; those accepted encode and decode texts",
+  // One thread that watches for all inputs of a batch, which take a second or two.
+  around: (batch) => withTimeLimit(120_000, batch),
   run(random) {
     const json = spoilMembers(file(random), random, 0.01);
     const config = spoilMembers({ bos_token: "<s>", eos_token: { content: "</s>" }, unk_token: "<unk>" }, random, 0.02);
