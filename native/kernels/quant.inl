@@ -2,10 +2,14 @@
 // the groups of k in rising order, whatever the blocking, and each link of it an exact integer sum times a scale. A task unpacks kChunk steps of
 // a panel of columns (L1) and multiplies all its rows with them, so that unpacking is spread over the rows.
 
-constexpr int kQuantTile = 6;
+// Rows of a tile; times kPanelVectors, as many sums as registers hold.
+constexpr int kQuantTile = SW_LANES == 8 ? 3 : 6;
+constexpr int at_most(int rows) { return rows < kQuantTile ? rows : kQuantTile; }
 // Rows of `a` in one task: their runs for all of a common k fit in the L2.
 constexpr int64_t kQuantRows = 192;
 
+// Panels that a tile of rows meets one after the other, its runs then being in the L1.
+constexpr int kSideBySide = 4;
 // Results of one row so far.
 using Sums = vf[kPanelVectors];
 
@@ -19,7 +23,7 @@ static void quant_micro(int64_t blocks, const char* const* rows, const Panel& pa
   vf acc[MR][V];
   SW_UNROLL for (int i = 0; i < MR; i++) {
     a[i] = (const Run<D>*)rows[i];
-    SW_UNROLL for (int v = 0; v < V; v++) acc[i][v] = sums[i][v];
+    SW_UNROLL for (int v = 0; v < V; v++) acc[i][v] = sums[i * kSideBySide][v];
   }
   for (int64_t b = 0; b < blocks; b++) {
     SW_UNROLL for (int g = 0; g < 32 / L::group; g++) {
@@ -61,14 +65,14 @@ static void quant_micro(int64_t blocks, const char* const* rows, const Panel& pa
     }
   }
   SW_UNROLL for (int i = 0; i < MR; i++) {
-    SW_UNROLL for (int v = 0; v < V; v++) sums[i][v] = acc[i][v];
+    SW_UNROLL for (int v = 0; v < V; v++) sums[i * kSideBySide][v] = acc[i][v];
   }
 }
 
 template <StoredType T>
 static void quant_tile(int rows, int64_t blocks, const char* const* a, const Panel& panel, Sums* sums) {
   using Micro = void (*)(int64_t, const char* const*, const Panel&, Sums*);
-  static const Micro table[kQuantTile] = {quant_micro<T, 1>, quant_micro<T, 2>, quant_micro<T, 3>, quant_micro<T, 4>, quant_micro<T, 5>, quant_micro<T, 6>};
+  static const Micro table[] = {quant_micro<T, 1>, quant_micro<T, 2>, quant_micro<T, 3>, quant_micro<T, at_most(4)>, quant_micro<T, at_most(5)>, quant_micro<T, at_most(6)>};
   table[rows - 1](blocks, a, panel, sums);
 }
 
@@ -90,27 +94,31 @@ static void quant_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, in
   if (i1 - i0 == 1) return quant_row_block<T>(p, i0, j0, j1, after ? after->p.stored_row(after->j0) : p.stored_row(j0));
   const Tiles tiles = {i1 - i0, (i1 - i0 + kQuantTile - 1) / kQuantTile};
   struct Scratch {
-    Panel panel;
-    Sums sums[kQuantRows];  // not in `out`, whose rows may all fall into the same sets of the L1
+    Panel panel[kSideBySide];
+    Sums sums[kQuantRows][kSideBySide];  // not in `out`, whose rows may all fall into the same sets of the L1
   };
   Scratch& s = *(Scratch*)scratch(2, sizeof(Scratch));
-  for (int64_t j = j0; j < j1; j += kPanelColumns) {
-    const int64_t columns = j1 - j < kPanelColumns ? j1 - j : kPanelColumns, bytes = columns * sizeof(float);
+  constexpr int64_t step = kSideBySide * kPanelColumns;
+  for (int64_t j = j0; j < j1; j += step) {
+    const int64_t columns = j1 - j < step ? j1 - j : step, bytes = columns * sizeof(float);
     for (int64_t i = i0; i < i1; i++) {
       if (p.accumulate) memcpy(s.sums[i - i0], p.out + i * p.ld_out + j, bytes);
       else memset(s.sums[i - i0], 0, bytes);
     }
-    // The next panel's bytes are asked for in the order in which they lie, which is faster than in that of their use.
-    const char* next = p.stored_row(j + kPanelColumns < j1 ? j + kPanelColumns : j);
-    if (j + kPanelColumns >= j1 && after) next = after->p.stored_row(after->j0);
+    // The next panels' bytes are asked for in the order in which they lie, which is faster than in that of their use.
+    const char* next = p.stored_row(j + step < j1 ? j + step : j);
+    if (j + step >= j1 && after) next = after->p.stored_row(after->j0);
     for (int64_t k0 = 0; k0 < p.k; k0 += kChunk) {
       const int64_t length = p.k - k0 < kChunk ? p.k - k0 : kChunk;
-      unpack_panel<T>(s.panel, p, j, columns, k0, length, next + kPanelColumns * row_bytes(T, k0));
+      for (int64_t at = 0; at < columns; at += kPanelColumns) {
+        const int64_t left = columns - at < kPanelColumns ? columns - at : kPanelColumns;
+        unpack_panel<T>(s.panel[at / kPanelColumns], p, j + at, left, k0, length, next + step * row_bytes(T, k0) + at * row_bytes(T, length));
+      }
       for (int64_t t = 0; t < tiles.count; t++) {
         const int64_t first = tiles.start(t), rows = tiles.size(t);
         const char* a[kQuantTile];
         for (int64_t i = 0; i < rows; i++) a[i] = p.row_runs(i0 + first + i) + k0 / 32 * sizeof(Run<dot_for<T>()>);
-        quant_tile<T>(rows, length / 32, a, s.panel, s.sums + first);
+        for (int64_t at = 0; at < columns; at += kPanelColumns) quant_tile<T>(rows, length / 32, a, s.panel[at / kPanelColumns], s.sums[first] + at / kPanelColumns);
       }
     }
     for (int64_t i = i0; i < i1; i++) memcpy(p.out + i * p.ld_out + j, s.sums[i - i0], bytes);

@@ -3,7 +3,7 @@
 // and per 16 or 32 k each column's scale and minimum. Layouts of the blocks: src/engine/reference/blocks.ts.
 
 constexpr int kChunk = 256;
-constexpr int kPanelVectors = SW_LANES == 16 ? 2 : 1;
+constexpr int kPanelVectors = SW_LANES >= 8 ? 2 : 1;
 constexpr int kPanelColumns = kPanelVectors * kLanes;
 
 struct alignas(64) Panel {
