@@ -102,7 +102,7 @@ export function publishedTensors(config: ModelConfig, weights: Weights, piecesOf
 }
 
 function* rowsOf(weights: Weights, sources: readonly [Source, ...Source[]], transposed: boolean): Generator<{ first: number; values: Float32Array<ArrayBuffer> }> {
-  const [{ piece: { rows, matrixRows, cols } }] = sources;
+  const [{ piece: { rows, matrixRows, cols, elements } }] = sources;
   const step = transposed ? matrixRows : Math.max(1, Math.floor(chunkElements / cols));
   for (let first = 0, count = 0; first < rows; first += count) {
     count = Math.min(step, matrixRows - (first % matrixRows));
@@ -114,7 +114,8 @@ function* rowsOf(weights: Weights, sources: readonly [Source, ...Source[]], tran
         done += length;
       }
     }
-    yield { first, values: transposed ? transpose(values, matrixRows, cols) : values };
+    const stored = elements === undefined ? values : values.map(elements.fromOurs);
+    yield { first, values: transposed ? transpose(stored, matrixRows, cols) : stored };
   }
 }
 
@@ -158,5 +159,7 @@ export async function* encodedRows(tensor: PublishedTensor, type: GgufType, opti
 function importanceOf({ sources }: PublishedTensor, row: number, importance: Importance | undefined): Float32Array | undefined {
   const { piece, spec } = sources.find(({ piece: { at } }) => at(row) >= 0) ?? sources[0];
   const vectors = importance?.get(spec.name);
-  return vectors?.[vectors.length === 1 ? 0 : Math.floor((Math.max(0, piece.at(row)) * vectors.length) / sizeOf(spec.shape))];
+  const vector = vectors?.[vectors.length === 1 ? 0 : Math.floor((Math.max(0, piece.at(row)) * vectors.length) / sizeOf(spec.shape))];
+  const { columns } = piece;
+  return columns === undefined ? vector : vector?.map((_, c) => vector[columns.at(Math.floor(c / columns.size)) * columns.size + (c % columns.size)] as number);
 }

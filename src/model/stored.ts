@@ -24,7 +24,8 @@ export function readTensor(engine: Engine, target: Tensor, stored: CheckpointTen
 /** Copies the elements of a published tensor, in its order, to their places in `parameter`. `transposed` as in the file. */
 export function readPiece(engine: Engine, parameter: Tensor, piece: Piece, elements: Iterable<Float32Array>, transposed = piece.transposed): void {
   let first = 0;
-  for (const values of transposed ? transposedMatrices(elements, piece) : elements) {
+  for (const stored of transposed ? transposedMatrices(elements, piece) : elements) {
+    const values = piece.elements === undefined ? stored : stored.map(piece.elements.toOurs);
     for (let done = 0; done < values.length; ) {
       const { offset, length } = run(piece, first + done, values.length - done);
       if (offset >= 0) engine.write(view(parameter, [length], offset), values.subarray(done, done + length));
@@ -34,17 +35,22 @@ export function readPiece(engine: Engine, parameter: Tensor, piece: Piece, eleme
   }
 }
 
-/** A piece of a matrix as products read it in its file; undefined for one that is stored [in, out], or in a type that only `readPiece` understands. */
-export function storedRows({ rows, cols, transposed, at }: Piece, stored: { dtype: string; file: string; begin: number } | undefined): StoredRows | undefined {
-  const dtype = stored === undefined || transposed || cols === 1 ? undefined : storedDtype(stored.dtype);
+/** A piece of a matrix as products read it in its file; undefined for one that is stored [in, out] or with other elements than ours, or in a type that only `readPiece` understands. */
+export function storedRows({ rows, cols, transposed, columns, elements, at }: Piece, stored: { dtype: string; file: string; begin: number } | undefined): StoredRows | undefined {
+  const dtype = stored === undefined || transposed || columns !== undefined || elements !== undefined || cols === 1 ? undefined : storedDtype(stored.dtype);
   return stored === undefined || dtype === undefined ? undefined : { file: stored.file, dtype, begin: stored.begin, rows, at: (r) => Math.floor(at(r) / cols) };
 }
 
 /** The longest run of at most `most` elements, from element `first` of the piece's rows on, that is one in the parameter too. */
-export function run({ cols, at }: Piece, first: number, most: number): { offset: number; length: number } {
+export function run({ cols, columns, at }: Piece, first: number, most: number): { offset: number; length: number } {
   const row = Math.floor(first / cols);
   const within = first % cols;
   const start = at(row);
+  if (columns !== undefined) {
+    const { size } = columns;
+    const place = columns.at(Math.floor(within / size)) * size + (within % size);
+    return { offset: start < 0 ? -1 : start + place, length: Math.min(size - (within % size), most) };
+  }
   let length = cols - within;
   for (let r = row + 1; length < most && at(r) === (start < 0 ? -1 : start + (r - row) * cols); r++) length += cols;
   return { offset: start < 0 ? -1 : start + within, length: Math.min(length, most) };

@@ -34,6 +34,8 @@ export interface GgufArchitecture {
   /** Rotary embedding turns the elements of a head in pairs (llama.cpp's LLAMA_ROPE_TYPE_NORM), not half against half. */
   paired: boolean;
   names: TensorNames;
+  /** What older files have instead. */
+  others?: TensorNames["tensors"];
   /** Whether the chosen experts' weights are renormalised where the file does not say; undefined: always, no key says it. */
   normalised?: boolean;
   /** It has no dense layers: the one width of feed-forward layers is that of the experts. */

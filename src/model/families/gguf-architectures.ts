@@ -1,11 +1,10 @@
 import type { JsonObject } from "../../formats/json.js";
 import type { AttentionConfig, ModelConfig } from "../config.js";
 import type { GgufArchitecture, GgufFields, GgufKeys } from "./gguf-architecture.js";
-import { ggufNames } from "./gguf-names.js";
+import { ggufMixers } from "./gguf-mixers.js";
+import { ggufNames, namedGguf } from "./gguf-names.js";
 import { fused } from "./layouts.js";
-import type { TensorNames } from "./names.js";
 
-const named = (tensors: TensorNames["tensors"]): TensorNames => ({ layer: ggufNames.layer, tensors: { ...ggufNames.tensors, ...tensors } });
 const isMixture = ({ common }: GgufFields): boolean => common["num_experts"] !== undefined;
 const interleaving = ({ sparseLayers: [first = 0, second = first + 1] }: ModelConfig): GgufKeys => ({ interleave_moe_layer_step: second - first });
 
@@ -60,7 +59,7 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
   { arch: "deepseek2", modelType: "deepseek_v3", matches: isSigmoid, also: ["glm4_moe_lite"], paired: true, names: ggufNames, normalised: false, fields: (file) => ({ ...latentFields(file), rope_interleave: true }) },
   {
     arch: "deepseek32", modelType: "deepseek_v32", paired: true, normalised: false,
-    names: named({
+    names: namedGguf({
       "attention.indexQ": "indexer.attn_q_b.weight", "attention.indexK": "indexer.attn_k.weight", "attention.indexKNorm": "indexer.k_norm.weight",
       "attention.indexKNormBias": "indexer.k_norm.bias", "attention.indexWeights": "indexer.proj.weight",
     }),
@@ -89,7 +88,7 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
     },
   },
   {
-    arch: "gpt-oss", modelType: "gpt_oss", paired: false, names: named({ "ffn.norm": "post_attention_norm.weight" }), isSliding: (l) => l % 2 === 0, onlyExperts: true,
+    arch: "gpt-oss", modelType: "gpt_oss", paired: false, names: namedGguf({ "ffn.norm": "post_attention_norm.weight" }), isSliding: (l) => l % 2 === 0, onlyExperts: true,
     // The published model does not round the borders of YaRN, and no key says so.
     fields: (file) => ({ rope_parameters: { ...(file.common["rope_parameters"] as JsonObject), truncate: false } }),
   },
@@ -115,7 +114,7 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
   },
   {
     arch: "dbrx", modelType: "dbrx", paired: false, onlyExperts: true,
-    names: named({ "ffn.norm": "attn_output_norm.weight", "attention.q": fused("attn_qkv.weight", 0), "attention.k": fused("attn_qkv.weight", 1), "attention.v": fused("attn_qkv.weight", 2) }),
+    names: namedGguf({ "ffn.norm": "attn_output_norm.weight", "attention.q": fused("attn_qkv.weight", 0), "attention.k": fused("attn_qkv.weight", 1), "attention.v": fused("attn_qkv.weight", 2) }),
     fields: ({ common }) => ({
       d_model: common["hidden_size"] as number,
       n_layers: common["num_hidden_layers"] as number,
@@ -131,12 +130,12 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
     keys: interleaving,
   },
   {
-    arch: "glm4moe", modelType: "glm4_moe", also: ["solar_open"], paired: false, names: named({ "ffn.norm": "post_attention_norm.weight" }), normalised: true,
+    arch: "glm4moe", modelType: "glm4_moe", also: ["solar_open"], paired: false, names: namedGguf({ "ffn.norm": "post_attention_norm.weight" }), normalised: true,
     fields: (file) => ({ partial_rotary_factor: file.integer("rope.dimension_count") / (file.common["head_dim"] as number), use_qk_norm: file.hasTensor("attn_q_norm.weight") }),
   },
   { arch: "dots1", modelType: "dots1", paired: false, names: ggufNames, normalised: false },
   { arch: "minimax-m2", modelType: "minimax_m2", paired: false, names: ggufNames, onlyExperts: true, fields: (file) => ({ rotary_dim: file.integer("rope.dimension_count") }) },
-  { arch: "hy_v3", modelType: "hy_v3", paired: false, names: named({ "router.selectionBias": "exp_probs_b" }), normalised: true },
+  { arch: "hy_v3", modelType: "hy_v3", paired: false, names: namedGguf({ "router.selectionBias": "exp_probs_b" }), normalised: true },
   {
     arch: "mellum", modelType: "mellum", paired: false, names: ggufNames, isSliding: (l) => (l + 1) % 4 !== 0,
     fields: (file) => {
@@ -168,4 +167,5 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
     // llama.cpp knows the scale sqrt(D) only, for which it needs no key.
     keys: ({ embeddingScale }) => ({ embedding_scale: embeddingScale === undefined ? 1 : undefined }),
   },
+  ...ggufMixers,
 ];

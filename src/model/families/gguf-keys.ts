@@ -42,7 +42,7 @@ export function ggufKeys(config: ModelConfig, hf: JsonObject | undefined, saysNo
     "attention.sliding_window_pattern": window === undefined || isUsual ? undefined : sliding.map((w) => w !== undefined),
     "rope.freq_base": rope?.theta,
     "rope.freq_base_swa": ropes[1]?.theta,
-    "rope.dimension_count": latent === undefined ? (rope?.rotary ?? headDim) : headDim - latent.unrotated,
+    "rope.dimension_count": latent === undefined ? rope?.rotary : headDim - latent.unrotated,
     ...(hf === undefined ? {} : ropeScaling(hf)),
     ...(moe === undefined ? {} : mixtureKeys(moe, sparseLayers[0] ?? 0, saysNormalised)),
   };

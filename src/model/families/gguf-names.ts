@@ -56,21 +56,28 @@ export const ggufNames: TensorNames = {
   },
 };
 
+/** These names, with those of an architecture that has others or more. */
+export const namedGguf = (tensors: TensorNames["tensors"]): TensorNames => ({ layer: ggufNames.layer, tensors: { ...ggufNames.tensors, ...tensors } });
+
+/** What some files have instead. */
+const alternatives: TensorNames["tensors"] = { "experts.up": [{ name: "ffn_gate_up_exps.weight" }] };
+
 /**
  * The tensors of a GGUF file that hold a parameter. Some have two forms: with `stored` that of this file is taken. Throws
  * ERR_SWITCHYARD_UNSUPPORTED for a parameter that the architecture has no tensor for.
  */
 export function ggufPieces(spec: ParameterSpec, config: ModelConfig, architecture: GgufArchitecture, stored?: { has(name: string): boolean }): Piece[] {
-  const { names, arch } = architecture;
+  const { names, arch, others } = architecture;
   const [, layer, rest] = /^layers\.(\d+)\.(.+)$/.exec(spec.name) ?? [];
   const ours = rest ?? spec.name;
   check(Object.hasOwn(names.tensors, ours), "ERR_SWITCHYARD_UNSUPPORTED", () => `GGUF: the architecture "${arch}" has no tensor for "${spec.name}"`);
   const prefix = `${names.layer}${layer}.`;
   if (ours === "attention.kvUp" && stored?.has(`${prefix}attn_kv_b.weight`) !== true) return splitKvUp(prefix, config);
-  const whole = `${prefix}ffn_gate_up_exps.weight`;
-  const tensors = ours === "experts.up" && stored?.has(whole) ? { ...names, tensors: { [ours]: [{ name: "ffn_gate_up_exps.weight" }] } } : names;
   const turned = rowOrder(ours, config, architecture);
-  return publishedPieces(spec, config, tensors).map((piece) => ({
+  const pieces = (tensors: TensorNames["tensors"]) => publishedPieces(spec, config, { layer: names.layer, tensors });
+  const other = { ...alternatives, ...others };
+  const isOther = stored !== undefined && other[ours] !== undefined && pieces(other).every(({ name }) => stored.has(name));
+  return pieces(isOther ? other : names.tensors).map((piece) => ({
     ...piece,
     // A vector, in the file.
     shape: ours === "shared.gate" && piece.shape[0] === 1 ? piece.shape.slice(1) : piece.shape,

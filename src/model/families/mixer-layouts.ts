@@ -65,31 +65,42 @@ const indexer = {
 };
 
 /** Names of a layer's mixer, with the prefix that our parameters have. */
-const mixer = (tensors: TensorNames["tensors"]): TensorNames["tensors"] => Object.fromEntries(Object.entries(tensors).map(([ours, stored]) => [`attention.${ours}`, stored]));
+export const mixer = (tensors: TensorNames["tensors"]): TensorNames["tensors"] => Object.fromEntries(Object.entries(tensors).map(([ours, stored]) => [`attention.${ours}`, stored]));
 
 /** Queries of all heads, and the gates of their output, head by head in one matrix. */
-const withGates = (suffix: string, part: number) => rowsOf(`self_attn.q_proj.${suffix}`, ({ heads, headDim }) => ({ groups: heads, parts: [headDim, headDim] }), part);
-const gatedQueries = mixer({ q: withGates("weight", 0), qBias: withGates("bias", 0), gate: withGates("weight", 1), gateBias: withGates("bias", 1) });
+export function gatedQueries(name: string): TensorNames["tensors"] {
+  const part = (suffix: string, number: number) => rowsOf(`${name}.${suffix}`, ({ heads, headDim }) => ({ groups: heads, parts: [headDim, headDim] }), number);
+  return mixer({ q: part("weight", 0), qBias: part("bias", 0), gate: part("weight", 1), gateBias: part("bias", 1) });
+}
 
 /** Qwen3-Next has the rows of each key head, and of the value heads that it serves, together. */
-function deltaSizes({ mixers }: ModelConfig) {
+export function deltaSizes({ mixers }: ModelConfig) {
   const layer = mixers.find(({ kind }) => kind === "deltaNet");
   if (layer?.kind !== "deltaNet") throw new Error("no layer of this model is a DeltaNet");
   const { heads, keyHeads, keyDim, valueDim } = layer;
-  return { keyHeads, keyDim, served: heads / keyHeads, values: (heads / keyHeads) * valueDim };
+  const served = heads / keyHeads;
+  return { heads, keyHeads, keyDim, valueDim, served, values: served * valueDim };
 }
-const wide = (...taken: number[]) =>
-  rowsOf("linear_attn.in_proj_qkvz.weight", (config) => {
+
+/** Queries, keys and values, and gates. */
+export const byKeyHead = (name: string): TensorNames["tensors"] => {
+  const sizes = (config: ModelConfig) => {
     const { keyHeads, keyDim, values } = deltaSizes(config);
     return { groups: keyHeads, parts: [keyDim, keyDim, values, values] };
-  }, ...taken);
-const narrow = (part: number) =>
-  rowsOf("linear_attn.in_proj_ba.weight", (config) => {
+  };
+  return mixer({ "delta.qkv": rowsOf(name, sizes, 0, 1, 2), "delta.gate": rowsOf(name, sizes, 3) });
+};
+
+/** Strengths of writing and steps of forgetting. */
+export const stepsByKeyHead = (name: string): TensorNames["tensors"] => {
+  const sizes = (config: ModelConfig) => {
     const { keyHeads, served } = deltaSizes(config);
     return { groups: keyHeads, parts: [served, served] };
-  }, part);
+  };
+  return mixer({ "delta.beta": rowsOf(name, sizes, 0), "delta.step": rowsOf(name, sizes, 1) });
+};
 
-const qwen3Moe5 = named(layouts.qwen, { ...mixer(deltaNet), ...gatedQueries });
+const qwen3Moe5 = named(layouts.qwen, { ...mixer(deltaNet), ...gatedQueries("self_attn.q_proj") });
 
 const qwen3Moe5Sees = named(qwen3Moe5, { embedding: "model.language_model.embed_tokens.weight", norm: "model.language_model.norm.weight" }, "model.language_model.layers.");
 
@@ -105,7 +116,7 @@ export const mixerLayouts = {
     "router.weight": "feed_forward.gate.weight",
     "router.selectionBias": "feed_forward.expert_bias",
   }),
-  qwen3Next: named(qwen3Moe5, mixer({ "delta.qkv": wide(0, 1, 2), "delta.gate": wide(3), "delta.beta": narrow(0), "delta.step": narrow(1) })),
+  qwen3Next: named(qwen3Moe5, { ...byKeyHead("linear_attn.in_proj_qkvz.weight"), ...stepsByKeyHead("linear_attn.in_proj_ba.weight") }),
   qwen3Moe5,
   qwen3Moe5Stacked: named(qwen3Moe5, stacked),
   /** The language model of one that sees. */

@@ -18,8 +18,23 @@ export interface StoredAs {
   row?: boolean;
   /** It is some rows of a tensor of `of` rows, which has those of other parameters or parts too: `at` gives ours for each of them, or -1. */
   rows?: (config: ModelConfig) => { of: number; at: (row: number) => number };
+  /** Its columns are ours in runs of `size`, of which number `run` is our number `at(run)`. */
+  columns?: (config: ModelConfig) => Columns;
+  /** Its elements are a function of ours. */
+  elements?: Elements;
   /** From the shape of the matrix or vector to that of the tensor, which has further dimensions of 1 or divided ones. */
   stored?: (shape: readonly number[]) => number[];
+}
+
+export interface Columns {
+  size: number;
+  at(run: number): number;
+}
+
+/** A function of single elements, and its inverse; both in double precision, of which an f32 is kept. */
+export interface Elements {
+  fromOurs(x: number): number;
+  toOurs(x: number): number;
 }
 
 /**
@@ -42,6 +57,8 @@ export interface Piece {
   cols: number;
   /** Its matrices are stored [in, out]. */
   transposed: boolean;
+  columns?: Columns | undefined;
+  elements?: Elements | undefined;
   /** First element of row `r` in our parameter, or -1 if that row belongs to another. */
   at(r: number): number;
 }
@@ -93,6 +110,8 @@ function piece(name: string, as: StoredAs, inner: readonly number[], stack: numb
     matrixRows: storedRows,
     cols,
     transposed: as.transposed === true,
+    columns: as.columns?.(config),
+    elements: as.elements,
     at(r) {
       if (stored !== undefined) return stored.at(r) < 0 ? -1 : base + stored.at(r) * cols;
       return base + (Math.floor(r / matrixRows) * allRows + ourRow(r % matrixRows)) * cols;
