@@ -22,6 +22,12 @@ describe("pre-tokenizers", () => {
     ["deepseek-coder", "x=12", ["x", "=", "1", "2"]],
     ["kimi-k2", "HelloWorld\u4f60\u597dabc 1234/\n", ["Hello", "World", "\u4f60\u597d", "abc", " ", "123", "4", "/\n"]],
     ["deepseek-v3", "x.map(1234)\u4f60\u597da", ["x", ".map", "(", "123", "4", ")", "\u4f60\u597d", "a"]],
+    ["mellum2", "let x2 = 10", ["let", " x", "2", " =", " ", "1", "0"]],
+    ["exaone-moe", "I'll go on. 12\n\n a e\u0301 /\n", ["I", "'ll", " go on", ".", " ", "1", "2", "\n\n", " a e\u0301", " /\n"]],
+    ["afmoe", "1234567 ab12 \u4f60\u597d\u0e01\u0e02.x \u00b2", ["1", "234", "567", " ab", "12", " ", "\u4f60\u597d", "\u0e01\u0e02", ".x", " ", "\u00b2"]],
+    ["tiny_aya", "HelloWorld's 1234567, 12345", ["Hello", "World's", " ", "1", "234", "567", ",", " ", "12", "345"]],
+    // No border of a word behind these digits, so that they are cut from the left; what a border is was tried out with Hugging Face's tokenizers.
+    ["tiny_aya", "1234_ 1234a 1234\u00b2 1234\u00b0", ["123", "4", "_", " ", "123", "4", "a", " ", "123", "4\u00b2", " ", "1", "234", "\u00b0"]],
   ])("%s cuts %j", (name, text, words) => {
     expect(split(name, text)).toEqual(words);
   });

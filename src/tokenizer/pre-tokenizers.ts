@@ -19,7 +19,7 @@ export interface PreTokenizer {
 const pattern = (source: string): RegExp => new RegExp(source.replaceAll("\\s", "\\p{White_Space}").replaceAll("\\S", "\\P{White_Space}").replaceAll("\\p{Han}", "\\p{Script=Han}"), "gu");
 
 /** With characters for code points, which regular expressions of other languages write otherwise. */
-const withCharacters = (source: string): string => source.replaceAll(/\\u(?:\{([0-9a-f]+)\}|([0-9a-f]{4}))/g, (_, braced?: string, plain?: string) => String.fromCodePoint(Number.parseInt(braced ?? plain ?? "", 16)));
+const withCharacters = (source: string): string => source.replaceAll(/\\u(?:\{([0-9a-f]+)\}|([0-9a-f]{4}))/gi, (_, braced?: string, plain?: string) => String.fromCodePoint(Number.parseInt(braced ?? plain ?? "", 16)));
 
 const contraction = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
 const spaces = "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
@@ -36,6 +36,17 @@ const gpt4o = (suffix: string, digits: string, [u, l] = [upper, lower], ends = "
 const kimi = `\\p{Han}+|${gpt4o(`${contraction}?`, "{1,3}", [`(?:(?!\\p{Han})${upper})`, `(?:(?!\\p{Han})${lower})`], "[\\r\\n]")}`;
 const asciiPunctuation = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~]";
 const deepseekV3 = `${asciiPunctuation}[A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|${spaces}`;
+/** K-EXAONE's: a word goes on over spaces, as long as letters follow. */
+const exaone = `${contraction}|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}|${punctuation}[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+`;
+/** Of a word that is all digits, what groups of three counted from its end leave. */
+const beforeThrees = "^\\p{Nd}{1,2}(?=(?:\\p{Nd}{3})+$)";
+/** Numbers that end at what the tokenizers' regular expressions call the border of a word. */
+const numbers = "(?<!\\p{Nd})\\p{Nd}+(?![\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\u00b2\\u00b3\\u00b9\\u00bc-\\u00be])";
+/** Scripts written without spaces; each makes words of its own. */
+const scripts =
+  "(?:[\\u4E00-\\u9FFF\\u3040-\\u309F\\u30A0-\\u30FF\\u3400-\\u4DBF\\uf900-\\uFAFF\\uFF65-\\uFF9F\\u2F00-\\u2FDF]+|[\\u0E00-\\u0E7F]+|[\\u0E80-\\u0EFF]+|[\\u1780-\\u17FF]+|" +
+  "[\\u1000-\\u109F\\uAA60-\\uAA7F\\uA9E0-\\uA9FF]+|[\\uAC00-\\uD7AF\\u1100-\\u11FF]+)";
+const trinityDigits = ["\\p{Nd}{1,510}(?=(?>\\p{Nd}{510})*(?:\\P{Nd}|$))|\\G\\p{Nd}{510}", "\\A\\p{Nd}{1,2}(?=\\p{Nd}{3}+\\z)", "\\A\\p{Nd}{3}|\\G\\p{Nd}{3}"];
 const cjk = "[\\u4e00-\\u9fa5\\u0800-\\u4e00\\uac00-\\ud7ff]+";
 
 /** The letters of deepseek-llm's tokenizer.json, as code points: most of the letters that have case, but not all. */
@@ -46,10 +57,13 @@ const deepseekLetters =
   "a771-a787 a78b-a78e ab70-abbf fb00-fb06 fb13-fb17 ff21-ff3a ff41-ff5a 10400-1044f 104b0-104d3 104d8-104fb 10c80-10cb2 10cc0-10cf2 118a0-118df 1e900-1e943";
 const deepseekLetterClass = deepseekLetters.replaceAll(/[0-9a-f]+/g, (hex) => `\\u{${hex}}`).replaceAll(" ", "");
 
-/** Names that cut alike -> how. deepseek-llm's "\s+$" has a lookbehind here: the same matches, but not in quadratic time. */
-const table: readonly [names: string, patterns: readonly string[], options?: { ignoreMerges?: boolean; addBos?: boolean }][] = [
+/**
+ * Names that cut alike -> how. deepseek-llm's "\s+$" has a lookbehind here: the same matches, but not in quadratic time. `sources`: those of
+ * tokenizer.json where they are written otherwise here, for the same reason or because JavaScript has no such syntax.
+ */
+const table: readonly [names: string, patterns: readonly string[], options?: { ignoreMerges?: boolean; addBos?: boolean; sources?: readonly string[] }][] = [
   ["gpt-2 phi-2 mpt olmo jais exaone4 modern-bert mellum gigachat a.x-4.0", [gpt2]],
-  ["starcoder refact command-r smollm codeshell exaone minerva-7b", ["\\p{N}", gpt2]],
+  ["starcoder refact command-r smollm codeshell exaone minerva-7b mellum2", ["\\p{N}", gpt2]],
   ["falcon", ["[\\p{P}$+<=>^~|`]+", gpt2, "[0-9][0-9][0-9]"]],
   ["llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2", [gpt4("{1,3}")], { ignoreMerges: true, addBos: true }],
   ["dbrx smaug-bpe glm4 chatglm-bpe", [gpt4("{1,3}")]],
@@ -60,12 +74,16 @@ const table: readonly [names: string, patterns: readonly string[], options?: { i
   ["deepseek-llm", ["[\\r\\n]", `\\s?[${deepseekLetterClass}]+`, "\\s?[!-/:-~\\uff01-\\uff0f\\uff1a-\\uff5e\\u2018-\\u201f\\u3000-\\u3002]+", "(?<!\\s)\\s+$", cjk, "\\p{N}+"]],
   ["deepseek-coder", ["[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", cjk, "\\p{N}"]],
   ["kimi-k2", [kimi]],
+  ["exaone-moe", [exaone]],
+  ["tiny_aya cohere2moe", [numbers, beforeThrees, gpt4o(`${contraction}?`, "{1,3}")], { sources: ["\\d{1,3}(?=(?:\\d{3})*\\b)", gpt4o(`${contraction}?`, "{1,3}")] }],
+  // Not llama.cpp's, which has one class of all scripts, with borders of its own.
+  ["afmoe", ["\\p{Nd}+", beforeThrees, "\\p{Nd}{3}", scripts, deepseekV3], { sources: [...trinityDigits, scripts, deepseekV3] }],
   ["deepseek-v3 hunyuan-dense joyai-llm", ["\\p{N}{1,3}", "[\\u4e00-\\u9fa5\\u3040-\\u309f\\u30a0-\\u30ff]+", deepseekV3]],
 ];
 
 const byName = new Map(
-  table.flatMap(([names, sources, { ignoreMerges = false, addBos = false } = {}]) => {
-    const cutting: PreTokenizer = { patterns: sources.map(pattern), sources: sources.map(withCharacters), ignoreMerges, addBos };
+  table.flatMap(([names, patterns, { ignoreMerges = false, addBos = false, sources = patterns } = {}]) => {
+    const cutting: PreTokenizer = { patterns: patterns.map(pattern), sources: sources.map(withCharacters), ignoreMerges, addBos };
     return names.split(" ").map((name) => [name, cutting] as const);
   }),
 );
