@@ -56,8 +56,9 @@ class Args {
 
   // Matrices of n rows and k columns of a stored type (a multiple of 4 bytes for f32, any address for others).
   const void* weights(int i, const char* name, StoredType type, int64_t matrices, int64_t n, int64_t k);
-  // The list of `count` addresses, each of such a matrix if offsets[e + 1] > offsets[e], so that it is used; null when a number was given.
-  const double* weights_list(const char* name, int64_t count, const int32_t* offsets, StoredType type, int64_t n, int64_t k);
+  // The list of `lists` times `groups` addresses, each of such a matrix if offsets[e + 1] > offsets[e] for its group e, so that it is used; null when a
+  // number was given.
+  const double* weights_list(const char* name, int64_t lists, int64_t groups, const int32_t* offsets, StoredType type, int64_t n, int64_t k);
 
   // Index arrays: every value in [low, high]; or rising from at least 0 to at most `high`. Null passes.
   void check_range(const int32_t* x, int64_t count, const char* name, int64_t low, int64_t high);

@@ -8,14 +8,14 @@
 namespace sw {
 namespace {
 
-// How far apart rows of out are, and what b holds: arguments i and i + 1 of both products. Rows of an out that is wider than the result
-// end where its last row's result ends.
-void out_and_type(Args& args, int i, Matmul& p) {
-  p.ld_out = args.integer(i, "columns of out", p.n, INT32_MAX);
+// How far apart rows of out are, and what b holds: arguments i and i + 1 of both products; `products` of them stand side by side. Rows of an out that
+// is wider than the result end where its last row's result ends.
+void out_and_type(Args& args, int i, Matmul& p, int64_t products = 1) {
+  p.ld_out = args.integer(i, "columns of out", product(products, p.n), INT32_MAX);
   p.type = (StoredType)args.integer(i + 1, "type of b", kFloat, kMxfp4);
   if (p.type != kFloat && p.form != kNT) args.fail("b may be quantised or of half width in form nt only");
 }
-int64_t spread(int64_t rows, const Matmul& p) { return rows == 0 ? 0 : product(rows - 1, p.ld_out) + p.n; }
+int64_t spread(int64_t rows, const Matmul& p, int64_t products = 1) { return rows == 0 ? 0 : product(rows - 1, p.ld_out) + products * p.n; }
 
 // matmul(isa, form, out, a, b, m, n, k, accumulate, precision, ldOut, type); precision: 0 f32, 1 bf16, 2 f64
 napi_value op_matmul(napi_env env, napi_callback_info info) {
@@ -36,12 +36,32 @@ napi_value op_matmul(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// groupedMatmul(isa, form, out, a, b, m, n, k, accumulate, bf16, ldOut, type, groups, offsets, rowsA, rowsB, rows, aRows, bRows): b (nt, nn)
-// is an address or a list of one address per group; `rows` is the length
+// matmuls(isa, a, m, k, bf16, type, then three times out, b, n, ldOut): products of one a in form nt; b is 0 where there is none.
+napi_value op_matmuls(napi_env env, napi_callback_info info) {
+  Args args(env, info, "matmuls", 18);
+  const KernelTable& kernels = args.kernels();
+  const int64_t m = args.dim(2, "m"), k = args.dim(3, "k");
+  Matmul all[3] = {};
+  for (int i = 0, at = 6; i < 3 && (i == 0 || args.number(at + 1) != 0); i++, at += 4) {
+    Matmul& p = all[i];
+    p.m = m, p.n = args.dim(at + 2, "n"), p.k = k, p.rows = m, p.groups = 1, p.bf16 = args.flag(4);
+    p.type = (StoredType)args.integer(5, "type of b", kFloat, kMxfp4);
+    p.ld_out = args.integer(at + 3, "columns of out", p.n, INT32_MAX);
+    p.a = args.in<float>(1, "a", product(m, k));
+    p.out = args.out<float>(at, "out", spread(m, p));
+    p.b = args.weights(at + 1, "b", p.type, 1, p.n, k);
+    if (i > 0) all[i - 1].beside = &p;
+  }
+  if (args.ok()) kernels.matmul(all[0]);
+  return nullptr;
+}
+
+// groupedMatmul(isa, form, out, a, b, m, n, k, accumulate, bf16, ldOut, type, groups, offsets, rowsA, rowsB, rows, aRows, bRows, lists): b (nt, nn)
+// is an address or a list of one address per group, or two such lists one after the other whose results stand side by side; `rows` is the length
 // of rowsA and rowsB and the number of ragged rows that out (nt, nn) has or that a and b (tn) have when not gathered; aRows and bRows
 // are the rows of a and b themselves.
 napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
-  Args args(env, info, "groupedMatmul", 19, 4);
+  Args args(env, info, "groupedMatmul", 20, 4);
   const KernelTable& kernels = args.kernels();
   const int64_t m = args.dim(5, "m"), n = args.dim(6, "n"), k = args.dim(7, "k"), groups = args.dim(12, "groups");
   const int64_t rows = args.dim(16, "rows"), rows_of_a = args.dim(17, "aRows"), rows_of_b = args.dim(18, "bRows");
@@ -49,8 +69,9 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
   p.form = (MatmulForm)args.integer(1, "form", kNT, kTN);
   const bool tn = p.form == kTN;
   p.m = m, p.n = n, p.k = k, p.rows = rows_of_a;
-  out_and_type(args, 10, p);
-  p.out = args.out<float>(2, "out", spread(tn ? product(groups, m) : rows, p));
+  const int64_t lists = args.integer(19, "lists", 1, p.form == kNT ? 2 : 1);
+  out_and_type(args, 10, p, lists);
+  p.out = args.out<float>(2, "out", spread(tn ? product(groups, m) : rows, p, lists));
   p.a = args.in<float>(3, "a", product(rows_of_a, tn ? m : k));
   const int64_t rows_of_matrix = tn ? rows_of_b : p.form == kNT ? n : k, columns_of_matrix = tn || p.form == kNN ? n : k;
   p.accumulate = args.flag(8), p.bf16 = args.flag(9);
@@ -62,13 +83,17 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
   if (!p.rows_a && rows_of_a < most) most = rows_of_a;
   if (tn && !p.rows_b && rows_of_b < most) most = rows_of_b;
   args.check_offsets(p.offsets_E, groups, "offsets", most);
-  p.b_E = args.weights_list("b", groups, p.offsets_E, p.type, rows_of_matrix, columns_of_matrix);
+  p.b_E = args.weights_list("b", lists, groups, p.offsets_E, p.type, rows_of_matrix, columns_of_matrix);
   if (!p.b_E) p.b = args.weights(4, "b", p.type, tn ? 1 : groups, rows_of_matrix, columns_of_matrix);
   if (tn && p.b_E) args.fail("b must be one tensor in form tn");
+  if (lists > 1 && !p.b_E) args.fail("two lists of b are expected as one of addresses");
   if (!args.ok()) return nullptr;
   const int64_t used = p.offsets_E[groups];
   args.check_range(p.rows_a, used, "rowsA", 0, rows_of_a - 1);
   args.check_range(p.rows_b, used, "rowsB", 0, rows_of_b - 1);
+  Matmul second = p;
+  second.out += p.n, second.b_E += groups;
+  if (lists > 1) p.beside = &second;
   if (args.ok()) kernels.matmul(p);
   return nullptr;
 }
@@ -207,7 +232,7 @@ napi_value op_read_bandwidth(napi_env env, napi_callback_info info) {
   return number(env, bytes / (seconds() - start));
 }
 
-const Op ops[] = {{"matmul", op_matmul}, {"groupedMatmul", op_grouped_matmul}, {"attention", op_attention},
+const Op ops[] = {{"matmul", op_matmul}, {"matmuls", op_matmuls}, {"groupedMatmul", op_grouped_matmul}, {"attention", op_attention},
                   {"attentionBackward", op_attention_backward}, {"narrow", op_narrow}, {"peak", op_peak},
                   {"readBandwidth", op_read_bandwidth}};
 

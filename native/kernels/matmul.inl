@@ -298,5 +298,5 @@ static void float_matmul(const Matmul& p) {
 #endif
   const BlockKernel kernel = {p.bf16 ? bf16 : product_block<kF32>, kTileRows, kPanel, kMaxRows, 0};
   Plan plan = {&p, &kernel, nullptr, 0, nullptr, 0};
-  run_plan(plan, (Cut*)scratch(0, (p.groups + 1) * sizeof(Cut)));
+  run_plan(plan, (Cut*)scratch(0, all_groups(p) * sizeof(Cut)));
 }

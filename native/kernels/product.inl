@@ -71,12 +71,17 @@ struct Plan {
   const BlockKernel* kernel;
   const char* runs;
   int64_t ld_runs;
-  const Cut* cuts;  // [groups + 1]
+  const Cut* cuts;  // [all_groups]
   int64_t tasks;
 };
 
+// Groups of a product and of those beside it.
+static int64_t all_groups(const Matmul& p) { return p.groups + (p.beside ? all_groups(*p.beside) : 0); }
+
 static Product group_product(const Plan& plan, int64_t e) {
-  const Matmul& p = *plan.p;
+  const Matmul* product = plan.p;
+  for (; e >= product->groups; product = product->beside) e -= product->groups;
+  const Matmul& p = *product;
   const int64_t first = p.offsets_E ? p.offsets_E[e] : 0;
   const int64_t count = p.offsets_E ? p.offsets_E[e + 1] - first : 0;
   const int64_t rows_b = p.form == kNT ? p.n : p.k, columns_b = p.form == kNT ? p.k : p.n;
@@ -123,7 +128,7 @@ static int64_t block_start(int64_t length, int64_t blocks, int64_t unit, int64_t
 
 static Block find_block(const Plan& plan, int64_t task) {
   const BlockKernel& kernel = *plan.kernel;
-  int64_t low = 0, high = plan.p->groups - 1;  // the last group whose first task is at or before this one
+  int64_t low = 0, high = all_groups(*plan.p) - 1;  // the last group whose first task is at or before this one
   while (low < high) {
     const int64_t middle = (low + high + 1) / 2;
     if (plan.cuts[middle].first_task <= task) low = middle;
@@ -149,18 +154,19 @@ static void run_plan(Plan& plan, Cut* cuts) {
   const BlockKernel& kernel = *plan.kernel;
   const auto cost = [&](const Product& g) { return g.m == 0 ? 0 : (g.m + kernel.fixed_rows) * g.n * g.k; };
   plan.cuts = cuts;
+  const int64_t groups = all_groups(p);
   double total = 0;
-  for (int64_t e = 0; e < p.groups; e++) total += cost(group_product(plan, e));
+  for (int64_t e = 0; e < groups; e++) total += cost(group_product(plan, e));
   const double share = total / thread_count(), most = share / (share > kLargeShare ? kTasksOfLarge : kTasksOfSmall);
   double left = total;
   int64_t tasks = 0;
-  for (int64_t e = 0; e < p.groups; e++) {
+  for (int64_t e = 0; e < groups; e++) {
     const Product g = group_product(plan, e);
     cuts[e] = {tasks, 0, 0};
     if (g.m == 0 || g.n == 0 || (g.k == 0 && p.accumulate)) continue;
     // The last groups are cut into smaller tasks, so that all threads finish at the same time.
     const double last = left / (2 * thread_count()), target = most < last ? most : last;
-    cut_product(cuts + e, g, kernel, cost(g) / (target > kMinTask ? target : kMinTask), p.groups == 1);
+    cut_product(cuts + e, g, kernel, cost(g) / (target > kMinTask ? target : kMinTask), groups == 1);
     left -= cost(g);
     tasks += cuts[e].row_blocks * cuts[e].column_blocks;
   }

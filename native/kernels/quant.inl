@@ -129,7 +129,7 @@ template <StoredType T>
 static void quant_matmul(const Matmul& p) {
   using R = Run<dot_for<T>()>;
   const int64_t row_runs = p.k / 32;
-  R* const runs = (R*)scratch(0, p.rows * row_runs * sizeof(R) + (p.groups + 1) * sizeof(Cut));
+  R* const runs = (R*)scratch(0, p.rows * row_runs * sizeof(R) + all_groups(p) * sizeof(Cut));
   parallel_blocks(p.rows * row_runs, kGrain / 32, [&](int64_t first, int64_t last) {
     for (int64_t r = first; r < last; r++) quantise_run<T>(runs + r, p.a + 32 * r);
   });

@@ -51,6 +51,8 @@ export interface GroupedOptions extends MatmulOptions {
   rowsA?: Tensor | undefined;
   /** i32 [N]: the same for `b`; form tn only. */
   rowsB?: Tensor | undefined;
+  /** A second matrix of each expert, of as many rows; its results stand in the columns after those of `b`. Form nt only. */
+  beside?: ExpertMatrices | undefined;
 }
 
 /**
@@ -60,6 +62,11 @@ export interface GroupedOptions extends MatmulOptions {
  */
 export interface MatrixOps {
   matmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, options?: MatmulOptions): void;
+  /**
+   * outs[i] = a bs[i]^T, form nt; where one tensor is given for several, their results stand side by side in it. What is to be multiplied by the
+   * same rows is best given together: a parallel region costs as much as reading a third of a megabyte.
+   */
+  matmuls(outs: readonly Tensor[], a: Tensor, bs: readonly Tensor[], options?: Pick<MatmulOptions, "precision">): void;
   /**
    * One call for all experts over ragged row groups: group e is rows [offsets[e], offsets[e+1]), offsets i32 [E+1].
    * With w [E,F,D]: nt: out[n,F] = a[n,D] w_e^T; nn: out[n,D] = a[n,F] w_e;

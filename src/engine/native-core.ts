@@ -2,6 +2,7 @@ import { check } from "../errors.js";
 import { byteLength, type DType, isStored, storedBlocks, typedArray, type TypedArray } from "../tensor/dtype.js";
 import { isWholeBlocks, sizeOf, Tensor, view } from "../tensor/tensor.js";
 import type { AttentionDims, AttentionExtras, ExpertMatrices, FileReads, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Precision, Region } from "./engine.js";
+import { columnsOf, matricesOf, pairOf } from "./matrix-lists.js";
 import { NativeReads, type ReadsAddon, systemError } from "./native-reads.js";
 
 /** An op of the addon: addresses, dimensions and flags, all numbers; throws ERR_SWITCHYARD_ENGINE when one does not hold. */
@@ -26,6 +27,7 @@ export interface Addon extends ReadsAddon {
   copy: NativeOp;
   fill: NativeOp;
   matmul: NativeOp;
+  matmuls: NativeOp;
   groupedMatmul: NativeListOp;
   narrow: NativeOp;
   attention: NativeOp;
@@ -40,6 +42,9 @@ const formCode: Record<MatmulForm, number> = { nt: 0, nn: 1, tn: 2 };
 const fillCode: Partial<Record<DType, number>> = { f32: 0, f64: 1, i32: 2 };
 /** In the order of the enumerators of native/kernels/stored.h; -1 for what no product takes. */
 export const storedTypes: readonly DType[] = ["f32", ...(Object.keys(storedBlocks) as DType[])];
+
+/** In the place of a second and third product of `matmuls`. */
+const noProduct: readonly number[] = new Array<number>(12).fill(0);
 
 /** A tensor's address; 0 for none. A tensor of another engine yields a typed array, which the addon refuses. */
 export const address = (t: Tensor | undefined): number => (t === undefined ? 0 : (t.storage as number));
@@ -188,8 +193,31 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     );
   }
 
+  matmuls(outs: readonly Tensor[], a: Tensor, bs: readonly Tensor[], options: Pick<MatmulOptions, "precision"> = {}): void {
+    const columns = columnsOf(outs, bs);
+    const [first] = bs as [Tensor];
+    const together = bs.length <= 3 && options.precision !== "f64" && bs.every((b) => b.dtype === first.dtype);
+    if (!together) {
+      bs.forEach((b, i) => this.matmul("nt", outs[i] as Tensor, a, b, { ...options, column: columns[i] }));
+      return;
+    }
+    const numbers = bs.flatMap((b, i) => {
+      const [out, column] = [outs[i] as Tensor, columns[i] as number];
+      check(b.cols === a.cols && out.rows === a.rows && column + b.rows <= out.cols, "ERR_SWITCHYARD_SHAPE", () => `matmuls: ${a} and ${b} do not give columns from ${column} on of ${out}`);
+      return [address(out) + 4 * column, address(b), b.rows, out.cols];
+    });
+    this.addon.matmuls(this.variant, address(a), a.rows, a.cols, options.precision === "bf16" ? 1 : 0, storedTypes.indexOf(first.dtype), ...numbers, ...noProduct.slice(numbers.length));
+  }
+
   groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: ExpertMatrices, offsets: Tensor, options: GroupedOptions = {}): void {
-    const { accumulate, precision, rowsA, rowsB, column = 0 } = options;
+    const { accumulate, precision, rowsA, rowsB, column = 0, beside } = options;
+    const pair = beside && pairOf(b, beside);
+    if (beside !== undefined && pair === undefined) {
+      const matrix = "shape" in b ? b.shape.slice(1) : (b[0] as Tensor).shape;
+      this.groupedMatmul(form, out, a, b, offsets, { ...options, column, beside: undefined });
+      this.groupedMatmul(form, out, a, beside, offsets, { ...options, column: column + (matrix[0] as number), beside: undefined });
+      return;
+    }
     const groups = offsets.size - 1;
     const tn = form === "tn";
     const list = "shape" in b ? undefined : b;
@@ -201,8 +229,9 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     const first = "shape" in b ? b : (b[0] as Tensor);
     const matrix = tn ? out.shape : list ? [list.length, ...first.shape] : first.shape; // [E, rows, cols]
     const [m, n, k] = tn ? [a.cols, first.cols, 0] : [0, (form === "nt" ? matrix[1] : matrix[2]) as number, a.cols];
+    const lists = pair === undefined ? 1 : 2;
     check(
-      matrix.length === 3 && matrix[0] === groups && (tn ? matrix[1] === m && matrix[2] === n : matrix[form === "nt" ? 2 : 1] === k && (options.column === undefined ? out.cols === n : column >= 0 && column + n <= out.cols)) &&
+      matrix.length === 3 && matrix[0] === groups && (tn ? matrix[1] === m && matrix[2] === n : matrix[form === "nt" ? 2 : 1] === k && (options.column === undefined ? out.cols === lists * n : column >= 0 && column + lists * n <= out.cols)) &&
         (list === undefined || (!tn && matricesOf(list).alike)),
       "ERR_SWITCHYARD_SHAPE",
       () => `groupedMatmul ${form}: ${a} and ${list ? `${list.length} matrices like ` : ""}${first} in ${groups} groups do not give ${out}`,
@@ -214,9 +243,9 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
       () => `groupedMatmul ${form}: ${rows} routed rows, but rowsB is ${rowsB} and out is ${out}`,
     );
     this.addon.groupedMatmul(
-      this.variant, formCode[form], address(out) + 4 * column, address(a), list ? matricesOf(list).addresses : address(first), m, n, k,
+      this.variant, formCode[form], address(out) + 4 * column, address(a), pair ?? (list ? matricesOf(list).addresses : address(first)), m, n, k,
       accumulate ? 1 : 0, precision === "bf16" ? 1 : 0, tn ? n : out.cols, storedTypes.indexOf(first.dtype),
-      groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? first.rows : 0,
+      groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? first.rows : 0, lists,
     );
   }
 
@@ -232,32 +261,6 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     this.addon.attentionBackward(this.variant, ...tensors, ...attentionNumbers(dims, extras), keyType(k, v), 0);
   }
 }
-
-/** What a product needs to know of a list of matrices. */
-interface MatrixList {
-  addresses: Float64Array;
-  /** They have one type and shape. */
-  alike: boolean;
-  /** Those of one type that follow one another. */
-  runs: readonly { begin: number; matrices: readonly Tensor[] }[];
-}
-
-/** Kept as long as the list: to look at each matrix costs more than a small product. */
-function matricesOf(list: readonly Tensor[]): MatrixList {
-  let known = matrixLists.get(list);
-  if (known === undefined) {
-    const [first] = list as [Tensor];
-    const begins = list.flatMap(({ dtype }, e) => (e > 0 && dtype === list[e - 1]?.dtype ? [] : [e]));
-    known = {
-      addresses: Float64Array.from(list, address),
-      alike: begins.length === 1 && list.every((w) => w.rows === first.rows && w.cols === first.cols),
-      runs: begins.map((begin, i) => ({ begin, matrices: list.slice(begin, begins[i + 1]) })),
-    };
-    matrixLists.set(list, known);
-  }
-  return known;
-}
-const matrixLists = new WeakMap<readonly Tensor[], MatrixList>();
 
 const arrayTag: Partial<Record<DType, string>> = { f32: "[object Float32Array]", f64: "[object Float64Array]", i32: "[object Int32Array]" };
 

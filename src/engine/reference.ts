@@ -36,6 +36,7 @@ export class ReferenceEngine extends ReferenceMemory implements Engine {
   set threads(_: number) {}
 
   readonly matmul = matrix.matmul;
+  readonly matmuls = matrix.matmuls;
   readonly groupedMatmul = matrix.groupedMatmul;
 
   readonly rmsNorm = norm.rmsNorm;

@@ -97,6 +97,50 @@ describe.each(nativeVariants)("stored weights on %s", (isa) => {
     for (const listed of [false, true]) expectEqual(engine, type, run(engine, listed), expected);
   });
 
+  it.each(types)("%s: products of one matrix given together have the bits that each has alone, side by side where they share a result", (type) => {
+    using t = new TestTensors(engine, 3);
+    for (const m of [1, 7]) {
+      const [x, both, third, one] = [t.random([m, 512]), t.random([m, 37 + 150]), t.random([m, 3]), [37, 150, 3].map((n) => t.random([m, n]))];
+      const weights = [37, 150, 3].map((n, i) => stored(t, type, [n, 512], i));
+      engine.matmuls([both, both, third], x, weights);
+      weights.forEach((w, i) => engine.matmul("nt", one[i] as Tensor, x, w));
+      const [a, b, c] = one.map((y) => engine.read(y) as Float32Array);
+      const joined = Float32Array.from({ length: m * 187 }, (_, i) => (i % 187 < 37 ? a![Math.floor(i / 187) * 37 + (i % 187)] : b![Math.floor(i / 187) * 150 + (i % 187) - 37]) as number);
+      expect(sameBits(engine.read(both), joined)).toBe(true);
+      expect(sameBits(engine.read(third), c!)).toBe(true);
+    }
+  });
+
+  it("matmuls takes weights of several types, and more than three", () => {
+    using t = new TestTensors(engine, 3);
+    const weights = (["q4_k", "q6_k", "f32", "q4_k"] as const).map((type, i) => (type === "f32" ? t.random([9, 256]) : stored(t, type, [9, 256], i)));
+    const [x, out, one] = [t.random([2, 256]), t.random([2, 36]), t.random([2, 36])];
+    engine.matmuls(weights.map(() => out), x, weights);
+    weights.forEach((w, i) => engine.matmul("nt", one, x, w, { column: 9 * i }));
+    expect(sameBits(engine.read(out), engine.read(one))).toBe(true);
+    expect(() => engine.matmuls([out], x, weights)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
+    expect(() => engine.matmuls([one, one, one, one, one], x, [...weights, weights[0] as Tensor])).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
+    expect(() => engine.matmuls([one, one], t.random([2, 512]), weights.slice(0, 1).concat(weights[3] as Tensor))).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
+  });
+
+  it.each(["q4_k", "f32"] as const)("%s: a second matrix beside each expert's has the bits that it has alone, listed or not", (type) => {
+    using t = new TestTensors(engine, 6);
+    const [counts, n, k] = [[1, 0, 9, 2], 37, 512];
+    const make = (seed: number) => (type === "f32" ? t.random([4, n, k]) : stored(t, type, [4, n, k], seed));
+    const [gate, up] = [make(1), make(2)];
+    const listed = (w: Tensor) => counts.map((_, e) => view(w, [n, k], e * n * k));
+    const [x, expected, out] = [t.random([12, k]), t.random([12, 2 * n + 5]), t.random([12, 2 * n + 5])];
+    const offsets = t.ints(counts.reduce((begins, c) => [...begins, (begins.at(-1) as number) + c], [0]));
+    engine.groupedMatmul("nt", expected, x, gate, offsets, { column: 2 });
+    engine.groupedMatmul("nt", expected, x, up, offsets, { column: 2 + n });
+    for (const [b, beside] of [[gate, up], [listed(gate), listed(up)], [gate, listed(up)]] as const) {
+      engine.copy(out, expected);
+      engine.groupedMatmul("nt", out, x, b, offsets, { column: 2, beside });
+      expect(sameBits(engine.read(out), engine.read(expected))).toBe(true);
+    }
+    expect(() => engine.groupedMatmul("nt", out, x, listed(gate), offsets, { column: 6, beside: listed(up) })).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
+  });
+
   it("a list may hold matrices of several types, of which each group has the bits that it has alone", () => {
     const [mixed, counts, n, k] = [["q4_k", "q4_k", "q8_0", "f32", "q8_0", "q6_k"] as const, [3, 1, 0, 9, 2, 5], 37, 512];
     using t = new TestTensors(engine, 6);

@@ -1,7 +1,7 @@
 import type { Tape } from "../autograd/tape.js";
 import type { AttentionDims } from "../engine/engine.js";
 import type { IndexerDims } from "../engine/mixer-ops.js";
-import { add, attention as attentionOp, binary, lightningIndexer, linear, mul, rmsNorm, rope, scale, unary } from "../ops/index.js";
+import { add, attention as attentionOp, binary, lightningIndexer, linear, linears, mul, rmsNorm, rope, scale, unary } from "../ops/index.js";
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { AttentionConfig, ModelConfig } from "./config.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
@@ -37,12 +37,11 @@ function attend(tape: Tape, { config, parameters }: TransformerParts, l: number,
   const { heads, kvHeads, headDim, normEps, normOffset: offset, qkNorm, clipQkv } = config;
   const layer = config.mixers[l] as AttentionConfig;
   const at = (name: string) => `layers.${l}.attention.${name}`;
-  const project = (name: "q" | "k" | "v") => linear(tape, x, parameters.weight(at(name)), parameters.find(at(`${name}Bias`)));
+  const map = (name: "q" | "k" | "v") => ({ weight: parameters.weight(at(name)), bias: parameters.find(at(`${name}Bias`)) });
+  const [xq, xk, xv] = linears(tape, x, [map("q"), map("k"), map("v")]) as [Tensor, Tensor, Tensor];
   const clipped = (y: Tensor) => (clipQkv === undefined ? y : clip(tape, y, clipQkv));
-  const prepared = (name: "q" | "k") => {
-    const y = project(name);
-    return clipped(qkNorm === "head" || qkNorm === "row" ? rmsNorm(tape, y, parameters.get(at(`${name}Norm`)), normEps, { offset }) : y);
-  };
+  const prepared = (name: "q" | "k", y: Tensor) =>
+    clipped(qkNorm === "head" || qkNorm === "row" ? rmsNorm(tape, y, parameters.get(at(`${name}Norm`)), normEps, { offset }) : y);
   const placed = (name: "q" | "k", y: Tensor, where: { table: Tensor; positions: Tensor } | undefined) => {
     const n = name === "q" ? heads : kvHeads;
     const { rotary = headDim, interleaved = false } = config.ropes[layer.rope ?? -1] ?? {};
@@ -51,10 +50,10 @@ function attend(tape: Tape, { config, parameters }: TransformerParts, l: number,
     return qkNorm === "rotated-unit" && where !== undefined ? rmsNorm(tape, rotated, undefined, normEps, { size: headDim }) : rotated;
   };
   const where = layer.rope === undefined ? undefined : sequences.rope(layer.rope);
-  const placedQ = placed("q", prepared("q"), where);
+  const placedQ = placed("q", prepared("q", xq), where);
   const q = layer.temperature === undefined ? placedQ : mul(tape, placedQ, sequences.temperature(layer.temperature));
-  const v = clipped(project("v"));
-  const k = placed("k", prepared("k"), where);
+  const v = clipped(xv);
+  const k = placed("k", prepared("k", xk), where);
   const dims = { heads, kvHeads, headDim, scale: config.attentionScale ?? 1 / Math.sqrt(headDim), window: layer.window, chunk: layer.chunk };
   const y = attendOver(tape, { q, k, v, sinks: parameters.find(at("sinks")) }, sequences, l, dims);
   const gate = parameters.findWeight(at("gate"));

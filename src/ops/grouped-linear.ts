@@ -36,13 +36,11 @@ function resultColumns(op: string, x: Tensor, w: ExpertMatrices, groups: RowGrou
 export function expertsIn(tape: Tape, x: Tensor, weights: ExpertMatrices, groups: RowGroups, beside?: ExpertMatrices): Tensor {
   const { engine, precision } = tape;
   const { offsets, tokens, positions } = groups;
-  const first = resultColumns("expertsIn", x, weights, groups);
-  const f = first + (beside === undefined ? 0 : resultColumns("expertsIn", x, beside, groups));
+  const f = resultColumns("expertsIn", x, weights, groups) + (beside === undefined ? 0 : resultColumns("expertsIn", x, beside, groups));
   checkInference("expertsIn", tape, x, beside === undefined ? [weights] : [weights, beside]);
   const [n, d] = [tokens.size, x.cols];
   const y = tape.alloc([n, f]);
-  engine.groupedMatmul("nt", y, x, weights, offsets, { rowsA: tokens, precision, column: 0 });
-  if (beside !== undefined) engine.groupedMatmul("nt", y, x, beside, offsets, { rowsA: tokens, precision, column: first });
+  engine.groupedMatmul("nt", y, x, weights, offsets, { rowsA: tokens, precision, beside });
   tape.flops += 2 * n * f * d;
   if (!tape.recording) return y;
   const w = weights as Tensor;

@@ -4,7 +4,7 @@ export { crossEntropy } from "./cross-entropy.js";
 export { add, binary, div, mean, mul, scale, sum, unary } from "./elementwise.js";
 export { glu } from "./glu.js";
 export { expertsIn, expertsOut, type RowGroups } from "./grouped-linear.js";
-export { linear, matmul } from "./linear.js";
+export { linear, type LinearMap, linears, matmul } from "./linear.js";
 export { causalConv, lightningIndexer, linearAttention, type MixedSequences, selectiveScan } from "./mixers.js";
 export { layerNorm, rmsNorm, type RmsNormOptions } from "./norm.js";
 export { dropout, normal, uniform } from "./random.js";

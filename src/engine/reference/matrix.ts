@@ -2,6 +2,7 @@ import { check } from "../../errors.js";
 import { isStored } from "../../tensor/dtype.js";
 import { type Tensor, view } from "../../tensor/tensor.js";
 import type { ExpertMatrices, GroupedOptions, MatmulForm, MatmulOptions } from "../engine.js";
+import { columnsOf } from "../matrix-lists.js";
 import { type Floats, floats, groupOffsets, indices, scratch } from "./arrays.js";
 import { decodeRow, quantisedProduct, storedBytes } from "./quantised.js";
 
@@ -22,6 +23,11 @@ export function matmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, opti
   if (form !== "tn") return product(form, target, A, a.rows, a.cols, b, bf16);
   const [M, K] = [a.cols, a.rows];
   dotRows(target, transposed(A, K, M, bf16), transposed(floats(b), K, N, bf16), M, N, K);
+}
+
+export function matmuls(outs: readonly Tensor[], a: Tensor, bs: readonly Tensor[], options: Pick<MatmulOptions, "precision"> = {}): void {
+  const columns = columnsOf(outs, bs);
+  bs.forEach((b, i) => matmul("nt", outs[i], a, b, { ...options, column: columns[i] }));
 }
 
 /** a[M,K] times b in form nt or nn. */
@@ -47,6 +53,12 @@ function product(form: "nt" | "nn", target: Target, a: Floats, M: number, K: num
 }
 
 export function groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: ExpertMatrices, offsets: Tensor, options: GroupedOptions = {}): void {
+  const { beside, column = 0 } = options;
+  if (beside !== undefined) {
+    groupedMatmul(form, out, a, b, offsets, { ...options, column, beside: undefined });
+    groupedMatmul(form, out, a, beside, offsets, { ...options, column: column + matrixOf(b, 0).rows, beside: undefined });
+    return;
+  }
   const bf16 = options.precision === "bf16";
   const accumulate = options.accumulate === true;
   const values = floats(out);
