@@ -2,12 +2,12 @@ import { randomUUID } from "node:crypto";
 import { copyFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
-import { z } from "zod";
 import { check, SwitchyardError } from "../errors.js";
 import { withIoErrors } from "../formats/io.js";
-import { conform, isJsonObject, type Json, type JsonObject, readJsonFile } from "../formats/json.js";
+import { conform, type JsonObject, readJsonFile } from "../formats/json.js";
 import { timeoutCode, withTimeLimit } from "./time-limit.js";
 import { type ChatTemplates, type DecodeStream, looksSpecial, type Tokenizer } from "./tokenizer.js";
+import { tokenizerConfigSchema, tokenizerJsonSchema } from "./tokenizer-json.js";
 
 /** What is used of the library; its own types do not resolve under NodeNext. */
 interface Library {
@@ -18,12 +18,6 @@ interface Library {
   id_to_token(id: number): string | undefined;
 }
 const Library = LibraryTokenizer as new (json: object, config: object) => Library;
-
-const id = z.number().int().min(0).max(2 ** 24);
-const schema = z.object({
-  model: z.object({ vocab: z.union([z.record(z.string(), id), z.array(z.tuple([z.string(), z.number()]))]), unk_token: z.string().nullish() }),
-  added_tokens: z.array(z.looseObject({ id, content: z.string().min(1), special: z.boolean().default(false), lstrip: z.boolean().default(false), rstrip: z.boolean().default(false) })).default([]),
-});
 
 /** Larger than the largest published tokenizer.json (34 MB). */
 export const maxTokenizerBytes = 2 ** 26;
@@ -56,7 +50,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
     config: JsonObject,
   ) {
     const file = join(folder, "tokenizer.json");
-    const { model, added_tokens: added } = conform(schema, json, file);
+    const { model, added_tokens: added } = conform(tokenizerJsonSchema, json, file);
+    const tokens = conform(tokenizerConfigSchema, config, join(folder, "tokenizer_config.json"));
     const isSpecial = (token: (typeof added)[number]) => token.special || looksSpecial(token.content);
     const special = added.filter(isSpecial);
     this.specialIds = new Set(special.map((token) => token.id));
@@ -69,8 +64,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.special = new Map(special.map((token) => [token.content, token.id]));
     this.strips = new Map(special.filter(({ lstrip, rstrip }) => lstrip || rstrip).map(({ content, lstrip, rstrip }) => [content, { left: lstrip, right: rstrip }]));
     const idOf = (token: string): number | undefined => this.special.get(token) ?? this.library.token_to_id(token);
-    const configured = (name: string): number | undefined => {
-      const token = contentOf(config[`${name}_token`]);
+    const configured = (name: "bos" | "eos" | "pad" | "unk"): number | undefined => {
+      const token = tokens[`${name}_token`];
       return token === undefined ? undefined : idOf(token);
     };
     this.bosId = configured("bos");
@@ -92,7 +87,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     // 1 s for a message, 20 us per character for a book: several times what the library needs.
     const { ids: all } = this.limited("encode", 1000 + text.length / 50, () => this.library.encode(continued ? before + text : text, { add_special_tokens: false }));
     const ids = continued ? all.slice(1) : all;
-    check(ids.every((n) => n < this.vocabSize), "ERR_SWITCHYARD_DATA", () => "encode: this model's vocabulary has neither a token for a part of the text nor one for what is unknown");
+    check(ids.every((n) => n >= 0 && n < this.vocabSize), "ERR_SWITCHYARD_DATA", () => "encode: this model's vocabulary has neither a token for a part of the text nor one for what is unknown");
     // The vocabulary of some models holds the special tokens too, as ordinary strings.
     const special = ids.find((n) => this.specialIds.has(n) && n !== this.unknownId);
     check(special === undefined, "ERR_SWITCHYARD_DATA", () => `encode: the text contains ${JSON.stringify(this.library.id_to_token(special ?? 0))}, a special token of this model; remove it`);
@@ -130,12 +125,6 @@ export class HuggingFaceTokenizer implements Tokenizer {
       if (existsSync(path)) withIoErrors("copy", path, () => copyFileSync(path, join(folder, name)));
     }
   }
-}
-
-/** A token is written as a string, or as an object with `content`. */
-function contentOf(token: Json | undefined): string | undefined {
-  const content = isJsonObject(token) ? token["content"] : token;
-  return typeof content === "string" ? content : undefined;
 }
 
 /** Tokens kept as context, and the length at which the window is cut to them. */

@@ -51,7 +51,8 @@ function readTemplate(path: string): string {
   });
 }
 
-const ids = z.object({ eos_token_id: z.union([z.number(), z.array(z.number())]).nullish() });
+const id = z.number().int().min(0);
+const ids = z.object({ eos_token_id: z.union([id, z.array(id)]).nullish() });
 
 /** What else than the end of a text ends an answer. */
 function readEndIds(file: string): number[] {

@@ -265,6 +265,7 @@ describe("published tokenizer files", () => {
     ["without model", { ...file, model: undefined }, "model"],
     ["with a vocabulary of strings", { ...file, model: { ...file.model, vocab: { a: "1" } } }, "model.vocab"],
     ["with a negative id", { ...file, model: { ...file.model, vocab: { a: -1 } } }, "model.vocab"],
+    ["with a negative unknown id", { ...file, model: { type: "Unigram", unk_id: -1, vocab: [["<unk>", 0], ["a", -1]] } }, "model.unk_id"],
     ["with a huge id", { ...file, added_tokens: [{ id: 2 ** 40, content: "x" }] }, "added_tokens.0.id"],
     ["with an empty added token", { ...file, added_tokens: [{ id: 1, content: "" }] }, "added_tokens.0.content"],
     ["with an unknown normaliser", { ...file, normalizer: { type: "Nonsense" } }, "Nonsense"],
