@@ -23,8 +23,7 @@ flags += -DSWITCHYARD_EMULATE_AVX512
 avx512 := $(avx2)
 bf16 := $(avx2)
 endif
-# make native SANITIZE=1 BUILD=build/sanitized CXXFLAGS="-O1 -g1": address and undefined-behaviour sanitizers, whose libraries node must load first: docs/lab-notebook.md
-# has the command.
+# SANITIZE=1: address and undefined-behaviour sanitizers. An addon with them needs a node that loads their libraries first.
 ifdef SANITIZE
 flags += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 endif
@@ -33,8 +32,26 @@ $(objects)/kernels/isa_avx2.o: isa := $(avx2)
 $(objects)/kernels/isa_avx512.o: isa := $(avx512)
 $(objects)/kernels/isa_avx512_bf16.o: isa := $(bf16)
 
-.PHONY: native clean
+# What make fuzz compiles of the kernels, for which instruction sets.
+ISAS ?= x86_64 avx2 avx512 avx512_bf16
+fuzzed := $(ISAS:%=$(objects)/fuzz/kernels_%.o)
+$(objects)/fuzz/kernels_x86_64.o: isa := -march=x86-64 -DSW_LANES=4
+$(objects)/fuzz/kernels_avx2.o: isa := $(avx2) -DSW_LANES=8
+$(objects)/fuzz/kernels_avx512.o: isa := $(avx512) -DSW_LANES=16
+$(objects)/fuzz/kernels_avx512_bf16.o: isa := $(bf16) -DSW_LANES=16
+fuzz_parts := $(patsubst native/%.cpp,$(objects)/%.o,$(wildcard native/core/*.cpp) $(filter-out native/fuzz/kernels.cpp,$(wildcard native/fuzz/*.cpp))) $(fuzzed)
+
+.PHONY: native fuzz clean
 native: $(addon)
+
+# build/fuzz/fuzz: hostile bytes for the native code that works on those of files (native/fuzz), with both sanitizers.
+fuzz:
+	$(MAKE) build/fuzz/fuzz BUILD=build/fuzz SANITIZE=1 CXXFLAGS="$(if $(filter file,$(origin CXXFLAGS)),-O1 -g1,$(CXXFLAGS))"
+$(BUILD)/fuzz: $(fuzz_parts)
+	$(CXX) $(flags) -o $@ $^ -lpthread
+$(fuzzed): $(objects)/fuzz/kernels_%.o: native/fuzz/kernels.cpp Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(flags) $(CXXFLAGS) $(isa) -DSW_ISA=$* -MMD -MP -c -o $@ $<
 
 # Unversioned references to libc and libm, resolved against the node process: the binary loads on any glibc and on musl. nodelete: pool threads
 # outlive a worker thread's environment.
@@ -48,4 +65,4 @@ $(objects)/%.o: native/%.cpp Makefile
 clean:
 	rm -rf $(objects) $(addon)
 
--include $(parts:.o=.d)
+-include $(parts:.o=.d) $(fuzz_parts:.o=.d)

@@ -11,21 +11,7 @@
 namespace sw {
 namespace {
 namespace SW_ISA {
-#include "simd.h"
-#include "math.inl"
-
-#include "loops.inl"
-#include "double.inl"
-#include "half.inl"
-#include "product.inl"
-#include "pack.inl"
-#include "row.inl"
-#include "matmul.inl"
-#include "quant_unpack.inl"
-#include "quant_dot.inl"
-#include "quant_row.inl"
-#include "quant.inl"
-#include "stored.inl"
+#include "weights.inl"
 #include "attention.inl"
 #include "attention_once.inl"
 #include "attention_backward.inl"

@@ -1,5 +1,6 @@
 // npm run fuzz -- TARGET [--inputs 100000] [--seed 1] [--first 0]: feeds a reader hostile inputs. The same seed gives the same inputs; after a
 // failure, `--first N --inputs 1` repeats the one that it names.
+import { spawnSync } from "node:child_process";
 import { parseArgs } from "node:util";
 import { fuzz, type TargetName, targets } from "./run.js";
 
@@ -12,6 +13,12 @@ const [inputs, seed, first] = [values.inputs, values.seed, values.first].map(Num
 if (name === undefined || !Object.hasOwn(targets, name) || ![inputs, seed, first].every((n) => Number.isSafeInteger(n) && n >= 0) || seed >= 2 ** 21) {
   console.error(`usage: npm run fuzz -- TARGET [--inputs N] [--seed N] [--first N]; targets:\n${Object.entries(targets).map(([key, { about }]) => `  ${key.padEnd(12)} ${about}`).join("\n")}`);
   process.exit(2);
+}
+// A process of its own works, so that its end is told, whatever it was.
+if (process.env["SWITCHYARD_FUZZ_WORKER"] === undefined) {
+  const { status, signal } = spawnSync(process.execPath, process.argv.slice(1), { stdio: "inherit", env: { ...process.env, SWITCHYARD_FUZZ_WORKER: "1" } });
+  if (status !== 0) console.error(`${name}: the process ended with ${signal ?? `status ${status}`}`);
+  process.exit(status ?? 1);
 }
 // Millions of refusals: without stack traces they take half the time.
 Error.stackTraceLimit = first > 0 ? 10 : 0;

@@ -1,0 +1,16 @@
+// What reads a checkpoint's bytes: products with weights of every stored type, and their rows.
+#include "simd.h"
+#include "math.inl"
+
+#include "loops.inl"
+#include "double.inl"
+#include "half.inl"
+#include "product.inl"
+#include "pack.inl"
+#include "row.inl"
+#include "matmul.inl"
+#include "quant_unpack.inl"
+#include "quant_dot.inl"
+#include "quant_row.inl"
+#include "quant.inl"
+#include "stored.inl"
