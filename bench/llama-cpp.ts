@@ -1,28 +1,48 @@
 /**
  * Do GGUF files written here give the same greedy text in llama.cpp?
- * npm run bench llama-cpp -- [--only NAME,NAME] [--types F32,F16,Q8_0] [--json]
+ * npm run bench llama-cpp -- [--only NAME,"trained: NAME"] [--types F32,F16,Q8_0] [--json]
  *
- * Two models trained for a few steps, and every golden checkpoint beside the checkout (../shared/goldens, or $SWITCHYARD_GOLDENS) whose family
- * has an architecture of GGUF, written in each type. The same file is then run here and in llama.cpp, which keeps its cache in f32 for this.
+ * Two models of our own, every golden checkpoint beside the checkout (../shared/goldens, or $SWITCHYARD_GOLDENS) whose family has an architecture
+ * of GGUF, and a new model of each golden's configuration ("trained: NAME"), trained for a few steps, written in each type. The same file is then
+ * run here and in llama.cpp on several prompts, both with f32 caches. Where texts part, as those of random weights do at near ties, the table
+ * says by how much our token is ahead there, in deviations of the logits.
  */
 import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { Tape } from "../src/autograd/tape.js";
+import { Arena } from "../src/engine/arena.js";
 import { loadEngine } from "../src/engine/load.js";
 import { generate } from "../src/generate/generate.js";
+import { type JsonObject, readJsonFile } from "../src/formats/json.js";
 import { readGolden } from "../src/inspect/golden.js";
+import type { ModelConfig } from "../src/model/config.js";
+import { readHfConfig } from "../src/model/families/hf-config.js";
 import { writeModelGguf } from "../src/model/gguf-file.js";
 import type { FileType } from "../src/model/stored-types.js";
 import { LanguageModel } from "../src/model/language-model.js";
 import { modelConfig } from "../src/model/presets.js";
 import { byteVocabulary } from "../src/model/random-gguf.js";
+import { forward, logits } from "../src/model/transformer.js";
 import { train } from "../src/train/train.js";
 import { type BenchResult, machine } from "./bench.js";
 import { llamaGreedy } from "./peers/llama-cpp/llama-cpp.js";
+import { transformersTrained } from "./peers/transformers/transformers.js";
 
 const count = 24;
+const prompts = 8;
+const steps = 120;
+
+/** What is changed in a golden's configuration before training, to what llama.cpp has. */
+const within: Readonly<Record<string, JsonObject>> = {
+  afmoe: { mup_enabled: true },
+  deepseek_v2: { topk_method: "greedy" },
+  deepseek_v32: { index_head_dim: 64, index_n_heads: 16 },
+  dots1: { num_key_value_heads: 8 },
+  llama4: { attention_chunk_size: 8192 },
+};
 
 /** Where llama.cpp computes something else than the published model, or cannot load it, whoever wrote the file. */
 const otherwise: Readonly<Record<string, string>> = {
@@ -41,18 +61,21 @@ export async function run(args: string[]): Promise<BenchResult> {
   const about = machine(loadEngine());
   const folder = mkdtempSync(join(tmpdir(), "switchyard-llama-cpp-"));
   const types = values.types.split(",") as FileType[];
+  let total = { same: 0, texts: 0 };
   const rows: Record<string, string | number | null>[] = [];
-  for (const [name, open] of [...trained(), ...goldens()]) {
+  for (const [name, open] of [...presets(), ...goldens()]) {
     if (values.only !== undefined && !values.only.split(",").includes(name)) continue;
     const row: Record<string, string | number | null> = { name };
     try {
       using model = await open();
-      const prompt = model.prompt;
-      for (const type of types) {
-        const file = join(folder, `${type}.gguf`);
-        await writeModelGguf(file, model.config, model.parameters, { type, vocabulary: new Map(byteVocabulary(model.config.vocab)) });
-        row[type] = await compare(file, prompt);
-        rmSync(file);
+      const inputs = [...model.prompts, ...Array.from({ length: prompts - model.prompts.length }, (_, p) => randomPrompt(p, model.config.vocab))];
+      const files = types.map((type) => join(folder, `${type}.gguf`));
+      for (const [i, type] of types.entries()) await writeModelGguf(files[i] as string, model.config, model.parameters, { type, vocabulary: new Map(byteVocabulary(model.config.vocab)) });
+      const theirs = llamaGreedy(files, inputs, count);
+      for (const [i, type] of types.entries()) {
+        const { same, parted } = await compare(files[i] as string, inputs, theirs[i] as number[][]);
+        row[type] = `${same} of ${prompts}${parted.length === 0 ? "" : `, parting by ${parted.map((margin) => margin.toPrecision(2)).join(" ")}`}`;
+        if (!(name in otherwise)) total = { same: total.same + same, texts: total.texts + prompts };
       }
       row["llama.cpp"] = otherwise[name] ?? "";
     } catch (error) {
@@ -61,39 +84,78 @@ export async function run(args: string[]): Promise<BenchResult> {
     rows.push(row);
   }
   rmSync(folder, { recursive: true });
-  const written = rows.filter((row) => types.some((type) => row[type] !== undefined) && !(String(row["name"]) in otherwise));
-  const agreeing = written.filter((row) => types.every((type) => row[type] === "same")).length;
-  return { name: "llama-cpp", unit: "models with the same greedy text in every type", ours: agreeing, peer: written.length, ratio: agreeing / written.length, peak: null, machine: about, rows, note: `${count} tokens; the last column says where llama.cpp is known to compute something else: those models do not count.` };
+  return { name: "llama-cpp", unit: "texts that are the same", ours: total.same, peer: total.texts, ratio: total.same / total.texts, peak: null, machine: about, rows, note: `${count} tokens; the last column says where llama.cpp is known to compute something else: those models do not count.` };
 }
 
-async function compare(file: string, prompt: readonly number[]): Promise<string> {
+const randomPrompt = (seed: number, vocab: number): number[] => Array.from({ length: 10 }, (_, i) => 3 + ((seed * 7919 + i * i * 31 + i * 1009) % (vocab - 3)));
+
+/** Texts that are the same, and for the others by how much more likely our token is than llama.cpp's where they part. */
+async function compare(file: string, inputs: readonly (readonly number[])[], theirs: readonly (readonly number[])[]): Promise<{ same: number; parted: number[] }> {
   using model = await LanguageModel.load(file);
-  const ours: number[] = [];
-  for await (const { token } of generate(model, Int32Array.from(prompt), { maxTokens: count, temperature: 0 })) ours.push(token);
-  const theirs = llamaGreedy(file, prompt, count);
-  if ("error" in theirs) return theirs.error.slice(0, 80);
-  const same = ours.findIndex((id, i) => id !== theirs.ids[i]);
-  return same < 0 ? "same" : `same for ${same}`;
+  const ours = inputs.map((): number[] => []);
+  for await (const { sequence, token } of generate(model, inputs.map((prompt) => Int32Array.from(prompt)), { maxTokens: count, temperature: 0, kv: "f32" })) ours[sequence]?.push(token);
+  const parted = inputs.flatMap((prompt, p) => {
+    const [answer, other] = [ours[p] as number[], theirs[p] as number[]];
+    const first = answer.findIndex((id, i) => id !== other[i]);
+    return first < 0 ? [] : [lead(model, [...prompt, ...answer.slice(0, first)], answer[first] as number, other[first] ?? 0)];
+  });
+  return { same: inputs.length - parted.length, parted };
 }
 
-type Subject = LanguageModel & { prompt: readonly number[] };
+/** How much larger the logit of `token` is than that of `other`, in deviations of all. */
+function lead(model: LanguageModel, ids: readonly number[], token: number, other: number): number {
+  using arena = new Arena(model.engine, 2 ** 24);
+  const tape = new Tape(model.engine, arena);
+  const all = logits(tape, model, forward(tape, model, { ids: tape.constant([ids.length], Int32Array.from(ids), "i32"), batch: 1 }).hidden);
+  const last = Float64Array.from(model.engine.read(all)).subarray(-model.config.vocab);
+  const mean = last.reduce((sum, x) => sum + x, 0) / last.length;
+  const deviation = Math.sqrt(last.reduce((sum, x) => sum + (x - mean) ** 2, 0) / last.length);
+  return ((last[token] as number) - (last[other] as number)) / deviation;
+}
 
-/** Models that `train` made, saved as Mixtral and as OLMoE: of layers of both kinds llama.cpp's qwen3moe has none. */
-function trained(): [string, () => Promise<Subject>][] {
-  const text = Uint16Array.from({ length: 8000 }, (_, i) => (i * i) % 251);
+type Subject = LanguageModel & { prompts: readonly (readonly number[])[] };
+
+/** What the trained models learn: two tokens decide the next, one does not. */
+const text = Uint16Array.from({ length: 8000 }, (_, i) => (i * i) % 251);
+
+/** A model that is sure of what follows: at near ties rounding decides, and tells nothing. */
+async function trained(config: ModelConfig): Promise<Subject> {
+  const model = LanguageModel.create({ config, seed: 1 });
+  for await (const _ of train(model, { data: text, steps, batch: 8, context: 48, learningRate: 0.01, validation: 0.1, evalEvery: 0 }));
+  return withPrompts(model);
+}
+
+const withPrompts = (model: LanguageModel): Subject => Object.assign(model, { prompts: Array.from({ length: prompts }, (_, p) => [...text.subarray(100 + 16 * p, 116 + 16 * p)]) });
+
+/** A new model of a golden's configuration, trained; by PyTorch where a part of it has no backward pass here. */
+async function trainedAs(golden: string, name: string): Promise<Subject> {
+  const changes = within[name] ?? {};
+  const { config } = readHfConfig({ ...(readJsonFile(join(golden, "config.json")) as JsonObject), ...changes }, name);
+  if (config.moe?.bias !== true && config.mixers.every((mixer) => mixer.kind === "attention" || (mixer.kind === "latent" && mixer.index === undefined))) return trained(config);
+  const folder = mkdtempSync(join(tmpdir(), "switchyard-trained-"));
+  try {
+    transformersTrained(golden, folder, { changes, text: [...text.subarray(0, 2000)], steps });
+    return withPrompts(await LanguageModel.load(folder));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** Models of our own, saved as Mixtral and as OLMoE: of layers of both kinds llama.cpp's qwen3moe has none. */
+function presets(): [string, () => Promise<Subject>][] {
   return (["mixtral", "olmoe"] as const).map((router) => [
-    `trained: ${router}`,
-    async () => {
-      const model = LanguageModel.create({ config: modelConfig({ vocab: 256, width: 64, layers: 4, heads: 4, context: 128, hidden: 128, moe: { router, hidden: 64 } }), seed: 1 });
-      for await (const _ of train(model, { data: text, steps: 60, batch: 4, learningRate: 0.01, validation: 0.1, evalEvery: 0 }));
-      return Object.assign(model, { prompt: [...text.subarray(100, 116)] });
-    },
+    `trained: ${router} preset`,
+    () => trained(modelConfig({ vocab: 256, width: 64, layers: 4, heads: 4, context: 128, hidden: 128, moe: { router, hidden: 64 } })),
   ]);
 }
 
+/** The golden checkpoints, and new ones of their configurations, trained. */
 function goldens(): [string, () => Promise<Subject>][] {
   const folder = process.env["SWITCHYARD_GOLDENS"] ?? fileURLToPath(new URL("../../../../shared/goldens", import.meta.url));
   if (!existsSync(folder)) return [];
   const names = readdirSync(folder).filter((name) => existsSync(join(folder, name, "golden.json")));
-  return names.map((name) => [name, async () => Object.assign(await LanguageModel.load(join(folder, name)), { prompt: readGolden(join(folder, name)).greedy?.prompt ?? [1, 2, 3] })]);
+  return names.flatMap((name): [string, () => Promise<Subject>][] => [
+    [name, async () => Object.assign(await LanguageModel.load(join(folder, name)), { prompts: [readGolden(join(folder, name)).greedy?.prompt ?? [1, 2, 3]] })],
+    [`trained: ${name}`, () => trainedAs(join(folder, name), name)],
+  ]);
 }

@@ -21,12 +21,12 @@ function llamaCpp(): string {
   return home;
 }
 
-/** The `count` most likely tokens after a prompt, or what llama.cpp says against the file. */
-export function llamaGreedy(file: string, prompt: readonly number[], count: number): { ids: number[] } | { error: string } {
-  const { stdout, stderr } = spawnSync(process.execPath, [join(llamaCpp(), "greedy.mjs"), file], { input: JSON.stringify({ prompt, count }), encoding: "utf8" });
-  const line = stdout.split("\n").find((text) => text.startsWith('{"ids"'));
-  if (line !== undefined) return JSON.parse(line) as { ids: number[] };
-  return { error: stderr.split("\n").find((text) => /error|assert/i.test(text))?.replace(/^.*?(error loading model: |GGML_ASSERT)/, "$1") ?? "it ended without an answer" };
+/** By file, the `count` most likely tokens after each prompt. Throws what llama.cpp says against a file. */
+export function llamaGreedy(files: readonly string[], prompts: readonly (readonly number[])[], count: number): number[][][] {
+  const { stdout, stderr } = spawnSync(process.execPath, [join(llamaCpp(), "greedy.mjs"), ...files], { input: JSON.stringify({ prompts, count }), encoding: "utf8" });
+  const lines = stdout.split("\n").filter((text) => text.startsWith('{"ids"'));
+  if (lines.length === files.length) return lines.map((line) => (JSON.parse(line) as { ids: number[][] }).ids);
+  throw new Error(stderr.split("\n").find((text) => /error|assert/i.test(text))?.replace(/^.*?(error loading model: |GGML_ASSERT)/, "$1") ?? "it ended without an answer");
 }
 
 /** llama.cpp with a model loaded, in a process of its own that sleeps between tests. */
