@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { parse } from "yaml";
 import { z } from "zod";
 import { check, SwitchyardError } from "../errors.js";
@@ -84,14 +84,19 @@ export interface RunSettings {
   train: TrainInput;
 }
 
+/** A few pages; a parser of YAML takes seconds for a megabyte. */
+const maxConfigBytes = 2 ** 16;
+
 /** Keys of a YAML file. Throws ERR_SWITCHYARD_USAGE naming file and line or key, ERR_SWITCHYARD_IO. */
 export function readConfigFile(path: string): RunInput {
+  const { size, isFile } = withIoErrors("read", path, () => { const stat = statSync(path); return { size: stat.size, isFile: stat.isFile() }; });
+  check(isFile && size <= maxConfigBytes, "ERR_SWITCHYARD_USAGE", () => `${path}: expected a file of at most ${maxConfigBytes} bytes, got ${isFile ? size : "something else"}`);
   const text = withIoErrors("read", path, () => readFileSync(path, "utf8"));
   try {
     return checkRun((parse(text) as unknown) ?? {}, path);
   } catch (cause) {
     if (cause instanceof SwitchyardError) throw cause;
-    throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `${path}: not valid YAML: ${(cause as Error).message.split("\n")[0]}`, { cause });
+    throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `${path}: not valid YAML: ${(cause as Error).message.split("\n")[0]?.slice(0, 200)}`, { cause });
   }
 }
 
@@ -111,11 +116,12 @@ function describeIssue(issue: z.core.$ZodIssue, input: unknown, nameOf: (path: r
   }
   if (issue.code === "unrecognized_keys") {
     const known = knownKeys(path);
-    const guess = nearest(issue.keys[0] as string, known);
-    return `unknown key "${[...path, issue.keys[0]].join(".")}"; ${guess === undefined ? `known are ${known.join(", ")}` : `did you mean "${guess}"?`}`;
+    const key = (issue.keys[0] as string).slice(0, 100);
+    const guess = nearest(key, known);
+    return `unknown key "${[...path, key].join(".")}"; ${guess === undefined ? `known are ${known.join(", ")}` : `did you mean "${guess}"?`}`;
   }
   const given = path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown>)?.[key], input);
-  return `${path.length === 0 ? "" : `${nameOf(path)}: `}${issue.message}, got ${JSON.stringify(given)}`;
+  return `${path.length === 0 ? "" : `${nameOf(path)}: `}${issue.message}, got ${JSON.stringify(given)?.slice(0, 200)}`;
 }
 
 const depth = (issue: z.core.$ZodIssue): number => issue.path.length * 2 + Number(issue.code === "unrecognized_keys");

@@ -70,8 +70,10 @@ export class BatchSampler {
     return { drawn: this.drawn };
   }
 
-  restore({ drawn }: SamplerState): void {
-    if (!Number.isSafeInteger(drawn) || drawn < 0) throw new SwitchyardError("ERR_SWITCHYARD_CHECKPOINT", `sampler: expected the number of sequences drawn, got ${drawn}`);
+  /** Throws ERR_SWITCHYARD_CHECKPOINT for what is no state of a sampler; it may come from a file. */
+  restore(state: unknown): void {
+    const { drawn } = { ...(state as Partial<SamplerState> | null) };
+    if (typeof drawn !== "number" || !Number.isSafeInteger(drawn) || drawn < 0) throw new SwitchyardError("ERR_SWITCHYARD_CHECKPOINT", `sampler: expected the number of sequences drawn, got ${drawn}`);
     this.drawn = drawn;
   }
 

@@ -41,12 +41,12 @@ export function checkRouterConfig(config: RouterConfig, experts: number, k: numb
   require(typeof config.bias === "boolean" && typeof config.selectionBias === "boolean", () => "bias and selectionBias: expected true or false");
   positive("scale", config.scale);
   atLeast0("zLoss", config.zLoss);
-  require(config.jitter >= 0 && config.jitter < 1, () => `jitter: expected a number in [0, 1), got ${config.jitter}`);
+  require(typeof config.jitter === "number" && config.jitter >= 0 && config.jitter < 1, () => `jitter: expected a number in [0, 1), got ${config.jitter}`);
 
   if (normalize !== undefined) {
     atLeast0("normalize.eps", normalize.eps);
     if (normalize.least !== undefined) atLeast0("normalize.least", normalize.least);
-    require(normalize.p >= 1 && normalize.p < Infinity, () => `normalize.p: expected a number of at least 1, got ${normalize.p}`);
+    require(typeof normalize.p === "number" && normalize.p >= 1 && normalize.p < Infinity, () => `normalize.p: expected a number of at least 1, got ${normalize.p}`);
     require(score !== "logits" || weight !== "score", () => "normalize: raw logits as weights can be negative or sum to 0; set weight to softmax or sigmoid");
   }
   if (groups !== undefined) {

@@ -65,7 +65,7 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
   if (out !== undefined && resume) {
     const state = await restoreCheckpoint(await latestCheckpoint(out, warn), trainer);
     check(state.data === dataHash, "ERR_SWITCHYARD_CHECKPOINT", () => `resume: the training data is not what ${out} was trained on; pass the same files, tokenizer and validation fraction`);
-    sampler.restore(state.sampler as ReturnType<typeof sampler.state>);
+    sampler.restore(state.sampler);
     tokensSeen = state.tokens;
     best = state.best;
     saved = state.step;

@@ -58,7 +58,7 @@ export const hfFields = z.object({
   attention_bias: z.boolean().default(false),
   qkv_bias: z.boolean().default(true),
   use_qk_norm: z.boolean().optional(),
-  clip_qkv: factor.nullish(),
+  clip_qkv: z.number().min(0).nullish(),
   sliding_window: count.nullish(),
   use_sliding_window: z.boolean().default(false),
   max_window_layers: count.nullish(),
@@ -123,7 +123,7 @@ export const hfFields = z.object({
   use_bias: z.boolean().nullish(),
   lm_head_bias: z.boolean().default(false),
   // The mixture
-  num_experts: z.union([positive, z.array(positive)]).optional(),
+  num_experts: z.union([positive, z.array(positive).min(1)]).optional(),
   num_local_experts: positive.nullish(),
   n_routed_experts: positive.nullish(),
   moe_num_experts: positive.nullish(),

@@ -1,3 +1,4 @@
+import { SwitchyardError } from "../../errors.js";
 import { isJsonObject, type JsonObject } from "../../formats/json.js";
 import type { Family } from "./family.js";
 import { layouts } from "./layouts.js";
@@ -9,16 +10,22 @@ import { readRope } from "./ropes.js";
 /** The shared network of Hunyuan is as wide as one expert. */
 const oneShared = (hidden: number) => sharedExperts(1, hidden);
 
+/** The fields under `key`; none if it is missing. */
+function group(json: JsonObject, key: string): JsonObject {
+  const value = json[key] ?? {};
+  if (isJsonObject(value)) return value;
+  throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `config.json: ${key}: expected an object, got ${JSON.stringify(value)}`);
+}
+
 export const softmaxFamilies: readonly Family[] = [
   {
     modelType: "dbrx",
     architecture: "DbrxForCausalLM",
     names: layouts.dbrx,
     flatten(json) {
-      const part = (key: string): JsonObject => (isJsonObject(json[key]) ? (json[key] as JsonObject) : {});
-      const { clip_qkv: clip = null, kv_n_heads: kvHeads = 1, rope_theta: theta } = part("attn_config");
-      const ffn = part("ffn_config");
-      const { name: activation = "silu" } = isJsonObject(ffn["ffn_act_fn"]) ? ffn["ffn_act_fn"] : {};
+      const { clip_qkv: clip = null, kv_n_heads: kvHeads = 1, rope_theta: theta } = group(json, "attn_config");
+      const ffn = group(json, "ffn_config");
+      const { name: activation = "silu" } = group(ffn, "ffn_act_fn");
       return {
         // The published file has its base in attn_config alone, where transformers 5.23 does not look; what it saves itself has it in both places.
         ...(theta === undefined ? {} : { rope_theta: theta }),
