@@ -1,7 +1,7 @@
 import type { Tape } from "../autograd/tape.js";
 import type { AttentionDims } from "../engine/engine.js";
 import type { IndexerDims } from "../engine/mixer-ops.js";
-import { add, attention as attentionOp, binary, lightningIndexer, linear, linears, mul, rmsNorm, rope, scale, unary } from "../ops/index.js";
+import { add, attention as attentionOp, binary, lightningIndexer, linear, linears, mul, rmsNorm, rope, type RopePlaces, scale, unary } from "../ops/index.js";
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { AttentionConfig, ModelConfig } from "./config.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
@@ -42,10 +42,10 @@ function attend(tape: Tape, { config, parameters }: TransformerParts, l: number,
   const clipped = (y: Tensor) => (clipQkv === undefined ? y : clip(tape, y, clipQkv));
   const prepared = (name: "q" | "k", y: Tensor) =>
     clipped(qkNorm === "head" || qkNorm === "row" ? rmsNorm(tape, y, parameters.get(at(`${name}Norm`)), normEps, { offset }) : y);
-  const placed = (name: "q" | "k", y: Tensor, where: { table: Tensor; positions: Tensor } | undefined) => {
+  const placed = (name: "q" | "k", y: Tensor, where: RopePlaces | undefined) => {
     const n = name === "q" ? heads : kvHeads;
     const { rotary = headDim, interleaved = false } = config.ropes[layer.rope ?? -1] ?? {};
-    const rotated = where === undefined ? y : rope(tape, y, { heads: n, headDim, rotary, interleaved, ...where });
+    const rotated = where === undefined ? y : rope(tape, y, where, { heads: n, headDim, rotary, interleaved });
     if (qkNorm === "rotated-head") return rmsNorm(tape, rotated, parameters.get(at(`${name}Norm`)), normEps, { offset });
     return qkNorm === "rotated-unit" && where !== undefined ? rmsNorm(tape, rotated, undefined, normEps, { size: headDim }) : rotated;
   };
@@ -93,13 +93,13 @@ export function attendOver(tape: Tape, attended: Attended, { batch }: Sequences,
   if (typeof batch !== "number") return attendCached(tape, attended, batch, l, dims);
   const { q, k, v, sinks, index } = attended;
   const length = q.rows / batch;
-  const seen = { batch, queries: length, keys: length, keyStride: length };
-  return attentionOp(tape, q, k, v, { ...dims, ...seen }, { sinks, bias: index && chosenKeys(tape, index, seen) });
+  const seen = { batch, queries: length, keys: length, keyStride: length, ...dims };
+  return attentionOp(tape, q, k, v, seen, { sinks, bias: index && chosenKeys(tape, index, seen) });
 }
 
 /** The bias that leaves each query its best keys. */
-function chosenKeys(tape: Tape, { q, k, weights, dims }: Index, seen: Pick<IndexerDims, "batch" | "queries" | "keys" | "keyStride">): Tensor {
-  return view(lightningIndexer(tape, q, k, weights, { ...dims, ...seen }), [seen.batch, 1, seen.queries, seen.keys]);
+function chosenKeys(tape: Tape, { q, k, weights, dims }: Index, { batch, queries, keys, keyStride }: AttentionDims): Tensor {
+  return view(lightningIndexer(tape, q, k, weights, { batch, queries, keys, keyStride, ...dims }), [batch, 1, queries, keys]);
 }
 
 /** Sequence by sequence: each has its own number of keys. Not recorded for a backward pass. */
@@ -115,9 +115,9 @@ function attendCached(tape: Tape, { q, k, v, sinks, index }: Attended, sequences
       engine.copy(view(kept, [length, kept.cols], cache.length * kept.cols), rows(added));
       return view(kept, [keys, kept.cols]);
     }) as [Tensor, Tensor, Tensor];
-    const seen = { batch: 1, queries: length, keys, keyStride: keys };
+    const seen = { batch: 1, queries: length, keys, keyStride: keys, ...dims };
     const bias = index && chosenKeys(tape, { ...index, q: rows(index.q), k: allIndexed, weights: rows(index.weights) }, seen);
-    const y = attentionOp(tape, rows(q), allKeys, allValues, { ...dims, ...seen }, { sinks, bias });
+    const y = attentionOp(tape, rows(q), allKeys, allValues, seen, { sinks, bias });
     engine.copy(rows(out), y);
     tape.arena.release(y);
     row += length;

@@ -1,5 +1,5 @@
 import type { Tape } from "../autograd/tape.js";
-import { add, gatherRows, layerNorm, linear, mul, reshape, rmsNorm, rope, type RopeArguments, scale } from "../ops/index.js";
+import { add, gatherRows, layerNorm, linear, mul, reshape, rmsNorm, rope, type RopePlaces, scale } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { attendOver, type Index } from "./attention.js";
 import type { LatentAttentionConfig, LatentSizes, ModelConfig } from "./config.js";
@@ -75,22 +75,23 @@ function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: n
   const weight = (name: string) => parameters.weight(`layers.${l}.attention.${name}`);
   const find = (name: string) => parameters.find(`layers.${l}.attention.${name}`);
   const rotated = headDim - unrotated;
-  const turn = { rotary: rotated, interleaved: config.ropes[layer.rope]?.interleaved ?? false, ...sequences.rope(layer.rope) };
+  const where = sequences.rope(layer.rope);
+  const { interleaved = false } = config.ropes[layer.rope] ?? {};
   const blocks = new Blocks(tape, sequences, x.rows);
 
   const shortQuery = queryRank === undefined ? undefined : rmsNorm(tape, linear(tape, x, weight("qDown"), find("qDownBias")), get("qDownNorm"), normEps);
   const query = shortQuery === undefined ? linear(tape, x, weight("q")) : linear(tape, shortQuery, weight("qUp"));
-  const placed = rope(tape, query, { heads, headDim, first: unrotated, ...turn });
+  const placed = rope(tape, query, where, { heads, headDim, first: unrotated, rotary: rotated, interleaved });
   const q = layer.temperature === undefined ? placed : mul(tape, placed, sequences.temperature(layer.temperature));
 
   const down = linear(tape, x, weight("kvDown"), find("kvDownBias"));
   const short = rmsNorm(tape, blocks.take(down, [[0, rank]], 1), get("kvDownNorm"), normEps);
-  const shared = rope(tape, blocks.take(down, [[rank, rotated]], 1), { heads: 1, headDim: rotated, ...turn });
+  const shared = rope(tape, blocks.take(down, [[rank, rotated]], 1), where, { heads: 1, headDim: rotated, interleaved });
   const up = linear(tape, short, weight("kvUp"));
   const k = add(tape, blocks.take(up, [[0, unrotated], [-1, rotated]], heads, unrotated + value), blocks.take(shared, [[-1, unrotated], [0, rotated]], heads, 0));
   const v = blocks.take(up, [[unrotated, value]], heads, unrotated + value);
   const dims = { heads, kvHeads: heads, headDim, valueDim: value, scale: config.attentionScale ?? 1 / Math.sqrt(headDim) };
-  const index = layer.index && indexOf(tape, layer.index, x, shortQuery as Tensor, parameters, l, { ...turn, interleaved: false });
+  const index = layer.index && indexOf(tape, layer.index, x, shortQuery as Tensor, parameters, l, where, rotated);
   return linear(tape, attendOver(tape, { q, k, v, index }, sequences, l, dims), weight("out"), find("outBias"));
 }
 
@@ -98,13 +99,13 @@ function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: n
 const indexNormEps = 1e-6;
 
 /** What the lightning indexer compares: queries from the short vector, one key per token, a weight of each head. Both are rotated half against half. */
-function indexOf(tape: Tape, { heads, headDim, topK }: IndexSizes, x: Tensor, shortQuery: Tensor, parameters: Parameters, l: number, turn: Omit<RopeArguments, "heads" | "headDim">): Index {
+function indexOf(tape: Tape, { heads, headDim, topK }: IndexSizes, x: Tensor, shortQuery: Tensor, parameters: Parameters, l: number, where: RopePlaces, rotary: number): Index {
   const get = (name: string) => parameters.get(`layers.${l}.attention.index${name}`);
   const weight = (name: string) => parameters.weight(`layers.${l}.attention.index${name}`);
   const keys = layerNorm(tape, linear(tape, x, weight("K")), get("KNorm"), get("KNormBias"), indexNormEps);
   return {
-    q: rope(tape, linear(tape, shortQuery, weight("Q")), { heads, headDim, ...turn }),
-    k: rope(tape, keys, { heads: 1, headDim, ...turn }),
+    q: rope(tape, linear(tape, shortQuery, weight("Q")), where, { heads, headDim, rotary }),
+    k: rope(tape, keys, where, { heads: 1, headDim, rotary }),
     weights: scale(tape, linear(tape, x, weight("Weights")), 1 / Math.sqrt(heads * headDim)),
     dims: { heads, headDim, topK },
   };
@@ -127,14 +128,15 @@ class Blocks {
     const block = parts.flat().reduce((a, b) => (b < 0 ? a : gcd(a, b)), gcd(x.cols, stride));
     const perRow = x.cols / block;
     const oneHead = parts.flatMap(([first, length]) => Array.from({ length: length / block }, (_, i) => (first < 0 ? -1 : first / block + i)));
-    const columns = Array.from({ length: heads }, (_, h) => oneHead.map((column) => (column < 0 ? -1 : column + (h * stride) / block))).flat();
+    const width = heads * oneHead.length;
     const index = this.sequences.memo(`columns ${x.cols} ${parts.join(" ")} ${heads} ${stride}`, () => {
-      const rows = new Int32Array(tokens * columns.length);
-      for (let t = 0; t < tokens; t++) columns.forEach((column, i) => (rows[t * columns.length + i] = column < 0 ? -1 : t * perRow + column));
+      const columns = Array.from({ length: heads }, (_, h) => oneHead.map((column) => (column < 0 ? -1 : column + (h * stride) / block))).flat();
+      const rows = new Int32Array(tokens * width);
+      for (let t = 0; t < tokens; t++) columns.forEach((column, i) => (rows[t * width + i] = column < 0 ? -1 : t * perRow + column));
       return tape.constant([rows.length], rows, "i32");
     });
     const y = gatherRows(tape, reshape(tape, x, [tokens * perRow, block]), index);
-    return reshape(tape, y, [tokens, columns.length * block]);
+    return reshape(tape, y, [tokens, width * block]);
   }
 }
 

@@ -71,7 +71,7 @@ function scan(tape: Tape, { config, parameters }: TransformerParts, l: number, x
   const [b, c] = [select("input", rank, N), select("output", rank + N, N)];
   const fixed = { a: unary(tape, "neg", unary(tape, "exp", get("logRate"))), d: get("skip") };
   const y = overSequences(tape, sequences, l, 1, [u, delta, b, c], ([v, step, input, output], past) =>
-    selectiveScan(tape, v as Tensor, { ...fixed, delta: step as Tensor, b: input as Tensor, c: output as Tensor }, past),
+    selectiveScan(tape, v as Tensor, { delta: step as Tensor, b: input as Tensor, c: output as Tensor, ...fixed }, past),
   );
   return linear(tape, mul(tape, y, activate(project(C), "silu")), parameters.weight(`layers.${l}.attention.mamba.out`), find("outBias"));
 }

@@ -17,6 +17,8 @@ export class Sequences {
   readonly positions: Tensor;
   /** `expected`: tokens that the sequence has or is known to get. */
   private readonly runs: readonly { start: number; length: number; expected: number }[];
+  /** One past the last position. */
+  private readonly end: number;
   private readonly constants = new Map<string, Tensor>();
 
   /** `batch`: sequences that start here, all of one length; or sequences of any lengths that go on. */
@@ -39,11 +41,15 @@ export class Sequences {
         () => `forward: expected 1 to ${context - start} tokens per sequence (context ${context}, ${start} cached), got ${length}`,
       );
     }
-    this.positions = tape.constant([tokens], this.perToken((position) => position), "i32");
+    this.end = Math.max(...this.runs.map(({ start, length }) => start + length));
+    this.positions = tape.constant([tokens], this.perToken(new Int32Array(tokens), (position) => position), "i32");
   }
 
-  private perToken(value: (position: number, sequence: { expected: number }) => number): number[] {
-    return this.runs.flatMap((run) => Array.from({ length: run.length }, (_, i) => value(run.start + i, run)));
+  /** Fills `values` [T]. */
+  private perToken<V extends Int32Array | Float64Array>(values: V, value: (position: number, sequence: { expected: number }) => number): V {
+    let t = 0;
+    for (const run of this.runs) for (let i = 0; i < run.length; i++) values[t++] = value(run.start + i, run);
+    return values;
   }
 
   /** A constant that several layers use, made when the first asks. */
@@ -55,16 +61,16 @@ export class Sequences {
 
   /** What `rope` of ops needs to place the tokens with the model's rotary embedding number `i`. */
   rope(i: number): { table: Tensor; positions: Tensor } {
-    const { tensor, positions: rows } = this.ropes.get(i, Math.max(...this.runs.map(({ start, length }) => start + length)));
+    const { tensor, positions: rows } = this.ropes.get(i, this.end);
     const { long } = this.config.ropes[i] as RopeConfig;
     if (long === undefined) return { table: tensor, positions: this.positions };
-    const placed = () => this.perToken((position, { expected }) => position + (expected > long.beyond ? rows : 0));
+    const placed = () => this.perToken(new Int32Array(this.positions.size), (position, { expected }) => position + (expected > long.beyond ? rows : 0));
     return { table: tensor, positions: this.memo(`positions ${i}`, () => this.tape.constant([this.positions.size], placed(), "i32")) };
   }
 
   /** The factor of each token's query, [T, 1]. */
   temperature({ factor, period, from }: Temperature): Tensor {
-    const values = () => this.perToken((position) => 1 + factor * Math.log1p(Math.floor((position + from) / period)));
+    const values = () => this.perToken(new Float64Array(this.positions.size), (position) => 1 + factor * Math.log1p(Math.floor((position + from) / period)));
     return this.memo("temperature", () => this.tape.constant([this.positions.size, 1], values()));
   }
 }

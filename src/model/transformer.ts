@@ -92,7 +92,12 @@ function expertParameters(parameters: Parameters, l: number): MoeParameters["exp
   const at = (part: string) => `layers.${l}.experts.${part}`;
   const biases = { upBias: parameters.find(at("upBias")), downBias: parameters.find(at("downBias")) };
   const { cache } = parameters;
-  if (cache !== undefined) return (routing, decide) => ({ ...cache.use(l, routing.load, routing.experts.rows, (next) => byLoad(decide(routerParameters(parameters, next)).load)), ...biases });
+  if (cache !== undefined) {
+    return (routing, decide) => {
+      const { up, beside, down } = cache.use(l, routing.load, routing.experts.rows, (next) => byLoad(decide(routerParameters(parameters, next)).load));
+      return { up, beside, down, ...biases };
+    };
+  }
   const [up, beside] = parameters.experts(at("up")) as [ExpertMatrices, ExpertMatrices?];
   const [down] = parameters.experts(at("down")) as [ExpertMatrices];
   return { up, beside, down, ...biases };

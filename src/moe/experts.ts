@@ -58,7 +58,7 @@ export type Routed = Pick<Routing, "experts" | "weights">;
  */
 export function routedExperts(tape: Tape, x: Tensor, { experts, weights }: Routed, plan: DispatchPlan, { up, beside, down, upBias, downBias }: ExpertParameters, shape: FeedForwardShape): Tensor {
   const rowScale = gatherRows(tape, reshape(tape, weights, [weights.size, 1]), plan.slots);
-  const options = { ...activationOf(shape), rowScale, rowScaleOn: shape.weightOn, bias: upBias, offsets: plan.offsets };
+  const options = { rowScale, rowScaleOn: shape.weightOn, bias: upBias, offsets: plan.offsets, ...activationOf(shape) };
   const out = expertsOut(tape, glu(tape, expertsIn(tape, x, up, plan, beside), options), down, plan);
   if (downBias === undefined) return out;
   // With the weight on the input, each expert's own bias counts in full.

@@ -9,6 +9,6 @@ export { causalConv, lightningIndexer, linearAttention, type MixedSequences, sel
 export { layerNorm, rmsNorm, type RmsNormOptions } from "./norm.js";
 export { dropout, normal, uniform } from "./random.js";
 export { reshape } from "./reshape.js";
-export { rope, type RopeArguments } from "./rope.js";
+export { rope, type RopePlaces } from "./rope.js";
 export { gatherRows } from "./rows.js";
 export { logSumExp, softmax } from "./softmax.js";

@@ -57,11 +57,11 @@ const cases: Record<string, [GradcheckInput[], (tape: Tape, x: Tensor[]) => Tens
   layerNorm: [[input([3, 4]), input([4], 1, 2), input([4], 0, 3)], (t, [x, w, b]) => layerNorm(t, x!, w!, b!, 1e-5)],
   rope: [
     [input([3, 8])],
-    (t, [x]) => rope(t, x!, { heads: 2, headDim: 4, table: t.constant([9, 4], rotaryTable({ theta: 100, rotary: 4, interleaved: false }, 9)), positions: ints(t, [3], [0, 5, 8]) }),
+    (t, [x]) => rope(t, x!, { table: t.constant([9, 4], rotaryTable({ theta: 100, rotary: 4, interleaved: false }, 9)), positions: ints(t, [3], [0, 5, 8]) }, { heads: 2, headDim: 4 }),
   ],
   "rope of pairs in a slice": [
     [input([3, 12])],
-    (t, [x]) => rope(t, x!, { heads: 2, headDim: 6, first: 1, rotary: 4, interleaved: true, table: t.constant([9, 4], rotaryTable({ theta: 100, rotary: 4, interleaved: false }, 9)), positions: ints(t, [3], [0, 5, 8]) }),
+    (t, [x]) => rope(t, x!, { table: t.constant([9, 4], rotaryTable({ theta: 100, rotary: 4, interleaved: false }, 9)), positions: ints(t, [3], [0, 5, 8]) }, { heads: 2, headDim: 6, first: 1, rotary: 4, interleaved: true }),
   ],
   gatherRows: [[input([4, 3])], (t, [x]) => gatherRows(t, x!, ints(t, [5], [2, 0, 2, -1, 3]))],
   gatherColumns: [[input([3, 4])], (t, [x]) => gatherColumns(t, x!, ints(t, [3, 2], [1, 3, 0, -1, 2, 1]))],
@@ -173,7 +173,7 @@ describe("shape errors name the operation, what was expected and what was given"
     ["attention chunk", () => attention(tape, t(6, 8), t(6, 4), t(6, 4), { ...attentionDims, causal: false, chunk: 2 }), /causal attention only, got 2 and causal: false/],
     ["attention bias", () => attention(tape, t(6, 8), t(6, 4), t(6, 4), attentionDims, { bias: t(2, 2, 3, 3) }), /expected bias of shape \[1 or 2, 1 or 4, 3, 3\]/],
     ["attention sinks", () => attention(tape, t(6, 8), t(6, 4), t(6, 4), attentionDims, { sinks: t(2) }), /expected sinks of shape \[4\]/],
-    ["rope", () => rope(tape, t(2, 8), { heads: 2, headDim: 4, first: 2, rotary: 4, table: t(9, 4), positions: i32(2) }), /rope: .*elements \[2, 6\)/],
+    ["rope", () => rope(tape, t(2, 8), { table: t(9, 4), positions: i32(2) }, { heads: 2, headDim: 4, first: 2, rotary: 4 }), /rope: .*elements \[2, 6\)/],
     ["rmsNorm", () => rmsNorm(tape, t(2, 8), t(4), 1e-5, { size: 2 }), /rmsNorm: .*groups of 2/],
     ["glu bias", () => glu(tape, t(2, 4), { activation: "silu", gated: true, bias: t(2, 4) }), /glu: expected a bias of 1 x 4 elements/],
     ["glu", () => glu(tape, t(2, 3), { activation: "silu", gated: true }), /glu: .*even/],

@@ -3,7 +3,8 @@ import type { RopeDims } from "../engine/engine.js";
 import { check } from "../errors.js";
 import type { Tensor } from "../tensor/tensor.js";
 
-export interface RopeArguments extends Omit<RopeDims, "inverse"> {
+/** Where the tokens stand. */
+export interface RopePlaces {
   /** [positions, rotary]: cosines of the rotary/2 angles, then their sines. */
   table: Tensor;
   /** i32, one per row of x. */
@@ -11,9 +12,9 @@ export interface RopeArguments extends Omit<RopeDims, "inverse"> {
 }
 
 /** Rotary position embedding (Su et al. 2021, arXiv 2104.09864) of the slice of each head that RopeDims names. */
-export function rope(tape: Tape, x: Tensor, { table, positions, ...dims }: RopeArguments): Tensor {
+export function rope(tape: Tape, x: Tensor, { table, positions }: RopePlaces, dims: Omit<RopeDims, "inverse">): Tensor {
   const { engine } = tape;
-  const { heads, headDim, first = 0, rotary = headDim } = dims;
+  const { heads, headDim, first = 0, rotary = headDim, interleaved } = dims;
   check(
     x.cols === heads * headDim && positions.size === x.rows && table.cols === rotary && rotary % 2 === 0 && first >= 0 && first + rotary <= headDim,
     "ERR_SWITCHYARD_SHAPE",
@@ -25,7 +26,7 @@ export function rope(tape: Tape, x: Tensor, { table, positions, ...dims }: RopeA
   engine.rope(y, x, table, positions, dims);
   tape.record([y], [x], () => {
     const dx = tape.borrow(x);
-    engine.rope(dx, gradOf(y), table, positions, { ...dims, inverse: true });
+    engine.rope(dx, gradOf(y), table, positions, { heads, headDim, first, rotary, interleaved, inverse: true });
     tape.give(x, dx);
   });
   return y;

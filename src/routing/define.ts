@@ -58,7 +58,8 @@ function complete(op: string, { tape, x, parameters }: RouterInput, result: Rout
       `${op}: its load (${routed} choices of ${load.length} experts) less ${dropped} dropped ones must leave the ${kept} ` +
       "that are in its experts; return load and dropped together, or neither",
   );
-  return { ...result, logits, scores, load, dropped, fullyDropped: result.fullyDropped ?? counted.empty, losses: result.losses ?? {}, raw: result.raw ?? {} };
+  const { choice, selectionBias, chosen, fullyDropped = counted.empty, losses = {}, raw = {} } = result;
+  return { logits, scores, choice, selectionBias, chosen, experts, weights, load, dropped, fullyDropped, losses, raw };
 }
 
 function logitsAndScores(tape: Tape, { logits, scores }: RouterResult): { logits: Tensor; scores: Tensor } {

@@ -52,21 +52,25 @@ export function decide(config: RouterConfig, input: DecisionInput): Routing {
   const chosen = chooseExperts(config, input, choice);
   const weights = expertWeights(tape, config, logits, compared, chosen);
   const { load, empty } = countExperts(tape.engine.read(chosen), chosen.cols, logits.cols);
-  const routing = {
-    logits,
-    scores,
-    ...(choosesPerToken(config.selection) ? { choice, selectionBias: input.selectionBias } : {}),
-    experts: chosen,
-    weights,
-    load,
-    dropped: 0,
-    fullyDropped: empty,
-    ...(wantsLosses(tape) ? routingLosses(config, input, { scores, experts: chosen, weights, load }) : { losses: {}, raw: {} }),
-  };
+  const perToken = choosesPerToken(config.selection);
+  const { losses, raw } = wantsLosses(tape) ? routingLosses(config, input, { scores, experts: chosen, weights, load }) : { losses: {}, raw: {} };
   const { capacity } = config;
   // Expert choice fills every expert to its capacity and never beyond.
-  if (capacity === undefined || config.selection === "expert-choice") return routing;
-  return { ...routing, chosen, ...applyCapacity(tape, chosen, weights, rowsPerExpert(config, tape, logits, k), capacity.drop, logits.cols) };
+  const overflows = capacity !== undefined && config.selection !== "expert-choice";
+  const kept = overflows
+    ? applyCapacity(tape, chosen, weights, rowsPerExpert(config, tape, logits, k), capacity.drop, logits.cols)
+    : { experts: chosen, weights, dropped: 0, fullyDropped: empty };
+  return {
+    logits,
+    scores,
+    choice: perToken ? choice : undefined,
+    selectionBias: perToken ? input.selectionBias : undefined,
+    chosen: overflows ? chosen : undefined,
+    load,
+    losses,
+    raw,
+    ...kept,
+  };
 }
 
 /** Losses and their noise cost time, so that plain inference leaves them out. */
@@ -95,7 +99,7 @@ function chooseExperts(config: RouterConfig, { tape, logits, k, selectionBias, t
 
 type Decision = Pick<Routing, "scores" | "experts" | "weights" | "load">;
 
-function routingLosses(config: RouterConfig, { tape, logits, noise }: DecisionInput, decision: Decision): Pick<Routing, "losses" | "raw"> {
+function routingLosses(config: RouterConfig, { tape, logits, noise }: DecisionInput, { scores, experts, weights, load }: Decision): Pick<Routing, "losses" | "raw"> {
   const losses: Record<string, Tensor> = {};
   const raw: Record<string, number> = {};
   const term = (name: string, coefficient: number, value: () => Tensor) => {
@@ -107,8 +111,7 @@ function routingLosses(config: RouterConfig, { tape, logits, noise }: DecisionIn
   const { balance } = config;
   if (balance.method !== "none" && balance.method !== "loss-free") {
     const estimate = { logits, clean: noise?.clean ?? logits, deviation: noise?.deviation ?? 1 / logits.cols };
-    const input = () => ({ ...decision, estimate, probabilities: probabilities(tape, config.score, decision.scores) });
-    term("balance", balance.coefficient, () => balanceLoss(tape, balance.method, input()));
+    term("balance", balance.coefficient, () => balanceLoss(tape, balance.method, { probabilities: probabilities(tape, config.score, scores), experts, weights, load, estimate }));
   }
   term("z", config.zLoss, () => zLoss(tape, logits));
   return { losses, raw };

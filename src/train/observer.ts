@@ -50,7 +50,7 @@ export class RoutingObserver {
       const bias = parameters.find(`layers.${layer}.router.selectionBias`);
       const { token_entropy, topk_margin, router_z } = totals.summary;
       const n = this.batches;
-      return { layer, ...loadStatistics(totals), token_entropy: token_entropy / n, topk_margin: topk_margin / n, router_z: router_z / n, bias: bias === undefined ? null : Array.from(engine.read(bias)) };
+      return { layer, token_entropy: token_entropy / n, topk_margin: topk_margin / n, router_z: router_z / n, bias: bias === undefined ? null : Array.from(engine.read(bias)), ...loadStatistics(totals) };
     });
   }
 

@@ -96,21 +96,23 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
       const logging = last || evaluating || index % options.logEvery === 0 || index === 1;
       const observer = logging ? new RoutingObserver(model) : undefined;
       const start = performance.now();
-      const result = trainer.train(() => ({ ...sampler.next(), batch: options.batch }), observer?.observe);
+      const result = trainer.train(() => sampler.next(), observer?.observe);
       tokensSeen += result.tokens;
       flops += result.flops;
       if (!result.applied) warn(`step ${index}: loss ${result.loss}, gradient norm ${result.norms.total}: skipped`);
       const elapsed = (performance.now() - start) / 1e3;
-      const step: TrainStep = { ...result, index, steps: options.steps, tokensPerSecond: result.tokens / elapsed, routing: { maxLoad: maxShare(result.load) } };
+      const step: TrainStep = { index, steps: options.steps, tokensPerSecond: result.tokens / elapsed, routing: { maxLoad: maxShare(result.load) }, ...result };
       if (observer !== undefined) {
         const seconds = (performance.now() - since.time) / 1e3;
         const evaluation = evaluating ? evaluate(model, limited(evaluationWindows(validation, { context, batch: options.batch }), options.evalTokens), signal) : undefined;
+        const { aux, z } = observer.lossRecords();
         step.record = {
           step: index,
           tokens: tokensSeen,
           loss: result.loss,
           ce: result.crossEntropy,
-          ...observer.lossRecords(),
+          aux,
+          z,
           lr: result.learningRate,
           grad_norm: result.norms,
           moe: observer.layerRecords(),

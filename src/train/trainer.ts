@@ -96,7 +96,7 @@ export class Trainer {
         );
       }
     }
-    return { ...result, norms, learningRate, applied };
+    return { norms, learningRate, applied, ...result };
   }
 
   /** Loss-free balancing: moves each layer's selection bias against its load of this step. */

@@ -35,7 +35,7 @@ export function encode(tape: Tape, parts: EncoderDecoderParts, ids: Tensor, batc
     const at = `encoder.layers.${l}`;
     const normed = norm(tape, parts, `${at}.attention`, x);
     const [q, k, v] = (["q", "k", "v"] as const).map((name) => project(tape, parts, `${at}.attention.${name}`, normed)) as [Tensor, Tensor, Tensor];
-    const mixed = attention(tape, q, k, v, { ...headDims(parts.config), batch, queries: length, keys: length, keyStride: length, causal: false }, { bias });
+    const mixed = attention(tape, q, k, v, { batch, queries: length, keys: length, keyStride: length, causal: false, ...headDims(parts.config) }, { bias });
     x = add(tape, x, project(tape, parts, `${at}.attention.out`, mixed));
     x = feedForwardBlock(tape, parts, "encoder", l, x, routings, Array.from({ length: batch }, () => new Int32Array(parts.config.moe.experts)));
   }
@@ -76,7 +76,7 @@ export function decode(tape: Tape, parts: EncoderDecoderParts, ids: Tensor, cach
     const own = sequenceBySequence(tape, project(tape, parts, `${at}.attention.q`, normed), caches, (cache, q, i) => {
       const rows = (t: Tensor) => view(t, [length, t.cols], i * length * t.cols);
       const store = cache.append(l, rows(k), rows(v));
-      const dims = { ...headDims(config), batch: 1, queries: length, keys: cache.length + length, keyStride: cache.capacity };
+      const dims = { batch: 1, queries: length, keys: cache.length + length, keyStride: cache.capacity, ...headDims(config) };
       return attention(tape, q, store.k, store.v, dims, { bias: biases[i] });
     });
     x = add(tape, x, project(tape, parts, `${at}.attention.out`, own));
@@ -84,7 +84,7 @@ export function decode(tape: Tape, parts: EncoderDecoderParts, ids: Tensor, cach
     const crossed = sequenceBySequence(tape, crossQuery, caches, (cache, q) => {
       const { source } = cache.layers[l] as DecoderLayerState;
       const keys = cache.sourceLength;
-      return attention(tape, q, source.k, source.v, { ...headDims(config), batch: 1, queries: length, keys, keyStride: keys, causal: false });
+      return attention(tape, q, source.k, source.v, { batch: 1, queries: length, keys, keyStride: keys, causal: false, ...headDims(config) });
     });
     x = add(tape, x, project(tape, parts, `${at}.cross.out`, crossed));
     x = feedForwardBlock(tape, parts, "decoder", l, x, routings, caches.map((cache) => (cache.layers[l] as DecoderLayerState).used_E));
