@@ -198,7 +198,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     const [first] = bs as [Tensor];
     const together = bs.length <= 3 && options.precision !== "f64" && bs.every((b) => b.dtype === first.dtype);
     if (!together) {
-      bs.forEach((b, i) => this.matmul("nt", outs[i] as Tensor, a, b, { ...options, column: columns[i] }));
+      bs.forEach((b, i) => this.matmul("nt", outs[i] as Tensor, a, b, { column: columns[i], ...options }));
       return;
     }
     const numbers = bs.flatMap((b, i) => {
