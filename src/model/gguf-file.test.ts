@@ -89,6 +89,29 @@ describe.skipIf(absent)("a checkpoint as GGUF (needs ../shared/goldens)", () => 
     for (const { name, tensor } of parameters.list) expect(engine.read(read.get(name)), name).toEqual(engine.read(tensor));
   });
 
+  it("older files of qwen3next have queries, keys, values and gates in one tensor, as published; prediction layers are set aside", async () => {
+    const folder = join(goldens, "qwen3_next");
+    const original = await readModelFolder(folder);
+    const parameters = load(original);
+    await writeModelGguf(path, original.config, parameters, { type: "F32" });
+    const { tensors, metadata } = readGgufHeader(path);
+    const bytes = Uint8Array.from(readFileSync(path));
+    const published = bytesOf(join(folder, "model.safetensors"));
+    const list = [...tensors].flatMap(([name, { type, shape, begin, end }]): GgufTensorToWrite[] => {
+      const layer = /^blk\.(\d+)\.attn_gate\.weight/.exec(name)?.[1];
+      if (layer !== undefined) return [{ name: `blk.${layer}.ssm_in.weight`, type, shape: [192, 64], chunks: () => [published.get(`model.layers.${layer}.linear_attn.in_proj_qkvz.weight`)!] }];
+      return name.endsWith("attn_qkv.weight") ? [] : [{ name, type, shape, chunks: () => [bytes.subarray(begin, end)] }];
+    });
+    const older = join(dir, "older-qwen3next.gguf");
+    const entries = new Map([...metadata.entries].filter(([key]) => !key.endsWith("recurrent_layers")));
+    entries.set("qwen3next.nextn_predict_layers", u32(1));
+    entries.set("qwen3next.block_count", u32(original.config.layers + 1));
+    list.push({ name: `blk.${original.config.layers}.nextn.enorm.weight`, type: "F32", shape: [1], chunks: () => [new Uint8Array(4)] });
+    await writeGguf(older, entries, list);
+    const [read, whole] = [load(readModelGguf(older)), load(readModelGguf(path))];
+    for (const { name, tensor } of whole.list) expect(engine.read(read.get(name)), name).toEqual(engine.read(tensor));
+  });
+
   it.each<[FileType, number]>([["F16", 5e-4], ["Q8_0", 5e-3], ["Q4_0", 0.126]])("in %s: routers and vectors stay exact, the rest is close", async (type, tolerance) => {
     const original = await readModelFolder(join(goldens, "mixtral"));
     const before = load(original);
@@ -168,6 +191,9 @@ describe("a GGUF file that is no model of ours", () => {
     ["no width", (m) => m.delete("llama.embedding_length"), "FORMAT", /"llama.embedding_length": expected a non-negative integer, the key is missing/],
     ["a width of another type", (m) => m.set("llama.embedding_length", text("16")), "FORMAT", /"llama.embedding_length": expected a non-negative integer, got string 16/],
     ["another width", (m) => m.set("llama.embedding_length", u32(32)), "FORMAT", /tensor "token_embd.weight": the metadata says \[32, 32\], the file has \[32, 16\]/],
+    ["heads of too few layers", (m) => m.set("llama.attention.head_count_kv", { type: "array", of: "i32", value: Int32Array.of(2) }), "FORMAT", /"llama.attention.head_count_kv": expected an array of at least 2 non-negative integers or booleans, got an array of i32/],
+    ["heads that are no integers", (m) => m.set("llama.attention.head_count_kv", { type: "array", of: "f32", value: Float32Array.of(2, 2) }), "FORMAT", /"llama.attention.head_count_kv": expected an array .*, got an array of f32/],
+    ["more layers than a model has", (m) => m.set("llama.block_count", { type: "u32", value: 2 ** 31 }), "FORMAT", /"llama.block_count": expected at most 10000 layers, got 2147483648/],
     ["no layers", (m) => m.set("llama.block_count", u32(0)), "FORMAT", /num_hidden_layers/],
     ["more layers", (m) => m.set("llama.block_count", u32(3)), "FORMAT", /tensor "blk.2.attn_norm.weight" is missing/],
     ["fewer layers", (m) => m.set("llama.block_count", u32(1)), "UNSUPPORTED", /tensor "blk.1.attn_norm.weight" is not part of a mixtral model/],

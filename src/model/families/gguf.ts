@@ -55,7 +55,7 @@ function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true
   const layers = integer("block_count") - integer("nextn_predict_layers", 0);
   check(layers <= maxLayers, "ERR_SWITCHYARD_FORMAT", () => `${m.source}: metadata "${key("block_count")}": expected at most ${maxLayers} layers, got ${layers}`);
   const list = (name: string) => m.array(key(name), layers);
-  const layersWith = (name: string) => [...tensors.keys()].flatMap((tensor) => (tensor.startsWith("blk.") && tensor.endsWith(`.${name}`) ? [Number(tensor.slice(4, -name.length - 1))] : [])).filter((l) => l < layers);
+  const layersWith = (name: string) => [...tensors.keys()].flatMap((tensor) => (tensor.startsWith("blk.") && tensor.endsWith(`.${name}`) ? [Number(tensor.slice(4, -name.length - 1))] : [])).filter((l) => l < layers).sort((a, b) => a - b);
   const hasTensor = (name: string) => tensors.has(name) || layersWith(name).length > 0;
 
   const embedding = tensors.get("token_embd.weight");
