@@ -8,6 +8,7 @@ import { readGgufHeader } from "../formats/gguf/reader.js";
 import { type GgufTensorToWrite, writeGguf } from "../formats/gguf/writer.js";
 import { readSafetensorsHeader } from "../formats/safetensors.js";
 import { decodeBlocks } from "../quant/codecs.js";
+import type { MixerConfig } from "./config.js";
 import { readModelGguf, writeModelGguf } from "./gguf-file.js";
 import { type ModelFolder, readModelFolder, writeModelFolder } from "./folder.js";
 import { Parameters } from "./parameters.js";
@@ -67,6 +68,19 @@ describe.skipIf(absent)("a checkpoint as GGUF (needs ../shared/goldens)", () => 
   it.each(["flex_olmo"])("%s: no architecture of GGUF expresses it", async (family) => {
     const original = await readModelFolder(join(goldens, family));
     await expect(writeModelGguf(path, original.config, load(original), { type: "F32" })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/no architecture of GGUF expresses this model .*; the architectures that can be written are llama, qwen3, olmoe/) });
+  });
+
+  it("minimax with the published decays is written and read; for others there is no tensor", async () => {
+    const original = await readModelFolder(join(goldens, "minimax"));
+    await expect(writeModelGguf(path, original.config, load(original), { type: "F32" })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/"minimax-01" has no tensor for "layers.1.attention.lightning.slopes"/) });
+    const config = { ...original.config, mixers: original.config.mixers.map((m): MixerConfig => (m.kind === "lightning" ? { kind: m.kind } : m)) };
+    const parameters = new Parameters(engine, config);
+    parameters.initialise(1);
+    await writeModelGguf(path, config, parameters, { type: "F32" });
+    const read = readModelGguf(path);
+    expect({ ...read.config, published: undefined }).toEqual({ ...config, published: undefined });
+    const after = load(read);
+    for (const { name, tensor } of parameters.list) expect(engine.read(after.get(name)), name).toEqual(engine.read(tensor));
   });
 
   it("older files have latent attention's up projection in one tensor, newer ones gate and up: both are read", async () => {

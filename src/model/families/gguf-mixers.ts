@@ -2,6 +2,7 @@ import type { JsonObject } from "../../formats/json.js";
 import type { MixerConfig, ModelConfig } from "../config.js";
 import type { GgufArchitecture, GgufFields, GgufKeys } from "./gguf-architecture.js";
 import { namedGguf } from "./gguf-names.js";
+import { rowsOf } from "./layouts.js";
 import { byKeyHead, deltaSizes, gatedQueries, mixer, stepsByKeyHead } from "./mixer-layouts.js";
 import type { Elements, StoredAs, TensorNames } from "./names.js";
 
@@ -66,17 +67,23 @@ const tiledDelta = mixer({
   "delta.out": [{ name: "ssm_out.weight", columns: (config) => ({ size: deltaSizes(config).valueDim, at: tiled(config) }) }],
 });
 
+/** By the list of the layers that are recurrent, or one of so many that is not. */
+function linearTypes(file: GgufFields, usualInterval: number): JsonObject {
+  const recurrent = file.list("attention.recurrent_layers");
+  const interval = file.integer("full_attention_interval", usualInterval);
+  return { layer_types: layersOf(file).map((l) => ((recurrent === undefined ? (l + 1) % interval !== 0 : recurrent[l] === 1) ? "linear_attention" : "full_attention")) };
+}
+const recurrentLayers = ({ mixers }: ModelConfig): GgufKeys => ({ "attention.recurrent_layers": mixers.map(({ kind }) => kind !== "attention") });
+
 function deltaFields(file: GgufFields): JsonObject {
   const heads = file.integer("ssm.time_step_rank");
-  const recurrent = file.list("attention.recurrent_layers");
-  const interval = file.integer("full_attention_interval", 4);
   return {
+    ...linearTypes(file, 4),
     linear_conv_kernel_dim: file.integer("ssm.conv_kernel"),
     linear_key_head_dim: file.integer("ssm.state_size"),
     linear_num_key_heads: file.integer("ssm.group_count"),
     linear_num_value_heads: heads,
     linear_value_head_dim: file.integer("ssm.inner_size") / heads,
-    layer_types: layersOf(file).map((l) => ((recurrent === undefined ? (l + 1) % interval !== 0 : recurrent[l] === 1) ? "linear_attention" : "full_attention")),
     partial_rotary_factor: file.integer("rope.dimension_count") / (file.common["head_dim"] as number),
   };
 }
@@ -84,12 +91,12 @@ function deltaFields(file: GgufFields): JsonObject {
 function deltaKeys(config: ModelConfig): GgufKeys {
   const { heads = 0, keyHeads, keyDim, valueDim = 0, kernel } = mixerOf(config, "deltaNet") ?? {};
   return {
+    ...recurrentLayers(config),
     "ssm.conv_kernel": kernel,
     "ssm.state_size": keyDim,
     "ssm.group_count": keyHeads,
     "ssm.time_step_rank": heads,
     "ssm.inner_size": heads * valueDim,
-    "attention.recurrent_layers": config.mixers.map(({ kind }) => kind === "deltaNet"),
   };
 }
 
@@ -122,6 +129,19 @@ export const ggufMixers: readonly GgufArchitecture[] = [
       const pairs = (config.ropes[0]?.rotary ?? 0) / 2;
       return { ...deltaKeys(config), "rope.dimension_sections": [0, 1, 2].map((i) => Math.max(0, Math.ceil((pairs - i) / 3))).concat(0) };
     },
+  },
+  {
+    // For the published decays; those of a checkpoint that holds others have no tensor.
+    arch: "minimax-01", modelType: "minimax", paired: false, onlyExperts: true,
+    names: namedGguf(mixer({
+      "lightning.qkv": rowsOf("attn_qkv.weight", ({ heads, headDim }) => ({ groups: heads, parts: [headDim, headDim, headDim] }), 0, 1, 2),
+      "lightning.norm": "attn_norm_2.weight", "lightning.gate": "attn_gate.weight", "lightning.out": "attn_output.weight",
+    })),
+    fields(file) {
+      const kept = file.number("residual_scale");
+      return { ...linearTypes(file, 8), full_attn_alpha_factor: kept, linear_attn_alpha_factor: kept, mlp_alpha_factor: kept };
+    },
+    keys: (config) => ({ ...recurrentLayers(config), residual_scale: config.blend?.ffn.kept }),
   },
   {
     arch: "jamba", modelType: "jamba", paired: false,
