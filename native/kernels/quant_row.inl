@@ -1,8 +1,8 @@
 // One row times quantised weights, bound by memory: weights are multiplied as they are unpacked, with no panel between. The chains are those of
 // the micro-kernel.
 
-// Columns whose bytes are asked for so far ahead.
-constexpr int64_t kColumnsAhead = 2 * kLanes;
+// Bytes are asked for twice, so many columns ahead: this memory drops requests when it has too many (docs/lab-notebook.md).
+constexpr int64_t kColumnsAhead = kLanes, kColumnsFar = 3 * kLanes;
 
 // Sums of kLanes columns so far, and the products of the groups that are not complete.
 template <StoredType T>
@@ -47,7 +47,8 @@ static void quant_row_block(const Product& p, int64_t i, int64_t j0, int64_t j1,
   const auto* runs = (const Run<dot_for<T>()>*)p.row_runs(i);
   float* out = p.out + i * p.ld_out;
   for (int64_t j = j0; j < j1; j += kLanes) {
-    const char* ahead = j + kColumnsAhead < j1 ? p.stored_row(j + kColumnsAhead) : next + (j + kColumnsAhead - j1) % kColumnsAhead * p.ld_b;
+    const auto after = [&](int64_t columns) { return j + columns < j1 ? p.stored_row(j + columns) : next + (j + columns - j1) % columns * p.ld_b; };
+    const char *ahead = after(kColumnsAhead), *far = after(kColumnsFar);
     RowSink<T> sink;
     sink.sum = p.accumulate ? load(out + j, j1 - j) : splat(0);
     for (int64_t k0 = 0; k0 < p.k; k0 += kChunk) {
@@ -55,6 +56,7 @@ static void quant_row_block(const Product& p, int64_t i, int64_t j0, int64_t j1,
       const uint8_t* rows[kLanes];
       for (int r = 0; r < kLanes; r++) rows[r] = (const uint8_t*)p.stored_row(j + r < j1 ? j + r : j) + row_bytes(T, k0);
       sink.a = runs + k0 / 32;
+      for (int64_t at = kLanes * row_bytes(T, k0); at < kLanes * row_bytes(T, k0 + length); at += 64) __builtin_prefetch(far + at, 0, 2);
       unpack<T>(sink, {rows, ahead + kLanes * row_bytes(T, k0)}, length);
     }
     store(out + j, sink.sum, j1 - j);
