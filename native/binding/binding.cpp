@@ -8,21 +8,36 @@
 
 namespace sw {
 
+__thread const Command* Args::command = nullptr;
+
 Args::Args(napi_env env, napi_callback_info info, const char* op, int expected, int list) : env_(env), op_(op) {
+  if (info) {
+    take(info, expected, list);
+    return;
+  }
+  for (int i = 0; i < expected; i++) values_[i] = i < command->count ? command->values[i] : 0;
+  if (command->count != expected) fail("expected %d arguments, got %d", expected, command->count);
+  if (command->list_length == 0) return;
+  list_ = command->list;
+  list_length_ = command->list_length;
+  if (list < 0) fail("all arguments must be numbers (a tensor of another engine?)");
+}
+
+void Args::take(napi_callback_info info, int expected, int list) {
   napi_value arguments[kMax];
   size_t count = kMax;
-  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
+  napi_get_cb_info(env_, info, &count, arguments, nullptr, nullptr);
   for (int i = 0; i < expected; i++) values_[i] = 0;
   if ((int)count != expected) fail("expected %d arguments, got %zu", expected, count);
   for (int i = 0; i < expected && !failed_; i++) {
     napi_typedarray_type type;
     void* data;
-    if (i == list && napi_get_typedarray_info(env, arguments[i], &type, &list_length_, &data, nullptr, nullptr) == napi_ok) {
+    if (i == list && napi_get_typedarray_info(env_, arguments[i], &type, &list_length_, &data, nullptr, nullptr) == napi_ok) {
       if (type != napi_float64_array) fail("argument %d must be a Float64Array", i);
       list_ = (const double*)data;
       continue;
     }
-    if (napi_get_value_double(env, arguments[i], &values_[i]) != napi_ok) fail("argument %d must be a number (a tensor of another engine?)", i);
+    if (napi_get_value_double(env_, arguments[i], &values_[i]) != napi_ok) fail("argument %d must be a number (a tensor of another engine?)", i);
   }
 }
 

@@ -20,14 +20,28 @@ int64_t product(int64_t a, int64_t b, Rest... rest) {
   return product(product(a, b), rest...);
 }
 
+// The arguments of an op that is run from a list: see commands.cpp.
+struct Command {
+  const double* values;
+  int count;
+  const double* list;
+  size_t list_length;
+};
+
 // The numeric arguments of one call. The first failure is kept and thrown; after it accessors return zero.
 class Args {
  public:
+  static constexpr int kMax = 32;
+  // Where ops find their arguments when they are called without `info`.
+  static __thread const Command* command;
+
   // Argument `list`, if any, may be a Float64Array of addresses instead of a number.
   Args(napi_env env, napi_callback_info info, const char* op, int expected, int list = -1);
 
   bool ok() const { return !failed_; }
   double number(int i) const { return values_[i]; }
+  const double* list() const { return list_; }
+  int64_t list_length() const { return (int64_t)list_length_; }
   bool flag(int i) const { return values_[i] != 0; }
   // An integer in [low, high].
   int64_t integer(int i, const char* name, int64_t low, int64_t high);
@@ -70,7 +84,8 @@ class Args {
   void* address(int i, const char* name, int64_t bytes, int64_t alignment, bool writable);
   void* address_of(double value, const char* name, int64_t bytes, int64_t alignment, bool writable);
 
-  static constexpr int kMax = 32;
+  void take(napi_callback_info info, int expected, int list);
+
   napi_env env_;
   const char* op_;
   double values_[kMax];
@@ -85,8 +100,11 @@ struct Op {
   napi_callback fn;
 };
 void export_ops(napi_env env, napi_value exports, const Op* ops, int count);
+// The same for ops that take numbers and lists of addresses and return nothing, which lists can hold too.
+void export_commands(napi_env env, napi_value exports, const Op* ops, int count);
 
 // Each file of ops exports its own.
+void export_lists(napi_env env, napi_value exports);
 void export_memory(napi_env env, napi_value exports);
 void export_reads(napi_env env, napi_value exports);
 void export_matrix_ops(napi_env env, napi_value exports);

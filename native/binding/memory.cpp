@@ -144,11 +144,14 @@ napi_value op_fill(napi_env env, napi_callback_info info) {
 }
 
 const Op ops[] = {{"allocate", op_allocate}, {"mapFile", op_map_file}, {"release", op_release}, {"read", op_read},
-                  {"write", op_write},       {"copy", op_copy},        {"fill", op_fill},
-                  {"advise", op_advise},     {"fileWasCut", op_file_was_cut}};
+                  {"write", op_write},       {"advise", op_advise},     {"fileWasCut", op_file_was_cut}};
+const Op computing[] = {{"copy", op_copy}, {"fill", op_fill}};
 
 }  // namespace
 
-void export_memory(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+void export_memory(napi_env env, napi_value exports) {
+  export_ops(env, exports, ops, sizeof ops / sizeof *ops);
+  export_commands(env, exports, computing, sizeof computing / sizeof *computing);
+}
 
 }  // namespace sw

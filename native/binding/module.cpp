@@ -40,6 +40,7 @@ const Op ops[] = {{"isas", isas}, {"threads", threads}};
 
 NAPI_MODULE_INIT() {
   sw::export_ops(env, exports, sw::ops, sizeof sw::ops / sizeof *sw::ops);
+  sw::export_lists(env, exports);
   sw::export_memory(env, exports);
   sw::export_reads(env, exports);
   sw::export_matrix_ops(env, exports);

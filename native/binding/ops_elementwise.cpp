@@ -189,11 +189,15 @@ napi_value op_sum_squares(napi_env env, napi_callback_info info) {
 const Op ops[] = {
     {"unary", op_unary}, {"unaryBackward", op_unary_backward}, {"binary", op_binary}, {"scale", op_scale}, {"sum", op_sum},
     {"softmax", op_softmax}, {"softmaxBackward", op_softmax_backward}, {"logSumExp", op_log_sum_exp}, {"logSumExpBackward", op_log_sum_exp_backward},
-    {"dropout", op_dropout}, {"uniform", op_uniform}, {"normal", op_normal}, {"adamW", op_adam_w}, {"sumSquares", op_sum_squares},
+    {"dropout", op_dropout}, {"uniform", op_uniform}, {"normal", op_normal}, {"adamW", op_adam_w},
 };
+const Op measures[] = {{"sumSquares", op_sum_squares}};
 
 }  // namespace
 
-void export_elementwise_ops(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+void export_elementwise_ops(napi_env env, napi_value exports) {
+  export_commands(env, exports, ops, sizeof ops / sizeof *ops);
+  export_ops(env, exports, measures, sizeof measures / sizeof *measures);
+}
 
 }  // namespace sw

@@ -233,11 +233,14 @@ napi_value op_read_bandwidth(napi_env env, napi_callback_info info) {
 }
 
 const Op ops[] = {{"matmul", op_matmul}, {"matmuls", op_matmuls}, {"groupedMatmul", op_grouped_matmul}, {"attention", op_attention},
-                  {"attentionBackward", op_attention_backward}, {"narrow", op_narrow}, {"peak", op_peak},
-                  {"readBandwidth", op_read_bandwidth}};
+                  {"attentionBackward", op_attention_backward}, {"narrow", op_narrow}};
+const Op measures[] = {{"peak", op_peak}, {"readBandwidth", op_read_bandwidth}};
 
 }  // namespace
 
-void export_matrix_ops(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+void export_matrix_ops(napi_env env, napi_value exports) {
+  export_commands(env, exports, ops, sizeof ops / sizeof *ops);
+  export_ops(env, exports, measures, sizeof measures / sizeof *measures);
+}
 
 }  // namespace sw

@@ -83,6 +83,6 @@ const Op ops[] = {{"causalConv", op_causal_conv}, {"linearAttention", op_linear_
 
 }  // namespace
 
-void export_mixer_ops(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+void export_mixer_ops(napi_env env, napi_value exports) { export_commands(env, exports, ops, sizeof ops / sizeof *ops); }
 
 }  // namespace sw

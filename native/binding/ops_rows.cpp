@@ -236,6 +236,6 @@ const Op ops[] = {
 
 }  // namespace
 
-void export_row_ops(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+void export_row_ops(napi_env env, napi_value exports) { export_commands(env, exports, ops, sizeof ops / sizeof *ops); }
 
 }  // namespace sw

@@ -49,6 +49,11 @@ export interface Memory {
    * Results do not depend on it.
    */
   advise(t: Tensor, needed: boolean): void;
+  /**
+   * Runs `compute`, whose ops may wait until something is read or written from JavaScript, or `compute` has ended: faster where many small ops stand
+   * between products. An error of an op may come as late.
+   */
+  together<R>(compute: () => R): R;
   /** Bytes now held by regions, mapped files apart. */
   readonly allocatedBytes: number;
 }

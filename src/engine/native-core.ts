@@ -1,8 +1,10 @@
 import { check } from "../errors.js";
-import { byteLength, type DType, isStored, storedBlocks, typedArray, type TypedArray } from "../tensor/dtype.js";
-import { isWholeBlocks, sizeOf, Tensor, view } from "../tensor/tensor.js";
+import { type DType, isStored, storedBlocks, typedArray, type TypedArray } from "../tensor/dtype.js";
+import { type Tensor, view } from "../tensor/tensor.js";
 import type { AttentionDims, AttentionExtras, ExpertMatrices, FileReads, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Precision, Region } from "./engine.js";
+import { CommandList, type ListAddon } from "./command-list.js";
 import { columnsOf, matricesOf, pairOf } from "./matrix-lists.js";
+import { NativeRegion } from "./native-region.js";
 import { NativeReads, type ReadsAddon, systemError } from "./native-reads.js";
 
 /** An op of the addon: addresses, dimensions and flags, all numbers; throws ERR_SWITCHYARD_ENGINE when one does not hold. */
@@ -11,7 +13,7 @@ export type NativeOp = (...args: number[]) => void;
 type NativeListOp = (...args: (number | Float64Array)[]) => void;
 
 /** The addon's exports. Ops that compute take the index of a kernel variant first. */
-export interface Addon extends ReadsAddon {
+export interface Addon extends ReadsAddon, ListAddon {
   /** Kernel variants by index; null for one that this machine cannot run. */
   isas(): (string | null)[];
   /** Sets the number of threads unless n is 0; returns it. One pool serves every engine of the process. */
@@ -49,33 +51,6 @@ const noProduct: readonly number[] = new Array<number>(12).fill(0);
 /** A tensor's address; 0 for none. A tensor of another engine yields a typed array, which the addon refuses. */
 export const address = (t: Tensor | undefined): number => (t === undefined ? 0 : (t.storage as number));
 
-class NativeRegion implements Region {
-  private live = true;
-
-  constructor(
-    private readonly start: number,
-    readonly bytes: number,
-    private readonly release: () => void,
-  ) {}
-
-  tensor(dtype: DType, shape: readonly number[], byteOffset: number): Tensor {
-    const multiple = isStored(dtype) ? 1 : byteLength(dtype, 1);
-    const bytes = byteLength(dtype, sizeOf(shape));
-    check(isWholeBlocks(dtype, shape), "ERR_SWITCHYARD_SHAPE", () => `region: a row of ${dtype}[${shape.join(", ")}] is not a whole number of blocks`);
-    check(
-      this.live && byteOffset >= 0 && byteOffset % multiple === 0 && byteOffset + bytes <= this.bytes,
-      "ERR_SWITCHYARD_ENGINE",
-      () => `region: ${dtype}[${shape.join(", ")}] at byte ${byteOffset} needs a multiple of ${multiple} within ${this.bytes} live bytes`,
-    );
-    return new Tensor(dtype, shape, this.start + byteOffset);
-  }
-
-  free(): void {
-    if (this.live) this.release();
-    this.live = false;
-  }
-}
-
 /** Memory, matrix products and attention of the native engine; `NativeEngine` adds the rest. */
 export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   readonly name = "native";
@@ -84,13 +59,17 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   /** Index of the kernel variant, the first argument of every op that computes. */
   protected readonly variant: number;
   private held = 0;
+  private readonly real: A;
+  private readonly commands: CommandList<A>;
 
   /** Throws ERR_SWITCHYARD_ENGINE when this machine cannot run `isa`; without it the best variant is taken. */
   constructor(
-    protected readonly addon: A,
+    protected addon: A,
     readonly source: string,
     isa?: string,
   ) {
+    this.real = addon;
+    this.commands = new CommandList(addon);
     const isas = addon.isas();
     this.variant = isa === undefined ? isas.findLastIndex((name) => name !== null) : isas.indexOf(isa);
     check(
@@ -99,6 +78,19 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
       () => `engine: kernel variant "${isa}" does not exist or this CPU cannot run it; use one of ${isas.filter((name) => name !== null).join(", ")}`,
     );
     this.isa = isas[this.variant] as string;
+  }
+
+  together<R>(compute: () => R): R {
+    if (this.addon !== this.real) return compute();
+    this.addon = this.commands.addon;
+    try {
+      const result = compute();
+      this.commands.run();
+      return result;
+    } finally {
+      this.commands.clear();
+      this.addon = this.real;
+    }
   }
 
   get threads(): number {
@@ -141,7 +133,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
   }
 
   openFile(path: string): FileReads {
-    return new NativeReads(this.addon, path);
+    return new NativeReads(this.commands.addon, path);
   }
 
   read(t: Tensor): TypedArray {

@@ -11,10 +11,10 @@ export interface DispatchPlan extends RowGroups {
 
 /** Sorts the rows of a routing decision by expert, stably, so that each expert's rows are contiguous and in token order. */
 export function dispatchPlan(tape: Tape, routing: Routing): DispatchPlan {
-  const { experts, load, dropped } = routing;
-  const rows = load.reduce((sum, n) => sum + n, 0) - dropped;
+  const { experts, logits, filled = false, dropped } = routing;
+  const rows = filled && dropped === 0 ? experts.size : routing.load.reduce((sum, n) => sum + n, 0) - dropped;
   const plan = {
-    offsets: tape.alloc([load.length + 1], "i32"),
+    offsets: tape.alloc([logits.cols + 1], "i32"),
     slots: tape.alloc([rows], "i32"),
     tokens: tape.alloc([rows], "i32"),
     positions: tape.alloc(experts.shape, "i32"),

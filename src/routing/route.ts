@@ -51,25 +51,33 @@ export function decide(config: RouterConfig, input: DecisionInput): Routing {
   const choice = config.selection === "stochastic" ? gumbelLogits(tape, logits) : compared;
   const chosen = chooseExperts(config, input, choice);
   const weights = expertWeights(tape, config, logits, compared, chosen);
-  const { load, empty } = countExperts(tape.engine.read(chosen), chosen.cols, logits.cols);
+  // Counted when it is asked for: to read engine memory is to wait for all ops so far.
+  let known: ReturnType<typeof countExperts> | undefined;
+  const counted = () => (known ??= countExperts(tape.engine.read(chosen), chosen.cols, logits.cols));
   const perToken = choosesPerToken(config.selection);
-  const { losses, raw } = wantsLosses(tape) ? routingLosses(config, input, { scores, experts: chosen, weights, load }) : { losses: {}, raw: {} };
+  const { losses, raw } = wantsLosses(tape) ? routingLosses(config, input, { scores, experts: chosen, weights, load: counted().load }) : { losses: {}, raw: {} };
   const { capacity } = config;
   // Expert choice fills every expert to its capacity and never beyond.
   const overflows = capacity !== undefined && config.selection !== "expert-choice";
-  const kept = overflows
-    ? applyCapacity(tape, chosen, weights, rowsPerExpert(config, tape, logits, k), capacity.drop, logits.cols)
-    : { experts: chosen, weights, dropped: 0, fullyDropped: empty };
+  const kept = overflows ? applyCapacity(tape, chosen, weights, rowsPerExpert(config, tape, logits, k), capacity.drop, logits.cols) : undefined;
   return {
     logits,
     scores,
     choice: perToken ? choice : undefined,
     selectionBias: perToken ? input.selectionBias : undefined,
     chosen: overflows ? chosen : undefined,
-    load,
+    experts: kept?.experts ?? chosen,
+    weights: kept?.weights ?? weights,
+    filled: perToken && !overflows,
+    get load() {
+      return counted().load;
+    },
+    dropped: kept?.dropped ?? 0,
+    get fullyDropped() {
+      return kept?.fullyDropped ?? counted().empty;
+    },
     losses,
     raw,
-    ...kept,
   };
 }
 

@@ -92,11 +92,13 @@ export interface Routing {
   experts: Tensor;
   /** [T, K'], differentiable; 0 where dropped. */
   weights: Tensor;
-  /** Choices per expert before any were dropped: integers [E]. */
-  load: Int32Array;
+  /** Every slot of `experts` holds one unless some are `dropped`; where false or missing, others may be empty too. */
+  filled?: boolean | undefined;
+  /** Choices per expert before any were dropped: integers [E]. Of inference it is counted when it is first asked for, before the arena is reset. */
+  readonly load: Int32Array;
   /** Choices that were dropped, and tokens that have none (left), those that no expert chose included. */
   dropped: number;
-  fullyDropped: number;
+  readonly fullyDropped: number;
   /** Scaled terms to add to the training loss, by name ("balance", "z"), each one element. Empty unless the tape trains or records. */
   losses: Readonly<Record<string, Tensor>>;
   /** The same terms unscaled, as numbers, so that they outlive the tape's tensors in a log. */

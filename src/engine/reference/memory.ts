@@ -134,6 +134,10 @@ export class ReferenceMemory implements Memory {
     array(out).set(values);
   }
 
+  together<R>(compute: () => R): R {
+    return compute();
+  }
+
   /** Its files are copies in memory. */
   advise(): void {}
 

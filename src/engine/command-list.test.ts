@@ -1,0 +1,78 @@
+import { afterAll, describe, expect, it } from "vitest";
+import { nativeVariants, sameBits, TestTensors } from "../../test/engines.js";
+import { randomBlocks } from "../../test/stored.js";
+import { Tensor, view } from "../tensor/tensor.js";
+import type { Engine } from "./engine.js";
+import { loadEngine } from "./load.js";
+import { ReferenceEngine } from "./reference.js";
+
+const refused = expect.objectContaining({ code: "ERR_SWITCHYARD_ENGINE" });
+
+describe.skipIf(nativeVariants.length === 0)("ops that are run together", () => {
+  const engine = loadEngine({ engine: "native", threads: 2 }) as Engine & { addon: Record<string, (...args: unknown[]) => unknown> };
+  const t = new TestTensors(engine, 1);
+  afterAll(() => t[Symbol.dispose]());
+
+  it("give the bits that they give one by one, lists of experts included", () => {
+    const weights = [1, 2].map((seed) => t.of("q4_k", [4, 37, 512], randomBlocks("q4_k", 4 * 37 * 512, seed)));
+    const [gate, up] = weights.map((w) => [0, 1, 2, 3].map((e) => view(w, [37, 512], e * 37 * 512)));
+    const [x, y, out] = [t.random([12, 512]), t.random([12, 74]), t.random([12, 37])];
+    const offsets = t.ints([0, 1, 1, 10, 12]);
+    const layer = () => {
+      engine.groupedMatmul("nt", y, x, gate!, offsets, { beside: up! });
+      engine.glu(out, y, { activation: "silu", gated: true, offsets });
+      engine.scale(out, out, 0.5);
+      return engine.rmsNorm(out, out, undefined, 1e-5);
+    };
+    layer();
+    const expected = engine.read(out);
+    engine.fill(out, 0);
+    engine.together(layer);
+    expect(sameBits(engine.read(out), expected)).toBe(true);
+  });
+
+  it("run before engine memory is read, written or freed, in the order of the calls, however many they are", () => {
+    const [x, y] = [t.random([8]), t.random([8])];
+    const seen = engine.together(() => {
+      engine.fill(x, 2);
+      const before = engine.read(x)[0];
+      for (let i = 0; i < 5000; i++) engine.scale(y, x, i);
+      engine.write(x, new Float32Array(8).fill(3));
+      const region = engine.allocate(4096);
+      const own = region.tensor("f32", [8], 0);
+      engine.copy(own, x);
+      engine.binary("add", y, y, own);
+      region.free();
+      return engine.together(() => [before, engine.read(x)[0], engine.read(y)[0]]);
+    });
+    expect(seen).toEqual([2, 3, 2 * 4999 + 3]);
+    expect(new ReferenceEngine().together(() => 5)).toBe(5);
+  });
+
+  it("throw what an op throws, and those after it are forgotten", () => {
+    const [x, y] = [t.random([8]), t.random([8])];
+    engine.fill(y, 1);
+    const fail = (bad: () => void) => () =>
+      engine.together(() => {
+        bad();
+        engine.fill(y, 2);
+      });
+    expect(fail(() => engine.fill(new Tensor("f32", [8], 64), 0))).toThrow(refused);
+    expect(fail(() => engine.copy(x, new Tensor("f32", [8], new Float32Array(8))))).toThrow(refused);
+    expect(fail(() => engine.copy(x, t.random([9])))).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
+    expect(engine.read(y)[0]).toBe(1);
+    engine.fill(y, 3);
+    expect(engine.read(y)[0]).toBe(3);
+  });
+
+  it("come from well-formed lists only", () => {
+    const { run, commands } = engine.addon as unknown as { run: (list: unknown, length: unknown) => void; commands: () => string[] };
+    const fill = commands().indexOf("fill");
+    for (const list of [[-1, 0, 0], [commands().length, 0, 0], [fill, 33, 0], [fill, 4, 1e9], [fill, Number.NaN, 0], [fill, 4], [fill, 4, 0, 1], [fill, 3, 0, 64, 1, 2], [fill, 4, 1, 64, 1, 2, 0, 5]]) {
+      expect(() => run(Float64Array.from(list), list.length), list.join()).toThrow(refused);
+    }
+    expect(() => run(new Float64Array(2), 3)).toThrow(refused);
+    expect(() => run(new Float32Array(2), 2)).toThrow(refused);
+    expect(() => run(3, 0)).not.toThrow();
+  });
+});
