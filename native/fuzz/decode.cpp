@@ -11,7 +11,7 @@ float half(const uint8_t* p) {
   const int bits = p[0] | p[1] << 8, exponent = bits >> 10 & 31, fraction = bits & 1023;
   const float sign = bits >> 15 ? -1.0f : 1.0f;
   if (exponent == 31) return fraction ? __builtin_nanf("") : sign * __builtin_inff();
-  return sign * (exponent ? ldexpf((float)(1024 + fraction), exponent - 25) : ldexpf((float)fraction, -24));
+  return sign * (float)(exponent ? (1024 + fraction) * (1LL << exponent) : 2 * fraction) * 0x1p-25f;
 }
 
 float bfloat(const uint8_t* p) {

@@ -38,7 +38,12 @@ void Random::fill(void* to, size_t bytes) {
   }
 }
 
-bool same(float a, float b) { return memcmp(&a, &b, 4) == 0 || (a != a && b != b); }
+bool same(float a, float b) {
+  uint32_t x, y;
+  memcpy(&x, &a, 4);
+  memcpy(&y, &b, 4);
+  return x == y || (a != a && b != b);
+}
 
 float wild(Random& random) {
   const uint64_t bits = random.next();
