@@ -24,6 +24,8 @@ const read = (text: string | Buffer): string | undefined => {
 };
 
 describe("a YAML file of settings", () => {
+  it("is not read to its end if it has none", () => expect(refusal(() => readConfigFile("/dev/zero"), ["ERR_SWITCHYARD_USAGE"])).toContain("something that is not a file"));
+
   it("a value of another kind in any field is named", () => {
     expect(read(JSON.stringify(settings))).toBeUndefined();
     // What numbers of a router mean is checked where it is made.

@@ -1,8 +1,7 @@
-import { readFileSync, statSync } from "node:fs";
 import { parse } from "yaml";
 import { z } from "zod";
 import { check, SwitchyardError } from "../errors.js";
-import { withIoErrors } from "../formats/io.js";
+import { readFileUpTo } from "../formats/io.js";
 import { type ModelOptions, type MoeOptions, sizes } from "../model/presets.js";
 import { routerConfig, type RouterPreset, routerPresets } from "../routing/presets.js";
 import type { Balance, RouterConfig } from "../routing/types.js";
@@ -89,9 +88,7 @@ const maxConfigBytes = 2 ** 16;
 
 /** Keys of a YAML file. Throws ERR_SWITCHYARD_USAGE naming file and line or key, ERR_SWITCHYARD_IO. */
 export function readConfigFile(path: string): RunInput {
-  const { size, isFile } = withIoErrors("read", path, () => { const stat = statSync(path); return { size: stat.size, isFile: stat.isFile() }; });
-  check(isFile && size <= maxConfigBytes, "ERR_SWITCHYARD_USAGE", () => `${path}: expected a file of at most ${maxConfigBytes} bytes, got ${isFile ? size : "something else"}`);
-  const text = withIoErrors("read", path, () => readFileSync(path, "utf8"));
+  const text = readFileUpTo(path, maxConfigBytes, "ERR_SWITCHYARD_USAGE").toString();
   try {
     return checkRun((parse(text) as unknown) ?? {}, path);
   } catch (cause) {

@@ -1,4 +1,5 @@
-import { SwitchyardError } from "../errors.js";
+import { readFileSync, statSync } from "node:fs";
+import { check, type ErrorCode, SwitchyardError } from "../errors.js";
 
 /** What a person can do about an error code of the operating system. */
 const remedies: Readonly<Record<string, string>> = {
@@ -32,4 +33,14 @@ export function withIoErrors<T>(operation: string, path: string, action: () => T
   } catch (error) {
     throw ioError(operation, path, error);
   }
+}
+
+/** The bytes of a file. Throws an error of `code` for what is no file, which could have no end, and for one of more than `maxBytes`. */
+export function readFileUpTo(path: string, maxBytes: number, code: ErrorCode = "ERR_SWITCHYARD_FORMAT"): Buffer<ArrayBuffer> {
+  return withIoErrors("read", path, () => {
+    const stat = statSync(path);
+    const isFile = stat.isFile();
+    check(isFile && stat.size <= maxBytes, code, () => `${path}: expected a file of at most ${maxBytes} bytes, got ${isFile ? stat.size : "something that is not a file"}`);
+    return readFileSync(path);
+  });
 }

@@ -1,7 +1,6 @@
-import { readFileSync, statSync } from "node:fs";
 import type { z } from "zod";
 import { SwitchyardError } from "../errors.js";
-import { withIoErrors } from "./io.js";
+import { readFileUpTo } from "./io.js";
 
 export type Json = null | boolean | number | string | Json[] | JsonObject;
 export interface JsonObject {
@@ -17,6 +16,8 @@ export interface JsonLimits {
   integersOnly?: boolean;
 }
 
+const defaultMaxBytes = 2 ** 24;
+
 export function isJsonObject(value: Json | undefined): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
@@ -31,13 +32,7 @@ export function conform<T>(schema: z.ZodType<T>, value: Json, source: string): T
 
 /** Reads a JSON file as `parseJson` does. Throws ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_IO naming the file. */
 export function readJsonFile(path: string, limits: JsonLimits = {}): Json {
-  const { maxBytes = 2 ** 24 } = limits;
-  return withIoErrors("read", path, () => {
-    const stat = statSync(path);
-    if (!stat.isFile()) throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${path}: expected a JSON file, got something that is not a file`);
-    if (stat.size > maxBytes) throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${path}: expected at most ${maxBytes} bytes of JSON, got ${stat.size}`);
-    return parseJson(readFileSync(path), path, limits);
-  });
+  return parseJson(readFileUpTo(path, limits.maxBytes ?? defaultMaxBytes), path, limits);
 }
 
 /** Keys and indices whose numbers a parsed text has as floats although they are whole, "1.0", by their object or array. */
@@ -64,7 +59,7 @@ const mark = "\uf8ff";
  * surrogates and deep nesting, and names `source`, line, column and the path of keys. Throws ERR_SWITCHYARD_FORMAT.
  */
 export function parseJson(bytes: Uint8Array, source: string, limits: JsonLimits = {}): Json {
-  const { maxBytes = 2 ** 24, maxDepth = 32, integersOnly = false } = limits;
+  const { maxBytes = defaultMaxBytes, maxDepth = 32, integersOnly = false } = limits;
   if (bytes.length > maxBytes) throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${source}: expected at most ${maxBytes} bytes of JSON, got ${bytes.length}`);
   let text: string;
   try {

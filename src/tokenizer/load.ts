@@ -1,9 +1,9 @@
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
-import { check, SwitchyardError } from "../errors.js";
-import { withIoErrors } from "../formats/io.js";
+import { SwitchyardError } from "../errors.js";
+import { readFileUpTo } from "../formats/io.js";
 import { conform, isJsonObject, type Json, type JsonObject, readJsonFile } from "../formats/json.js";
 import { BytePairTokenizer } from "./byte-pair.js";
 import { CharacterTokenizer } from "./characters.js";
@@ -40,15 +40,8 @@ const named = z.array(z.object({ name: z.string(), template: z.string() }));
 function readChatTemplates(folder: string, configured: Json | undefined, configFile: string): ChatTemplates {
   const path = join(folder, "chat_template.jinja");
   const list = typeof configured === "string" ? [{ name: "default", template: configured }] : conform(named, configured ?? [], `${configFile}: chat_template`);
-  const own = existsSync(path) ? [{ name: "default", template: readTemplate(path) }] : [];
+  const own = existsSync(path) ? [{ name: "default", template: readFileUpTo(path, maxTemplateBytes).toString() }] : [];
   return Object.fromEntries([...list, ...own].map(({ name, template }) => [name, template]));
-}
-
-function readTemplate(path: string): string {
-  return withIoErrors("read", path, () => {
-    check(statSync(path).size <= maxTemplateBytes, "ERR_SWITCHYARD_FORMAT", () => `${path}: expected at most ${maxTemplateBytes} bytes`);
-    return readFileSync(path, "utf8");
-  });
 }
 
 const id = z.number().int().min(0);

@@ -6,7 +6,7 @@ import { refusal, withWrongValues } from "../../test/malformed.js";
 import type { JsonObject } from "../formats/json.js";
 import { ggufTokenizer } from "./gguf.js";
 import { loadTokenizer, tokenizerOf } from "./load.js";
-import { parseTiktoken } from "./tiktoken.js";
+import { parseTiktoken, readTiktoken } from "./tiktoken.js";
 
 const root = mkdtempSync(join(tmpdir(), "switchyard-malformed-"));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -155,6 +155,10 @@ describe("tiktoken files", () => {
       const at = i % right.length;
       expect(read([...right.slice(0, at), line, ...right.slice(at)].join("\n")), JSON.stringify(line)).toMatch(/^x\.tiktoken: line \d+: expected /);
     }
+  });
+
+  it("what is no file is not read to its end", () => {
+    for (const path of ["/dev/zero", root]) expect(refusal(() => readTiktoken(path, { pre: "qwen2", special: {} }), ["ERR_SWITCHYARD_FORMAT"])).toContain("something that is not a file");
   });
 
   it("a file cut anywhere is a shorter one or is refused", () => {

@@ -1,6 +1,5 @@
-import { readFileSync } from "node:fs";
 import { SwitchyardError } from "../errors.js";
-import { withIoErrors } from "../formats/io.js";
+import { readFileUpTo } from "../formats/io.js";
 import { ByteLevelTokenizer } from "./byte-level.js";
 import { byteCharacters } from "./byte-pair.js";
 import { maxVocab } from "./merge.js";
@@ -19,9 +18,12 @@ export interface TiktokenOptions {
   eos?: string;
 }
 
+/** Larger than the largest published file (4 MB). */
+const maxTiktokenBytes = 2 ** 26;
+
 /** A file of lines "base64 of a token's bytes, space, rank". Throws ERR_SWITCHYARD_FORMAT naming the line, or ERR_SWITCHYARD_IO. */
 export function readTiktoken(path: string, options: TiktokenOptions): Tokenizer {
-  return parseTiktoken(withIoErrors("read", path, () => readFileSync(path, "latin1")), path, options);
+  return parseTiktoken(readFileUpTo(path, maxTiktokenBytes).toString("latin1"), path, options);
 }
 
 /** As `readTiktoken`, of a file's text in Latin-1, which errors call `source`. */
