@@ -51,16 +51,14 @@ export function decide(config: RouterConfig, input: DecisionInput): Routing {
   const choice = config.selection === "stochastic" ? gumbelLogits(tape, logits) : compared;
   const chosen = chooseExperts(config, input, choice);
   const weights = expertWeights(tape, config, logits, compared, chosen);
-  // Counted when it is asked for: to read engine memory is to wait for all ops so far.
-  let known: ReturnType<typeof countExperts> | undefined;
-  const counted = () => (known ??= countExperts(tape.engine.read(chosen), chosen.cols, logits.cols));
+  const count = once(() => countExperts(tape.engine.read(chosen), chosen.cols, logits.cols));
   const perToken = choosesPerToken(config.selection);
-  const { losses, raw } = wantsLosses(tape) ? routingLosses(config, input, { scores, experts: chosen, weights, load: counted().load }) : { losses: {}, raw: {} };
+  const { losses, raw } = wantsLosses(tape) ? routingLosses(config, input, { scores, experts: chosen, weights, load: count().load }) : { losses: {}, raw: {} };
   const { capacity } = config;
   // Expert choice fills every expert to its capacity and never beyond.
   const overflows = capacity !== undefined && config.selection !== "expert-choice";
   const kept = overflows ? applyCapacity(tape, chosen, weights, rowsPerExpert(config, tape, logits, k), capacity.drop, logits.cols) : undefined;
-  return {
+  const decision = {
     logits,
     scores,
     choice: perToken ? choice : undefined,
@@ -69,16 +67,28 @@ export function decide(config: RouterConfig, input: DecisionInput): Routing {
     experts: kept?.experts ?? chosen,
     weights: kept?.weights ?? weights,
     filled: perToken && !overflows,
-    get load() {
-      return counted().load;
-    },
     dropped: kept?.dropped ?? 0,
-    get fullyDropped() {
-      return kept?.fullyDropped ?? counted().empty;
-    },
     losses,
     raw,
   };
+  counts.set(decision, () => ({ load: count().load, fullyDropped: kept?.fullyDropped ?? count().empty }));
+  return Object.defineProperties(decision, counted) as Routing;
+}
+
+type Counts = Pick<Routing, "load" | "fullyDropped">;
+
+/** What is counted of a decision, when it is asked for: to read engine memory is to wait for all ops so far. */
+const counts = new WeakMap<object, () => Counts>();
+const countsOf = (decision: object): Counts => (counts.get(decision) as () => Counts)();
+/** The same functions for all decisions, which so have one hidden class. */
+const counted = {
+  load: { enumerable: true, get: function load(this: object) { return countsOf(this).load; } },
+  fullyDropped: { enumerable: true, get: function fullyDropped(this: object) { return countsOf(this).fullyDropped; } },
+};
+
+function once<T>(compute: () => T): () => T {
+  let known: T | undefined;
+  return () => (known ??= compute());
 }
 
 /** Losses and their noise cost time, so that plain inference leaves them out. */
