@@ -153,7 +153,6 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
       expert_selection_fn: file.integer("expert_gating_func", 2) === softmaxOfChosen ? "softmax" : "sigmoid",
       intermediate_size: file.common["moe_intermediate_size"] as number,
       prefix_dense_intermediate_size: file.common["intermediate_size"] as number,
-      num_experts: file.common["num_experts"] as number,
     }),
     keys: ({ moe, sparseLayers, logitScale }) => ({
       logit_scale: logitScale, leading_dense_block_count: sparseLayers[0] ?? 0, expert_gating_func: moe?.router.weight === "softmax" ? softmaxOfChosen : 2,

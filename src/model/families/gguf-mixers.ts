@@ -8,9 +8,9 @@ import type { Elements, StoredAs, TensorNames } from "./names.js";
 
 /* Architectures of GGUF with other mixers than attention. */
 
-/** Layers without keys are those of the other mixer. */
+/** Heads of keys in each layer; those without are of the other mixer. */
 const keysOfLayers = ({ mixers, kvHeads }: ModelConfig): GgufKeys => ({ "attention.head_count_kv": mixers.map(({ kind }) => (kind === "attention" ? kvHeads : 0)) });
-const layersWithKeys = (file: GgufFields): number[] => file.list("attention.head_count_kv")?.flatMap((heads, l) => (heads > 0 ? [l] : [])) ?? [];
+const keyHeadsOf = (file: GgufFields): number[] => file.list("attention.head_count_kv") ?? [];
 const layersOf = (file: GgufFields): number[] => Array.from({ length: file.common["num_hidden_layers"] as number }, (_, l) => l);
 
 function mixerOf<K extends MixerConfig["kind"]>({ mixers }: ModelConfig, kind: K): Extract<MixerConfig, { kind: K }> | undefined {
@@ -110,7 +110,7 @@ export const ggufMixers: readonly GgufArchitecture[] = [
     fields: (file) => ({
       norm_eps: file.number("attention.layer_norm_rms_epsilon"),
       conv_L_cache: file.integer("shortconv.l_cache"),
-      layer_types: layersOf(file).map((l) => (layersWithKeys(file).includes(l) ? "full_attention" : "conv")),
+      layer_types: keyHeadsOf(file).map((heads) => (heads > 0 ? "full_attention" : "conv")),
       num_dense_layers: file.common["first_k_dense_replace"] as number,
       use_expert_bias: file.hasTensor("exp_probs_b.bias"),
     }),
@@ -152,8 +152,10 @@ export const ggufMixers: readonly GgufArchitecture[] = [
     })),
     fields(file) {
       const layers = file.common["num_hidden_layers"] as number;
-      const [attention, experts] = [regular(layersWithKeys(file), layers), regular(file.layersWith("ffn_gate_inp.weight"), layers)];
+      const attention = regular(keyHeadsOf(file).flatMap((heads, l) => (heads > 0 ? [l] : [])), layers);
+      const experts = regular(file.layersWith("ffn_gate_inp.weight"), layers);
       return {
+        num_experts: file.integer("expert_count", 1) || 1,
         attn_layer_period: attention.period,
         attn_layer_offset: attention.offset,
         expert_layer_period: experts.period,

@@ -65,7 +65,7 @@ function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true
   const expertHidden = integer("expert_feed_forward_length", hidden);
   const heads = integer("attention.head_count");
   // No key says which layers are dense: those with the tensors of a dense one.
-  const dense = layersWith("ffn_gate.weight");
+  const dense = new Set(layersWith("ffn_gate.weight"));
   const sharedWidth = [...tensors].find(([name]) => name.endsWith(".ffn_up_shexp.weight"))?.[1].shape.at(-2) ?? 0;
   const windowed = integer("attention.sliding_window", 0);
   const hasBias = hasTensor("attn_q.bias");
@@ -102,9 +102,9 @@ function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true
     ...Object.fromEntries(["n_shared_experts", "num_shared_experts", "moe_num_shared_experts"].map((field) => [field, Math.floor(sharedWidth / Math.max(1, expertHidden))])),
     shared_intermediate_size: sharedWidth,
     shared_expert_intermediate_size: sharedWidth,
-    first_k_dense_replace: dense.length,
-    mlp_only_layers: dense,
-    mlp_layer_types: Array.from({ length: layers }, (_, l) => (dense.includes(l) ? "dense" : "sparse")),
+    first_k_dense_replace: dense.size,
+    mlp_only_layers: [...dense],
+    mlp_layer_types: Array.from({ length: layers }, (_, l) => (dense.has(l) ? "dense" : "sparse")),
     decoder_sparse_step: 1,
   });
   return fields;
