@@ -33,12 +33,12 @@ export function estimateMemory(config: ModelConfig, sources?: ReadonlyMap<string
 }
 
 const isQuantised = (sources: ReadonlyMap<string, ParameterSource> = new Map()): boolean =>
-  [...sources.values()].some(({ rows }) => rows?.some(({ dtype }) => blockElements(dtype) > 1) === true);
+  [...sources.values()].some(({ rows, repacked }) => (rows ?? [repacked]).some((part) => part !== undefined && blockElements(part.dtype) > 1));
 
 function weightBytes(shape: readonly number[], source: ParameterSource | undefined): number {
-  const rows = shape.length > 1 ? source?.rows : undefined;
+  const { rows, repacked } = shape.length > 1 ? (source ?? {}) : {};
   const cols = shape.at(-1) as number;
-  return rows?.reduce((sum, part) => sum + byteLength(part.dtype, part.rows * cols), 0) ?? sizeOf(shape) * dtypeBytes.f32;
+  return rows?.reduce((sum, part) => sum + byteLength(part.dtype, part.rows * cols), 0) ?? byteLength(repacked?.dtype ?? "f32", sizeOf(shape));
 }
 
 /** The same of an encoder-decoder, for a source and an answer of `cacheTokens` tokens each. */

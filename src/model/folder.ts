@@ -14,7 +14,8 @@ import type { ParameterSource } from "./mapped.js";
 import { checkPacked, packedName, packedShape, packedTensors, type PackedTensor, tensorToWrite } from "./packed.js";
 import { type ParameterSpec, parameterSpecs } from "./parameters.js";
 import { chooseTypes, type EncodingOptions, publishedTensors, type TypeOptions, type WrittenTensor } from "./published.js";
-import { pieceReader, type Reader } from "./quantized.js";
+import { pieceReader, type Reader, repackedRows } from "./quantized.js";
+import { repacked } from "./repacked.js";
 import type { Weights } from "./staged.js";
 import { decodeTensor, readPiece, storedRows } from "./stored.js";
 
@@ -50,6 +51,7 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
     return {
       read: (engine, target) => readers.forEach((read) => read(engine, target)),
       rows: rows.every((part) => part !== undefined) ? rows : undefined,
+      repacked: repacked(pieces.map((piece) => repackedRows(piece, tensors, quantization))),
     };
   };
   return { config, family, sources: new Map(specs.map((spec) => [spec.name, sourceOf(spec)])) };

@@ -2,6 +2,7 @@ import { Arena } from "../engine/arena.js";
 import type { Engine, ExpertMatrices, Region } from "../engine/engine.js";
 import { byteLength, type DType, isStored, storedBlocks } from "../tensor/dtype.js";
 import { type Tensor, view } from "../tensor/tensor.js";
+import type { Repacked } from "./repacked.js";
 
 /** The rows of a parameter that one tensor of a file holds, in a type that products read in place. */
 export interface StoredRows {
@@ -20,6 +21,8 @@ export interface ParameterSource {
   read(engine: Engine, target: Tensor): void;
   /** Its rows as files have them; undefined where products cannot read them. */
   rows?: readonly StoredRows[] | undefined;
+  /** Its elements in a type that products read, where they only stand in another order there. */
+  repacked?: Repacked | undefined;
 }
 
 /** The engine's type for elements that a file calls by this name, if products read it. */

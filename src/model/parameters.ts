@@ -6,6 +6,7 @@ import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import { copyMapped, mapWeight, MappedFiles, type ParameterSource } from "./mapped.js";
 import { mixerOf } from "./mixer.js";
+import type { Repacked } from "./repacked.js";
 import { ExpertCache, expertBytes, type Room } from "./residency/expert-cache.js";
 import type { Needs } from "./residency/room.js";
 import { cachedBytes, storedExperts } from "./residency/stored-experts.js";
@@ -149,14 +150,20 @@ export class Parameters {
   }
 
   private take({ name, shape }: ParameterSpec, source: ParameterSource | undefined): void {
-    const rows = this.engine.name === "native" && shape.length > 1 ? source?.rows : undefined;
-    const parts = rows === undefined ? undefined : mapWeight(this.files, this.arena, this.engine, shape, rows);
+    const { rows, repacked } = this.engine.name === "native" && shape.length > 1 ? (source ?? {}) : {};
+    const parts = rows === undefined ? repacked && [this.repack(shape, repacked)] : mapWeight(this.files, this.arena, this.engine, shape, rows);
     if (parts !== undefined) {
       this.mapped.set(name, parts);
       return;
     }
     const tensor = this.get(name);
     source?.read(this.engine, tensor);
+  }
+
+  private repack(shape: readonly number[], { dtype, copy }: Repacked): Tensor {
+    const tensor = this.arena.alloc(dtype, shape);
+    copy(this.engine, tensor);
+    return tensor;
   }
 
   /** Bytes of all parameters but those of the cache; asks the system to read those that are mapped. */

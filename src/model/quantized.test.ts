@@ -4,12 +4,15 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
+import type { Engine } from "../engine/engine.js";
 import { loadEngine } from "../engine/load.js";
+import { ReferenceEngine } from "../engine/reference.js";
 import { openCheckpointTensors, readAsF32, writeCheckpointTensors } from "../formats/checkpoint.js";
 import type { SafetensorsDtype } from "../formats/safetensors.js";
 import type { TensorToWrite } from "../formats/safetensors-writer.js";
-import { decodeMxfp4Pairs } from "../quant/fp4.js";
+import { decodeMxfp4Pairs, packMxfp4Pairs } from "../quant/fp4.js";
 import { Random } from "../tensor/random.js";
+import { sizeOf } from "../tensor/tensor.js";
 import { LanguageModel } from "./language-model.js";
 import { forward, logits } from "./transformer.js";
 
@@ -19,8 +22,8 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 const toWrite = (name: string, dtype: SafetensorsDtype, shape: readonly number[], bytes: Uint8Array): TensorToWrite => ({ name, dtype, shape, chunks: () => [bytes] });
 
-/** Experts of gpt-oss as random MXFP4, and the same numbers as the plain checkpoint has them: [in, out]. */
-function experts(name: string, [E, rows, cols]: readonly [number, number, number], random: Random): { blocks: TensorToWrite[]; plain: TensorToWrite } {
+/** Experts of gpt-oss as random MXFP4, the same in our own layout, and the same numbers as the plain checkpoint has them: [in, out]. */
+function experts(name: string, [E, rows, cols]: readonly [number, number, number], random: Random): Record<Kind, TensorToWrite[]> {
   const bytes = Uint8Array.from({ length: (E * rows * cols) / 2 }, () => Math.floor(random.next() * 256));
   const scales = Uint8Array.from({ length: (E * rows * cols) / 32 }, () => 122 + Math.floor(random.next() * 4));
   const values = decodeMxfp4Pairs(bytes, scales);
@@ -29,35 +32,41 @@ function experts(name: string, [E, rows, cols]: readonly [number, number, number
     return values[(e * rows + (within % rows)) * cols + Math.floor(within / rows)] as number;
   });
   return {
-    blocks: [toWrite(`${name}_blocks`, "U8", [E, rows, cols / 32, 16], bytes), toWrite(`${name}_scales`, "U8", [E, rows, cols / 32], scales)],
-    plain: toWrite(name, "F32", [E, cols, rows], new Uint8Array(transposed.buffer)),
+    quantised: [toWrite(`${name}_blocks`, "U8", [E, rows, cols / 32, 16], bytes), toWrite(`${name}_scales`, "U8", [E, rows, cols / 32], scales)],
+    ours: [toWrite(`${name}.mxfp4`, "U8", [E, rows, (17 * cols) / 32], packMxfp4Pairs(bytes, scales))],
+    plain: [toWrite(name, "F32", [E, cols, rows], new Uint8Array(transposed.buffer))],
   };
 }
 
-async function writeBoth(): Promise<{ plain: string; quantised: string }> {
+const kinds = ["plain", "quantised", "ours"] as const;
+type Kind = (typeof kinds)[number];
+
+async function writeAll(): Promise<Record<Kind, string>> {
   const random = new Random(5);
-  const tensors: Record<"plain" | "quantised", TensorToWrite[]> = { plain: [], quantised: [] };
+  const tensors: Record<Kind, TensorToWrite[]> = { plain: [], quantised: [], ours: [] };
   for (const [name, stored] of openCheckpointTensors(golden)) {
     const [E = 0, cols = 0, rows = 0] = stored.shape;
-    const { blocks, plain } = /experts\.(gate_up|down)_proj$/.test(name)
+    const same = () => [toWrite(name, "F32", stored.shape, new Uint8Array(Float32Array.from([...readAsF32(stored)].flatMap((v) => [...v])).buffer))];
+    const written = /experts\.(gate_up|down)_proj$/.test(name)
       ? experts(name, [E, rows, cols], random)
-      : { blocks: undefined, plain: toWrite(name, "F32", stored.shape, new Uint8Array(Float32Array.from([...readAsF32(stored)].flatMap((v) => [...v])).buffer)) };
-    tensors.plain.push(plain);
-    tensors.quantised.push(...(blocks ?? [plain]));
+      : { plain: same(), quantised: same(), ours: same() };
+    for (const kind of kinds) tensors[kind].push(...written[kind]);
   }
-  const folders = { plain: join(root, "plain"), quantised: join(root, "quantised") };
-  for (const kind of ["plain", "quantised"] as const) {
+  const folders = { plain: join(root, "plain"), quantised: join(root, "quantised"), ours: join(root, "ours") };
+  for (const kind of kinds) {
     cpSync(golden, folders[kind], { recursive: true });
     rmSync(join(folders[kind], "model.safetensors"), { force: true });
     await writeCheckpointTensors(folders[kind], tensors[kind], 200_000); // in shards
   }
   const config = JSON.parse(readFileSync(join(golden, "config.json"), "utf8")) as object;
-  writeFileSync(join(folders.quantised, "config.json"), JSON.stringify({ ...config, quantization_config: { quant_method: "mxfp4" } }));
+  for (const [kind, method] of [["quantised", "mxfp4"], ["ours", "switchyard"]] as const) {
+    writeFileSync(join(folders[kind], "config.json"), JSON.stringify({ ...config, quantization_config: { quant_method: method } }));
+  }
   return folders;
 }
 
-async function logitsOf(folder: string): Promise<Float32Array> {
-  using model = await LanguageModel.load(folder, { engine: loadEngine() });
+async function logitsOf(folder: string, engine: Engine): Promise<Float32Array> {
+  using model = await LanguageModel.load(folder, { engine });
   using arena = new Arena(model.engine, 2 ** 22);
   const tape = new Tape(model.engine, arena);
   const ids = tape.constant([20], Int32Array.from({ length: 20 }, (_, i) => i * 7), "i32");
@@ -65,19 +74,33 @@ async function logitsOf(folder: string): Promise<Float32Array> {
 }
 
 describe.skipIf(!existsSync(golden))("MXFP4 experts (needs ../shared/goldens)", () => {
-  it("give the same bits as the numbers that they stand for, from shards too, and are saved as those", async () => {
-    const { plain, quantised } = await writeBoth();
-    const want = await logitsOf(plain);
-    expect(await logitsOf(quantised)).toEqual(want);
-    using model = await LanguageModel.load(quantised, { engine: loadEngine() });
+  it("give the same bits as the numbers that they stand for where products take floats, from shards too, and are saved as those", async () => {
+    const { plain, quantised } = await writeAll();
+    const [reference, engine] = [new ReferenceEngine(), loadEngine()];
+    expect(await logitsOf(quantised, reference)).toEqual(await logitsOf(plain, reference));
+    using model = await LanguageModel.load(quantised, { engine });
     const saved = join(root, "saved");
     await model.save(saved);
-    expect(await logitsOf(saved)).toEqual(want);
+    expect(await logitsOf(saved, engine)).toEqual(await logitsOf(plain, engine));
     expect(JSON.parse(readFileSync(join(saved, "config.json"), "utf8"))).not.toHaveProperty("quantization_config");
   });
 
+  it.skipIf(loadEngine().name !== "native")("are multiplied as blocks, with the bits that our own layout of them gives, in 17 bytes per 32", async () => {
+    const { plain, quantised, ours } = await writeAll();
+    const engine = loadEngine();
+    const got = await logitsOf(quantised, engine);
+    expect(got).toEqual(await logitsOf(ours, engine));
+    // Activations are rounded to 8 bits.
+    const want = await logitsOf(plain, engine);
+    const norm = (x: Float32Array) => Math.sqrt(x.reduce((sum, v) => sum + v * v, 0));
+    expect(norm(got.map((v, i) => v - (want[i] as number))) / norm(want)).toBeLessThan(0.02);
+    using model = await LanguageModel.load(quantised, { engine });
+    const { shape } = model.parameters.list.find(({ name }) => name === "layers.0.experts.up")!;
+    expect(model.parameters.bytes("layers.0.experts.up")).toBe((sizeOf(shape) * 17) / 32);
+  });
+
   it("are refused when scales are missing, or of another shape", async () => {
-    const { quantised } = await writeBoth();
+    const { quantised } = await writeAll();
     const tensors = [...openCheckpointTensors(quantised)].map(([name, t]) => ({ name, dtype: t.dtype, shape: t.shape, bytes: readFileSync(t.file).subarray(t.begin, t.end) }));
     const rewrite = async (name: string, change: (t: (typeof tensors)[0]) => (typeof tensors)[0] | undefined) => {
       const folder = join(root, name);
@@ -87,5 +110,28 @@ describe.skipIf(!existsSync(golden))("MXFP4 experts (needs ../shared/goldens)", 
     };
     await expect(rewrite("missing", () => undefined)).rejects.toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_FORMAT", message: expect.stringMatching(/down_proj_blocks".*down_proj_scales/) }));
     await expect(rewrite("reshaped", (t) => ({ ...t, shape: [t.shape[0]!, t.shape[2]!, t.shape[1]!] }))).rejects.toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_FORMAT", message: expect.stringMatching(/down_proj_scales.*config\.json says/) }));
+  });
+});
+
+describe.skipIf(!existsSync(golden) || loadEngine().name !== "native")("BF16 experts that stand [in, out] (needs ../shared/goldens)", () => {
+  it("stay 16 bits wide and give the bits of the same numbers as f32", async () => {
+    const folderOf = async (kind: string, expert: (bits: Uint32Array) => { dtype: SafetensorsDtype; bytes: Uint8Array }) => {
+      const folder = join(root, kind);
+      cpSync(golden, folder, { recursive: true });
+      const tensors = [...openCheckpointTensors(golden)].map(([name, { file, dtype, shape, begin, end }]) => {
+        const bytes = Uint8Array.from(readFileSync(file).subarray(begin, end));
+        const written = /experts\.(gate_up|down)_proj$/.test(name) ? expert(new Uint32Array(bytes.buffer)) : { dtype, bytes };
+        return toWrite(name, written.dtype, shape, written.bytes);
+      });
+      await writeCheckpointTensors(folder, tensors);
+      return folder;
+    };
+    const narrow = await folderOf("narrow", (bits) => ({ dtype: "BF16", bytes: new Uint8Array(Uint16Array.from(bits, (b) => b >>> 16).buffer) }));
+    const wide = await folderOf("wide", (bits) => ({ dtype: "F32", bytes: new Uint8Array(bits.map((b) => b & 0xffff0000).buffer) }));
+    const engine = loadEngine();
+    expect(await logitsOf(narrow, engine)).toEqual(await logitsOf(wide, engine));
+    using model = await LanguageModel.load(narrow, { engine });
+    const { shape } = model.parameters.list.find(({ name }) => name === "layers.0.experts.down")!;
+    expect(model.parameters.bytes("layers.0.experts.down")).toBe(2 * sizeOf(shape));
   });
 });

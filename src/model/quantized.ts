@@ -7,9 +7,15 @@ import { decodeFp8Blocks, type Fp8 } from "../quant/fp8.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { Piece } from "./families/names.js";
 import type { Quantization } from "./families/quantization.js";
+import { mxfp4Rows, type RepackedRows, transposedRows } from "./repacked.js";
 import { checkStoredShape, readBytes, readPiece } from "./stored.js";
 
 type Tensors = ReadonlyMap<string, CheckpointTensor>;
+
+interface Mxfp4Tensors {
+  blocks: CheckpointTensor;
+  scales: CheckpointTensor;
+}
 
 /** A tensor of a checkpoint that can be read: copies it to where it belongs. */
 export type Reader = (engine: Engine, parameter: Tensor) => void;
@@ -20,13 +26,20 @@ export type Reader = (engine: Engine, parameter: Tensor) => void;
  */
 export function pieceReader(source: string, piece: Piece, tensors: Tensors, quantization: Quantization | undefined): Reader {
   const { name, shape } = piece;
-  const blocks = tensors.get(`${name}_blocks`);
-  if (blocks !== undefined && quantization?.method === "mxfp4") return mxfp4Reader(piece, blocks, tensors);
+  const mxfp4 = mxfp4Tensors(piece, tensors, quantization);
+  if (mxfp4 !== undefined) return mxfp4Reader(piece, mxfp4);
   const stored = tensors.get(name);
   check(stored !== undefined, "ERR_SWITCHYARD_FORMAT", () => `${source}: tensor "${name}" is missing`);
   checkStoredShape(name, stored, shape, "config.json says");
   const elements = isFp8(stored.dtype) ? fp8Elements(stored.dtype, piece, stored, tensors, quantization) : () => readAsF32(stored);
   return (engine, parameter) => readPiece(engine, parameter, piece, elements());
+}
+
+/** The same piece for products, where `repacked` can make it so. */
+export function repackedRows(piece: Piece, tensors: Tensors, quantization: Quantization | undefined): RepackedRows | undefined {
+  if (piece.columns !== undefined || piece.elements !== undefined) return undefined;
+  const mxfp4 = mxfp4Tensors(piece, tensors, quantization);
+  return mxfp4 === undefined ? transposedRows(piece, tensors.get(piece.name)) : mxfp4Rows(piece, mxfp4.blocks, mxfp4.scales);
 }
 
 const isFp8 = (dtype: string): dtype is Fp8 => dtype === "F8_E4M3" || dtype === "F8_E5M2";
@@ -51,14 +64,20 @@ function fp8Elements(dtype: Fp8, { name }: Piece, stored: CheckpointTensor, tens
 }
 
 /** Matrices of MXFP4 stand [out, in], whatever the plain form of the tensor is, each row in blocks of 32: 16 bytes and one scale. */
-function mxfp4Reader(piece: Piece, blocks: CheckpointTensor, tensors: Tensors): Reader {
-  const { name, rows, matrixRows, cols } = piece;
+function mxfp4Tensors({ name, rows, matrixRows, cols }: Piece, tensors: Tensors, quantization: Quantization | undefined): Mxfp4Tensors | undefined {
+  const blocks = tensors.get(`${name}_blocks`);
+  if (blocks === undefined || quantization?.method !== "mxfp4") return undefined;
   const scales = tensors.get(`${name}_scales`);
   check(scales !== undefined && cols % 32 === 0, "ERR_SWITCHYARD_FORMAT", () => `${blocks.file}: tensor "${name}_blocks": expected "${name}_scales" beside it and rows of whole blocks of 32 elements, got rows of ${cols}`);
   const lead = [rows / matrixRows, matrixRows, cols / 32];
   checkStoredShape(`${name}_blocks`, blocks, [...lead, 16], "config.json says");
   checkStoredShape(`${name}_scales`, scales, lead, "config.json says");
   check(blocks.dtype === "U8" && scales.dtype === "U8", "ERR_SWITCHYARD_FORMAT", () => `${blocks.file}: tensor "${name}_blocks": expected blocks and scales of U8, got ${blocks.dtype} and ${scales.dtype}`);
+  return { blocks, scales };
+}
+
+function mxfp4Reader(piece: Piece, { blocks, scales }: Mxfp4Tensors): Reader {
+  const { cols } = piece;
   const elements = function* () {
     const all = readBytes(scales);
     let first = 0;
