@@ -226,7 +226,7 @@ SW_INLINE Steps unmasked_within(const Product& p, int64_t first, int64_t end, in
 template <Packing P>
 static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
   if (P == kF32 && p.form == kNT && i1 - i0 == 1 && p.causal.group == 0 && p.rows_b == nullptr) {
-    return (p.type == kFloat ? row_block<kFloat> : p.type == kHalf ? row_block<kHalf> : row_block<kBfloat>)(p, i0, j0, j1);
+    return (p.type == kFloat ? row_block<kFloat> : p.type == kHalf ? row_block<kHalf> : row_block<kBfloat>)(p, i0, j0, j1, next ? next->p.stored_row(next->j0) : p.stored_row(j0));
   }
   const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
   if (p.k == 0) {

@@ -1,9 +1,6 @@
 // One row times quantised weights, bound by memory: weights are multiplied as they are unpacked, with no panel between. The chains are those of
 // the micro-kernel.
 
-// Bytes are asked for twice, so many columns ahead: this memory drops requests when it has too many (docs/lab-notebook.md).
-constexpr int64_t kColumnsAhead = kLanes, kColumnsFar = 3 * kLanes;
-
 // Sums of kLanes columns so far, and the products of the groups that are not complete.
 template <StoredType T>
 struct RowSink {
@@ -47,8 +44,7 @@ static void quant_row_block(const Product& p, int64_t i, int64_t j0, int64_t j1,
   const auto* runs = (const Run<dot_for<T>()>*)p.row_runs(i);
   float* out = p.out + i * p.ld_out;
   for (int64_t j = j0; j < j1; j += kLanes) {
-    const auto after = [&](int64_t columns) { return j + columns < j1 ? p.stored_row(j + columns) : next + (j + columns - j1) % columns * p.ld_b; };
-    const char *ahead = after(kColumnsAhead), *far = after(kColumnsFar);
+    const char *ahead = columns_after(p, j, kColumnsAhead, j1, next), *far = columns_after(p, j, kColumnsFar, j1, next);
     RowSink<T> sink;
     sink.sum = p.accumulate ? load(out + j, j1 - j) : splat(0);
     for (int64_t k0 = 0; k0 < p.k; k0 += kChunk) {

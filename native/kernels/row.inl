@@ -1,13 +1,19 @@
 // One row times a matrix in form nt, bound by memory: columns are multiplied as they are transposed, with no packed panel between. The chains are those
 // of the micro-kernel.
 
-// sum + the products of a with the elements of kLanes rows, a vector of each (of pairs for half widths); `ahead` bytes further on are asked for.
+// Bytes are asked for in the order in which they lie, and twice, so many columns ahead: this memory drops requests when it has too many
+// (docs/lab-notebook.md).
+constexpr int64_t kColumnsAhead = kLanes, kColumnsFar = 3 * kLanes;
+
+// Where columns j + `ahead` of a block that ends at j1 are; beyond it, those of what this thread may read next.
+SW_INLINE const char* columns_after(const Product& p, int64_t j, int64_t ahead, int64_t j1, const char* next) {
+  return j + ahead < j1 ? p.stored_row(j + ahead) : next + (j + ahead - j1) % ahead * p.ld_b;
+}
+
+// sum + the products of a with the elements of kLanes rows, a vector of each (of pairs for half widths).
 template <bool HALVES>
-SW_INLINE vf add_products(vf sum, const float* a, const char* const* rows, int64_t offset, StoredType type, int64_t ahead) {
-  const auto row = [&](int r) {
-    __builtin_prefetch(rows[r] + offset + ahead, 0, 2);
-    return load_unaligned(rows[r] + offset);
-  };
+SW_INLINE vf add_products(vf sum, const float* a, const char* const* rows, int64_t offset, StoredType type) {
+  const auto row = [&](int r) { return load_unaligned(rows[r] + offset); };
   transpose_vectors(row, [&](int i, vf x) {
     if (!HALVES) {
       sum += splat(a[i]) * x;
@@ -19,9 +25,9 @@ SW_INLINE vf add_products(vf sum, const float* a, const char* const* rows, int64
   return sum;
 }
 
-// Columns [j0, j1) of row i.
+// Columns [j0, j1) of row i; `next`: what this thread may read after them.
 template <StoredType T>
-static void row_block(const Product& p, int64_t i, int64_t j0, int64_t j1) {
+static void row_block(const Product& p, int64_t i, int64_t j0, int64_t j1, const char* next) {
   constexpr int64_t step = T == kFloat ? kLanes : 2 * kLanes;
   const int64_t whole = p.k / step * step, left = p.k - whole;
   const float* a = p.row_a(i);
@@ -30,7 +36,14 @@ static void row_block(const Product& p, int64_t i, int64_t j0, int64_t j1) {
     const char* rows[kLanes];
     for (int r = 0; r < kLanes; r++) rows[r] = p.stored_row(j + r < j1 ? j + r : j);
     vf sum = p.accumulate ? load(out + j, j1 - j) : splat(0);
-    for (int64_t k = 0; k < whole; k += step) sum = add_products<T != kFloat>(sum, a + k, rows, row_bytes(T, k), T, kLanes * p.ld_b);
+    const char *ahead = columns_after(p, j, kColumnsAhead, j1, next), *far = columns_after(p, j, kColumnsFar, j1, next);
+    for (int64_t k = 0; k < whole; k += step) {
+      SW_UNROLL for (int64_t at = 0; at < kLanes * kLanes * 4; at += 64) {
+        __builtin_prefetch(ahead + kLanes * row_bytes(T, k) + at, 0, 2);
+        __builtin_prefetch(far + kLanes * row_bytes(T, k) + at, 0, 2);
+      }
+      sum = add_products<T != kFloat>(sum, a + k, rows, row_bytes(T, k), T);
+    }
     float rest[kLanes][2 * kLanes];
     for (int r = 0; left > 0 && r < kLanes; r++) {
       const char* from = rows[r] + row_bytes(T, whole);
