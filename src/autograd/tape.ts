@@ -83,7 +83,9 @@ export class Tape {
   /** A constant with the given elements. It lives until the arena is reset. */
   constant(shape: readonly number[], values: ArrayLike<number>, dtype: DType = this.engine.float): Tensor {
     const t = this.arena.alloc(dtype, shape);
-    this.engine.write(t, values);
+    // A single element need not wait for the ops so far, as `write` does in `together`.
+    if (t.size === 1) this.engine.fill(t, values[0] as number);
+    else this.engine.write(t, values);
     return t;
   }
 
