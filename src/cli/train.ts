@@ -1,3 +1,4 @@
+import { setFlagsFromString } from "node:v8";
 import { Command } from "commander";
 import { Progress } from "../train/log/progress.js";
 import { formatDuration, formatNumber } from "../train/log/format.js";
@@ -34,6 +35,8 @@ async function trainAction(io: Io, flags: TrainFlags): Promise<void> {
   let tokens = 0;
   const warn = (message: string) => progress.message(`switchyard: ${message}`);
   try {
+    // V8 doubles its young generation whenever as much has survived as that holds, once in some thousand steps. Garbage of steps needs no larger one.
+    setFlagsFromString("--semi-space-growth-factor=1");
     for await (const step of train(model, { ...run.train, data: run.tokens, out: run.out, resume: run.resume, signal: interrupt.signal, warn })) {
       last = { ...step, evaluation: step.evaluation ?? last?.evaluation } as TrainStep;
       tokens += step.tokens;
