@@ -79,7 +79,8 @@ export function storedTensor(engine: Engine, name: string, tensor: Tensor): Tens
     shape: tensor.shape,
     *chunks() {
       for (let first = 0; first < tensor.size; first += chunkElements) {
-        yield bytesOf(Float32Array.from(engine.read(view(tensor, [Math.min(chunkElements, tensor.size - first)], first))));
+        const values = engine.read(view(tensor, [Math.min(chunkElements, tensor.size - first)], first));
+        yield bytesOf(values instanceof Float32Array ? values : Float32Array.from(values));
       }
     },
   };
