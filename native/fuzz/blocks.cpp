@@ -24,6 +24,7 @@ struct Case {
   int64_t ld_out, out_count;
   float* start;  // what out holds before
   bool accumulate, bf16;
+  int64_t beside;  // rows of each matrix that a product beside it has too; 0: none
 };
 
 void hostile_bytes(Random& random, uint8_t* bytes, int64_t count) {
@@ -72,6 +73,7 @@ Case make(Random& random, bool large) {
   for (int64_t i = 0; i < c.out_count; i++) c.start[i] = (float)random.below(100);
   c.accumulate = random.chance(30);
   c.bf16 = c.type == kFloat && random.chance(30);
+  c.beside = random.chance(30) ? 1 + random.below(c.n) : 0;
   return c;
 }
 
@@ -102,7 +104,17 @@ float* product(const Case& c, const KernelTable& kernels) {
   p.form = kNT, p.accumulate = c.accumulate, p.bf16 = c.bf16;
   p.m = c.rows, p.n = c.n, p.k = c.k, p.out = out, p.ld_out = c.ld_out, p.a = c.a, p.rows = c.a_rows, p.type = c.type;
   p.b_E = c.addresses, p.groups = c.groups, p.offsets_E = c.offsets, p.rows_a = c.rows_a;
+  Matmul second = p;
+  if (c.beside) {
+    second.n = c.beside, second.out = array<float>(c.out_count);
+    memcpy(second.out, c.start, c.out_count * sizeof(float));
+    p.beside = &second;
+  }
   kernels.matmul(p);
+  for (int64_t i = 0; c.beside && i < c.out_count; i++) {
+    const float want = i % c.ld_out < c.beside ? out[i] : c.start[i];
+    if (!same(second.out[i], want)) fail("%s: type %d, element %lld beside a product is %a, in it %a", kernels.name, c.type, (long long)i, (double)second.out[i], (double)want);
+  }
   return out;
 }
 
