@@ -296,7 +296,8 @@ static void float_matmul(const Matmul& p) {
 #else
   const auto bf16 = product_block<kRounded>;
 #endif
-  const BlockKernel kernel = {p.bf16 ? bf16 : product_block<kF32>, kTileRows, kPanel, kMaxRows, 0};
+  // To read a column from memory takes as long as to multiply it with some four rows: counted where one row is all there is.
+  const BlockKernel kernel = {p.bf16 ? bf16 : product_block<kF32>, kTileRows, kPanel, kMaxRows, p.rows == 1 ? 4.0 : 0.0};
   Plan plan = {&p, &kernel, nullptr, 0, nullptr, 0};
   run_plan(plan, (Cut*)scratch(0, all_groups(p) * sizeof(Cut)));
 }
