@@ -67,6 +67,7 @@ function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true
   // No key says which layers are dense: those with the tensors of a dense one.
   const dense = new Set(layersWith("ffn_gate.weight"));
   const sharedWidth = [...tensors].find(([name]) => name.endsWith(".ffn_up_shexp.weight"))?.[1].shape.at(-2) ?? 0;
+  const keyHeads = list("attention.head_count_kv");
   const windowed = integer("attention.sliding_window", 0);
   const hasBias = hasTensor("attn_q.bias");
   const common: JsonObject = {
@@ -74,7 +75,7 @@ function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true
     hidden_size: integer("embedding_length"),
     num_hidden_layers: layers,
     num_attention_heads: heads,
-    num_key_value_heads: list("attention.head_count_kv")?.find((n) => n > 0) ?? integer("attention.head_count_kv", heads),
+    num_key_value_heads: keyHeads === undefined ? integer("attention.head_count_kv", heads) : (keyHeads.find((n) => n > 0) ?? heads),
     head_dim: integer("attention.key_length", Math.floor(integer("embedding_length") / heads)),
     max_position_embeddings: integer("context_length"),
     ...(has("attention.layer_norm_rms_epsilon") ? { rms_norm_eps: number("attention.layer_norm_rms_epsilon") } : {}),
