@@ -80,11 +80,17 @@ class ObservedProducts {
       plain.matmul(form, out, a, b, options);
       if (form === "nt") this.note(a, b);
     };
+    const matmuls: Engine["matmuls"] = (outs, x, bs, options) => {
+      plain.matmuls(outs, x, bs, options);
+      for (const b of bs) this.note(x, b);
+    };
     const groupedMatmul: Engine["groupedMatmul"] = (form, out, a, b, offsets, options) => {
       plain.groupedMatmul(form, out, a, b, offsets, options);
       if (form === "nt") this.note(a, b, offsets, options?.rowsA);
     };
-    this.engine = Object.create(plain, { matmul: { value: matmul }, groupedMatmul: { value: groupedMatmul } }) as Engine;
+    // What is noted is read at once, so that no op can wait.
+    const together: Engine["together"] = (compute) => compute();
+    this.engine = Object.create(plain, { matmul: { value: matmul }, matmuls: { value: matmuls }, groupedMatmul: { value: groupedMatmul }, together: { value: together } }) as Engine;
   }
 
   /** Weights are known by where they begin; those that a mixer wants as floats of their own come into being when it first runs. */
