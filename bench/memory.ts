@@ -3,8 +3,8 @@
  * npm run bench memory -- [--steps 1000] [--no-peer] [--json]
  *
  * Flat: shape XS (width 128, 4 layers, 8 experts of 128, top-2, context 64, batch 12) in this process; what the kernel counts as
- * resident after step 50, the most after any later step, and the last. V8 fills its young generation (tens of MiB) with garbage
- * before it reuses it, so its own heap is measured after a full collection.
+ * resident after step 50, the most after any later step, and the last; V8's young generation does not grow, as in the command `train`. It is filled with
+ * garbage before it is reused, so the heap is measured after a full collection too.
  * Peak: resident memory of shape S, in a process of its own, as of each PyTorch mode.
  */
 import { spawnSync } from "node:child_process";
@@ -58,6 +58,7 @@ const percent = (x: number) => `${(100 * x).toFixed(2)} %`;
 
 /** Bytes after `warmSteps` and later, while training at shape XS. */
 function flatness(engine: Engine, steps: number): { resident: { warm: number; most: number; last: number }; heap: { warm: number; last: number } } {
+  setFlagsFromString("--semi-space-growth-factor=1");
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
   const heapUsed = () => {
