@@ -11,7 +11,7 @@ import { LanguageModel } from "../model/language-model.js";
 
 /**
  * A model folder or GGUF file of either kind, without its tokenizer: what it generates does not end at the end of text. Throws as
- * `LanguageModel.load` does.
+ * `LanguageModel.load` does. MXFP4 of a folder takes the memory of f32.
  */
 export async function openModel(path: string, engine = loadEngine()): Promise<LanguageModel | EncoderDecoderModel> {
   if (!isGguf(path) && existsSync(join(path, "config.json")) && isSwitchConfig(readJsonFile(join(path, "config.json")))) {
@@ -25,6 +25,12 @@ export async function openModel(path: string, engine = loadEngine()): Promise<La
       throw error;
     }
   }
-  const { config, sources } = isGguf(path) ? readModelGguf(path) : await readModelFolder(path);
-  return new LanguageModel(engine, config, undefined, sources);
+  if (isGguf(path)) {
+    const { config, sources } = readModelGguf(path);
+    return new LanguageModel(engine, config, undefined, sources);
+  }
+  const { config, sources } = await readModelFolder(path);
+  // Products of MXFP4 round activations to 8 bits, where a reference multiplies the numbers that the blocks stand for.
+  const exact = new Map([...sources].map(([name, source]) => [name, { ...source, repacked: undefined }]));
+  return new LanguageModel(engine, config, undefined, exact);
 }

@@ -13,6 +13,7 @@ import type { TensorToWrite } from "../formats/safetensors-writer.js";
 import { decodeMxfp4Pairs, packMxfp4Pairs } from "../quant/fp4.js";
 import { Random } from "../tensor/random.js";
 import { sizeOf } from "../tensor/tensor.js";
+import { openModel } from "../inspect/open.js";
 import { LanguageModel } from "./language-model.js";
 import { forward, logits } from "./transformer.js";
 
@@ -67,6 +68,10 @@ async function writeAll(): Promise<Record<Kind, string>> {
 
 async function logitsOf(folder: string, engine: Engine): Promise<Float32Array> {
   using model = await LanguageModel.load(folder, { engine });
+  return logitsWith(model);
+}
+
+function logitsWith(model: LanguageModel): Float32Array {
   using arena = new Arena(model.engine, 2 ** 22);
   const tape = new Tape(model.engine, arena);
   const ids = tape.constant([20], Int32Array.from({ length: 20 }, (_, i) => i * 7), "i32");
@@ -94,6 +99,9 @@ describe.skipIf(!existsSync(golden))("MXFP4 experts (needs ../shared/goldens)", 
     const want = await logitsOf(plain, engine);
     const norm = (x: Float32Array) => Math.sqrt(x.reduce((sum, v) => sum + v * v, 0));
     expect(norm(got.map((v, i) => v - (want[i] as number))) / norm(want)).toBeLessThan(0.02);
+    // As a reference has them, whose logits `verify` compares.
+    using exact = (await openModel(quantised, engine)) as LanguageModel;
+    expect(logitsWith(exact)).toEqual(want);
     using model = await LanguageModel.load(quantised, { engine });
     const { shape } = model.parameters.list.find(({ name }) => name === "layers.0.experts.up")!;
     expect(model.parameters.bytes("layers.0.experts.up")).toBe((sizeOf(shape) * 17) / 32);
