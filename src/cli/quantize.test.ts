@@ -126,18 +126,24 @@ describe("calibration", () => {
     expect((await cli(["quantize", source, "--out", target(), "--calibrate", text])).stdout).toMatch(/None reached these, which have their layer's average importance: 1\.2\n/);
   });
 
-  it("lowers the drift of a trained model whose activations differ in size, as those of large models do", { timeout: 120_000 }, async () => {
-    const source = target("");
-    using made = Model.create({ width: 64, layers: 2, heads: 2, context: 16, hidden: 64, vocab: 257, moe: { experts: 4, active: 2, hidden: 64 }, tokenizer: byteTokenizer(), seed: 1 });
-    const { engine, parameters } = made;
-    const random = new Random(3);
-    // Norms that start as they end up in models of billions of parameters: some columns far above the others.
-    for (const { name, tensor } of parameters.list) if (name.endsWith("norm")) engine.write(tensor, Float32Array.from({ length: 64 }, () => Math.exp(3 * (random.float() - 0.5) + 3 * (random.float() - 0.5))));
-    for await (const _ of train(made, { data: text, batch: 16, steps: 100, learningRate: 3e-3 }));
-    await made.save(source);
-    const drift = async (...args: string[]) => (await quantize(source, target(), "--type", "iq4_nl", "--data", other, ...args)).drift!;
-    const [plain, calibrated] = [await drift(), await drift("--calibrate", text)];
-    expect(calibrated.klDivergence).toBeLessThan(plain.klDivergence);
+  it("lowers the drift of trained models whose activations differ in size, as those of large models do", { timeout: 120_000 }, async () => {
+    const divergence = { plain: 0, calibrated: 0 };
+    // Of one model the last bits of its training decide; the mean of several is what calibration is for.
+    for (const seed of [1, 2, 3, 4]) {
+      const source = target("");
+      using made = Model.create({ width: 64, layers: 2, heads: 2, context: 16, hidden: 64, vocab: 257, moe: { experts: 4, active: 2, hidden: 64 }, tokenizer: byteTokenizer(), seed });
+      const { engine, parameters } = made;
+      const random = new Random(seed);
+      // Norms that start as they end up in models of billions of parameters: some columns far above the others.
+      for (const { name, tensor } of parameters.list) if (name.endsWith("norm")) engine.write(tensor, Float32Array.from({ length: 64 }, () => Math.exp(3 * (random.float() - 0.5) + 3 * (random.float() - 0.5))));
+      for await (const _ of train(made, { data: text, batch: 16, steps: 100, learningRate: 3e-3, seed }));
+      await made.save(source);
+      const drift = async (...args: string[]) => (await quantize(source, target(), "--type", "iq4_nl", "--data", other, ...args)).drift!;
+      const [plain, calibrated] = [await drift(), await drift("--calibrate", text)];
+      divergence.plain += plain.klDivergence;
+      divergence.calibrated += calibrated.klDivergence;
+    }
+    expect(divergence.calibrated).toBeLessThan(divergence.plain);
   });
 });
 
