@@ -112,8 +112,6 @@ static void multiply(MatmulForm form, bool accumulate, int64_t m, int64_t n, int
   product_block<kF32>(p, 0, m, 0, n, nullptr);
 }
 
-#include "attention_sheet.inl"
-
 // Fills a row of scores with -infinity in its first and last vector where it sees no key; returns where the first vector starts.
 SW_INLINE int64_t mask(float* s, KeyRange visible) {
   const int64_t start = visible.first / kLanes * kLanes;
@@ -167,7 +165,7 @@ static void attention_task(void* context, int64_t task) {
     lse[s.index_R[r]] = max + logf(sum);
     s.delta_R[r] = sum > 0 ? 1 / sum : 0;
   }
-  multiply_sheet(kNN, false, t.rows, dv, t.keys, s.result_RD, dv, s.scores, t.ld, t.v, t.ld_v, nullptr, t.causal(p), p.type);
+  multiply(kNN, false, t.rows, dv, t.keys, s.result_RD, dv, s.scores, t.ld, nullptr, t.v, t.ld_v, nullptr, t.causal(p), p.type);
   for (int64_t r = 0; r < t.rows; r++) {
     for (int64_t c = 0; c < dv; c++) out[s.index_R[r] * dv + c] = s.result_RD[r * dv + c] * s.delta_R[r];
   }

@@ -50,9 +50,9 @@ static void attention_backward_task(void* context, int64_t task) {
       if (run.dsinks_BH) run.dsinks_BH[t.batch * p.heads + row % p.heads] -= vexp(splat(*t.sink(p, r) - log_sum))[0] * delta;
     }
     const bool add = add_all || block < blocks - 1;
-    multiply_sheet(kTN, add, t.keys, dv, t.rows, dv_block, t.ld_v, s.scores, t.ld, dout, dv, s.index_R, t.causal(p));
-    multiply_sheet(kTN, add, t.keys, d, t.rows, dk_block, t.ld_k, s.dscores, t.ld, q, d, s.index_R, t.causal(p));
-    multiply_sheet(kNN, false, t.rows, d, t.keys, s.result_RD, d, s.dscores, t.ld, t.k, t.ld_k, nullptr, t.causal(p));
+    multiply(kTN, add, t.keys, dv, t.rows, dv_block, t.ld_v, s.scores, t.ld, nullptr, dout, dv, s.index_R, t.causal(p));
+    multiply(kTN, add, t.keys, d, t.rows, dk_block, t.ld_k, s.dscores, t.ld, nullptr, q, d, s.index_R, t.causal(p));
+    multiply(kNN, false, t.rows, d, t.keys, s.result_RD, d, s.dscores, t.ld, nullptr, t.k, t.ld_k, nullptr, t.causal(p));
     for (int64_t r = 0; r < t.rows; r++) memcpy(p.dq + start + s.index_R[r] * d, s.result_RD + r * d, d * sizeof(float));
   }
 }

@@ -89,14 +89,6 @@ static void multiply_panels(const float* a, const float* b, int64_t steps, float
   }
 }
 
-#if SW_LANES == 16
-#define SW_ROWS(f) f<1>, f<2>, f<3>, f<4>, f<5>, f<6>, f<7>, f<8>, f<9>, f<10>, f<11>, f<12>
-#elif SW_LANES == 8
-#define SW_ROWS(f) f<1>, f<2>, f<3>, f<4>, f<5>, f<6>
-#else
-#define SW_ROWS(f) f<1>, f<2>, f<3>, f<4>
-#endif
-
 // Whether a block of `rows` (of the reduction in tn) is computed here.
 static bool has_few_rows(const Product& p, int64_t rows, int64_t columns) {
   if (rows > kFewTiles * kTileRows || p.type != kFloat || p.causal.group > 0 || (p.form != kTN && p.rows_b)) return false;

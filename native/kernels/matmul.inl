@@ -1,117 +1,10 @@
 // Matrix products. Every element of the result is one chain of multiply-adds in rising k, whatever the blocking: so it has the same bits
 // in a batch and alone, on one thread and on many, grouped and not. Layout: the rows of a task's block of `a` are packed in tiles of
-// up to kTileRows for kBlockK steps (L2), then panels of kPanel columns of `b` are packed one after the other (L1) and
+// up to kTileRows for kBlockK steps (L2), or read as they lie, then panels of kPanel columns of `b` are packed one after the other (L1) and
 // multiplied with every tile.
 
-constexpr int kTileRows = SW_LANES == 16 ? 12 : SW_LANES == 8 ? 6 : 4;
-constexpr int kPanel = 2 * kLanes;
-constexpr int64_t kBlockK = 256;
 // Rows of `a` in one task: their packed block takes half of a common L2 (512 KiB to 1 MiB).
 constexpr int64_t kMaxRows = SW_LANES == 16 ? 512 : 384;
-
-// Steps of k between two requests for cache lines, and how many requests ask for all that a panel is packed from: 32 rows of kBlockK floats,
-// or kBlockK rows of 32 floats.
-constexpr int64_t kAskEvery = 8;
-constexpr int kSlices = 4;
-constexpr int64_t kAskRows = 32;
-
-// Where the lines of one request are: each slice's two in each of two places. Requests of all slices cover 32 rows of a block, or kBlockK.
-struct Request {
-  int64_t row_step, second_row, second_byte, slice_row, slice_byte;
-};
-
-static constexpr Request kNoRequest = {};
-
-// What the micro-kernel does besides multiplying. Spread over its steps, the reads of what is packed next cost nothing; asked for at once, they
-// stall. Passed by pointer: an argument on the stack is a store that waits behind the missing stores of the last tile.
-struct Aside {
-  int64_t steps;
-  bool add, past;       // past: the result is written past the caches
-  int slices;           // of kSlices
-  const char* at;       // of row 0 of the operand
-  const int32_t* rows;  // as in Product
-  int64_t ld, row, last;
-  const Request* request;
-
-  const char* line(int64_t r) const {
-    r = r < last ? r : last;
-    return at + (rows ? rows[r] : r) * ld;
-  }
-};
-
-// c[MR][kPanel] = a[steps][MR of kLanes]^T b[steps][kPanel] (+ c); next_c: the tile that is written after this one.
-template <int MR, bool PAIRS>
-static void micro(const float* a, const float* b, float* c, int64_t ldc, const float* next_c, const Aside* aside) {
-  constexpr int64_t ask_every = PAIRS ? kAskEvery / 2 : kAskEvery;
-  const bool add = aside->add;
-  vf sum[MR][2];
-  SW_UNROLL for (int i = 0; i < MR; i++) {
-    sum[i][0] = add ? load(c + i * ldc) : splat(0);
-    sum[i][1] = add ? load(c + i * ldc + kLanes) : splat(0);
-  }
-  const Request& request = *aside->request;
-  int64_t row = aside->row;
-  int rows = aside->past ? 0 : MR;  // of next_c still to be asked for
-  const int at_once = aside->steps >= MR * ask_every ? 1 : MR;
-  for (int64_t left = aside->steps; left > 0; left -= ask_every) {
-    for (int i = 0; i < at_once && rows > 0; i++, rows--) {
-      for (int v = 0; v < kPanel; v += 16) __builtin_prefetch(next_c + v, 1, 3);
-      next_c += ldc;
-    }
-    for (int s = 0; s < aside->slices; s++) {
-      const int64_t r = row + s * request.slice_row, byte = s * request.slice_byte;
-      const char *first = aside->line(r) + byte, *second = aside->line(r + request.second_row) + byte + request.second_byte;
-      __builtin_prefetch(first, 0, 2);
-      __builtin_prefetch(first + 64, 0, 2);
-      __builtin_prefetch(second, 0, 2);
-      __builtin_prefetch(second + 64, 0, 2);
-    }
-    row += request.row_step;
-    for (int64_t n = left < ask_every ? left : ask_every; n > 0; n--, a += kLanes, b += kPanel) {
-      const vf b0 = load(b), b1 = load(b + kLanes);
-      SW_UNROLL for (int i = 0; i < MR; i++) {
-        const vf x = splat(a[i]);
-#ifdef __AVX512BF16__
-        if (PAIRS) {
-          sum[i][0] = (vf)_mm512_dpbf16_ps((__m512)sum[i][0], (__m512bh)x, (__m512bh)b0);
-          sum[i][1] = (vf)_mm512_dpbf16_ps((__m512)sum[i][1], (__m512bh)x, (__m512bh)b1);
-          continue;
-        }
-#endif
-        sum[i][0] += x * b0;
-        sum[i][1] += x * b1;
-      }
-    }
-  }
-  __asm__("" : "+r"(c), "+r"(ldc));  // addresses of rows are computed again, not kept in spilled registers across the loop
-  if (aside->past) {
-    SW_UNROLL for (int i = 0; i < MR; i++) {
-      store_past(c + i * ldc, sum[i][0]);
-      store_past(c + i * ldc + kLanes, sum[i][1]);
-    }
-    return;
-  }
-  SW_UNROLL for (int i = 0; i < MR; i++) {
-    store(c + i * ldc, sum[i][0]);
-    store(c + i * ldc + kLanes, sum[i][1]);
-  }
-}
-
-using Micro = void (*)(const float*, const float*, float*, int64_t, const float*, const Aside*);
-
-template <bool PAIRS>
-SW_INLINE Micro micro_for(int rows) {
-  static const Micro table[] = {
-      micro<1, PAIRS>, micro<2, PAIRS>, micro<3, PAIRS>, micro<4, PAIRS>,
-#if SW_LANES >= 8
-      micro<5, PAIRS>, micro<6, PAIRS>,
-#endif
-#if SW_LANES == 16
-      micro<7, PAIRS>, micro<8, PAIRS>, micro<9, PAIRS>, micro<10, PAIRS>, micro<11, PAIRS>, micro<12, PAIRS>,
-#endif
-  };
-  return table[rows - 1];
-}
 
 // Tiles of tn that are packed in one pass over the rows of a, which then uses whole cache lines.
 constexpr int kTogether = 4;
@@ -222,6 +115,19 @@ SW_INLINE Steps unmasked_within(const Product& p, int64_t first, int64_t end, in
   return {from, to > from ? to : from};
 }
 
+// Columns of a block for which packing its rows of a pays.
+constexpr int64_t kManyColumns = 1024;
+// Floats over which the rows of a in a block of tn may be spread, a part of the L2.
+constexpr int64_t kInPlace = 3 << 16;
+
+// Whether a block of so many columns is multiplied with a as it lies: what comes from afar is then read while something is computed. Rows of nt and nn
+// that are a multiple of 4 KiB apart share one set of the L1.
+static bool reads_in_place(const Product& p, int64_t columns) {
+  if (p.rows_a || columns >= kManyColumns) return false;
+  const int64_t steps = p.k < kBlockK ? p.k : kBlockK;
+  return p.form == kTN ? steps * p.ld_a <= kInPlace || steps <= kLanes : p.ld_a % 1024 != 0;
+}
+
 // Rows [i0, i1) and columns [j0, j1) of a product; `next`: what this thread may do after it.
 template <Packing P>
 static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
@@ -234,8 +140,10 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     return;
   }
   if (P == kF32 && has_few_rows(p, p.form == kTN ? p.k : i1 - i0, j1 - j0)) return few_rows_block(p, i0, i1, j0, j1, next);
-  float* const packed_b = (float*)scratch(2, kBlockK * (kPanel + (tiles.count + 1) * kLanes) * sizeof(float));
-  float* const packed_a = packed_b + kBlockK * kPanel;
+  const bool in_place = P == kF32 && reads_in_place(p, j1 - j0), along = in_place && p.form != kTN;
+  const int64_t packed_tiles = in_place ? 0 : tiles.count;
+  float* const packed_b = (float*)scratch(2, kBlockK * (kPanel + (packed_tiles + 1) * kLanes) * sizeof(float));
+  float *const packed_a = packed_b + kBlockK * kPanel, *const wide = packed_a + packed_tiles * kBlockK * kLanes;
   // The first tiles of a panel ask for the next panel, the others of the last panels for the next block of a.
   const int asking = tiles.count >= kSlices ? kSlices : tiles.count >= 2 ? 2 : 1;
   const bool past = writes_past(p);
@@ -246,24 +154,25 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     const int64_t after_i0 = last_k && next ? next->i0 : i0, after_i1 = last_k && next ? next->i1 : i1;
     const int64_t after_j = last_k && next ? next->j0 : j0, after_k = last_k ? 0 : k0 + kBlockK;
     const int64_t tile = (length + kLanes - 1) / kLanes * kLanes * kLanes;
-    Aside aside = {P == kPairs ? (length + 1) / 2 : length, p.accumulate || k0 > 0, past, 0, nullptr, nullptr, 0, 0, 0, &kNoRequest};
-    pack_a<P>(packed_a, tile, p, i0, tiles, 0, tiles.count, k0, length);
+    Aside aside = {P == kPairs ? (length + 1) / 2 : length, in_place ? p.ld_a : kLanes, p.accumulate || k0 > 0, past, 0, nullptr, nullptr, 0, 0, 0, &kNoRequest};
+    if (!in_place) pack_a<P>(packed_a, tile, p, i0, tiles, 0, tiles.count, k0, length);
     int64_t slice = (after_i1 - after_i0 + kAskRows - 1) / kAskRows * kSlices - (j1 - j0 + kPanel - 1) / kPanel * (tiles.count - asking);
     for (int64_t j = j0; j < j1; j += kPanel) {
       const int64_t columns = j1 - j < kPanel ? j1 - j : kPanel;
-      pack_b<P>(packed_b, packed_a + tiles.count * kBlockK * kLanes, p, j, columns, k0, length);
+      pack_b<P>(packed_b, wide, p, j, columns, k0, length);
       const bool last = j + kPanel >= j1;
       for (int64_t t = 0; t < tiles.count; t++) {
         const int64_t tile_rows = tiles.size(t);
-        const Micro run = micro_for<P == kPairs>(tile_rows);
-        const float* a = packed_a + t * tile;
-        float* c = p.out + (i0 + tiles.start(t)) * p.ld_out + j;
+        const int64_t row = i0 + tiles.start(t);
+        const Micro run = along ? micro_for<P == kPairs, P == kF32>(tile_rows) : micro_for<P == kPairs, false>(tile_rows);
+        const float* a = !in_place ? packed_a + t * tile : along ? p.a + row * p.ld_a + k0 : p.a + k0 * p.ld_a + row;
+        float* c = p.out + row * p.ld_out + j;
         const float* b = packed_b;
         if (p.causal.group > 0) {
-          const Steps steps = unmasked_within(p, i0 + tiles.start(t), i0 + tiles.start(t + 1), j, k0, length);
+          const Steps steps = unmasked_within(p, row, row + tile_rows, j, k0, length);
           aside.steps = steps.end - steps.first;
           if (aside.steps == 0 && (aside.add || p.form == kNT)) continue;
-          a += steps.first * kLanes;
+          a += steps.first * (along ? 1 : aside.ld_a);
           b += steps.first * kPanel;
         }
         const float* next_c = t + 1 < tiles.count ? c + tile_rows * p.ld_out : last ? c : p.out + i0 * p.ld_out + j + kPanel;

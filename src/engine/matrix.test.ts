@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { nativeVariants, nmse, rowOf, sameBits, TestTensors } from "../../test/engines.js";
-import { view } from "../tensor/tensor.js";
+import type { TypedArray } from "../tensor/dtype.js";
+import { type Tensor, view } from "../tensor/tensor.js";
 import type { Engine, GroupedOptions, MatmulForm } from "./engine.js";
 import { loadEngine } from "./load.js";
 import { ReferenceEngine } from "./reference.js";
@@ -182,6 +183,22 @@ describe.each(nativeVariants)("matrix products on %s", (isa) => {
         expect(sameBits(engine.read(wide_nt).subarray(0, rows * f), nt.subarray(first * f, (first + rows) * f)), `nt, ${rows} rows`).toBe(true);
         expect(sameBits(engine.read(tall_nn).subarray(0, rows * d), nn.subarray(first * d, (first + rows) * d)), `nn, ${rows} rows`).toBe(true);
       });
+    }
+  });
+
+  it("give the same bits from rows that are gathered, and so packed, as from rows that are read as they lie", () => {
+    using t = new TestTensors(engine, 14);
+    for (const form of forms) {
+      for (const [m, n, k] of [[70, 65, 300], [33, 1100, 40]] as const) {
+        const [a, w] = shapes(form, m, n, k).map((shape, i) => t.random(i === 0 || form === "tn" ? shape : [1, ...shape])) as [Tensor, Tensor];
+        const rows = t.ints(Array.from({ length: a.rows }, (_, i) => i));
+        const [plain, gathered] = [undefined, rows].map((rowsA) => {
+          const out = t.random(form === "tn" ? [1, m, n] : [m, n]);
+          engine.groupedMatmul(form, out, a, w, t.ints([0, a.rows]), { rowsA });
+          return engine.read(out);
+        }) as [TypedArray, TypedArray];
+        expect(sameBits(gathered, plain), `${form} ${m} ${n} ${k}`).toBe(true);
+      }
     }
   });
 

@@ -1,0 +1,113 @@
+// The micro-kernel of all products of floats: a tile of the result, in registers, from rows of `a` and one packed panel of `b`.
+
+constexpr int kTileRows = SW_LANES == 16 ? 12 : SW_LANES == 8 ? 6 : 4;
+constexpr int kPanel = 2 * kLanes;
+constexpr int64_t kBlockK = 256;
+
+// Steps of k between two requests for cache lines, and how many requests ask for all that a panel is packed from: 32 rows of kBlockK floats,
+// or kBlockK rows of 32 floats.
+constexpr int64_t kAskEvery = 8;
+constexpr int kSlices = 4;
+constexpr int64_t kAskRows = 32;
+
+// Where the lines of one request are: each slice's two in each of two places. Requests of all slices cover 32 rows of a block, or kBlockK.
+struct Request {
+  int64_t row_step, second_row, second_byte, slice_row, slice_byte;
+};
+
+static constexpr Request kNoRequest = {};
+
+// What the micro-kernel does besides multiplying. Spread over its steps, the reads of what is packed next cost nothing; asked for at once, they
+// stall. Passed by pointer: an argument on the stack is a store that waits behind the missing stores of the last tile.
+struct Aside {
+  int64_t steps, ld_a;
+  bool add, past;       // past: the result is written past the caches
+  int slices;           // of kSlices
+  const char* at;       // of row 0 of the operand
+  const int32_t* rows;  // as in Product
+  int64_t ld, row, last;
+  const Request* request;
+
+  const char* line(int64_t r) const {
+    r = r < last ? r : last;
+    return at + (rows ? rows[r] : r) * ld;
+  }
+};
+
+// c[MR][kPanel] = a b[steps][kPanel] (+ c); next_c: the tile that is written after this one. Step k of row i of a is at i * ld_a + k where rows of a
+// run ALONG k, else at k * ld_a + i.
+template <int MR, bool PAIRS, bool ALONG>
+static void micro(const float* a, const float* b, float* c, int64_t ldc, const float* next_c, const Aside* aside) {
+  constexpr int64_t ask_every = PAIRS ? kAskEvery / 2 : kAskEvery;
+  const bool add = aside->add;
+  const int64_t lda = aside->ld_a;
+  vf sum[MR][2];
+  SW_UNROLL for (int i = 0; i < MR; i++) {
+    sum[i][0] = add ? load(c + i * ldc) : splat(0);
+    sum[i][1] = add ? load(c + i * ldc + kLanes) : splat(0);
+  }
+  const Request& request = *aside->request;
+  int64_t row = aside->row;
+  int rows = aside->past ? 0 : MR;  // of next_c still to be asked for
+  const int at_once = aside->steps >= MR * ask_every ? 1 : MR;
+  for (int64_t left = aside->steps; left > 0; left -= ask_every) {
+    for (int i = 0; i < at_once && rows > 0; i++, rows--) {
+      for (int v = 0; v < kPanel; v += 16) __builtin_prefetch(next_c + v, 1, 3);
+      next_c += ldc;
+    }
+    for (int s = 0; s < aside->slices; s++) {
+      const int64_t r = row + s * request.slice_row, byte = s * request.slice_byte;
+      const char *first = aside->line(r) + byte, *second = aside->line(r + request.second_row) + byte + request.second_byte;
+      __builtin_prefetch(first, 0, 2);
+      __builtin_prefetch(first + 64, 0, 2);
+      __builtin_prefetch(second, 0, 2);
+      __builtin_prefetch(second + 64, 0, 2);
+    }
+    row += request.row_step;
+    for (int64_t n = left < ask_every ? left : ask_every; n > 0; n--, a += ALONG ? 1 : lda, b += kPanel) {
+      const vf b0 = load(b), b1 = load(b + kLanes);
+      SW_UNROLL for (int i = 0; i < MR; i++) {
+        const vf x = splat(ALONG ? a[i * lda] : a[i]);
+#ifdef __AVX512BF16__
+        if (PAIRS) {
+          sum[i][0] = (vf)_mm512_dpbf16_ps((__m512)sum[i][0], (__m512bh)x, (__m512bh)b0);
+          sum[i][1] = (vf)_mm512_dpbf16_ps((__m512)sum[i][1], (__m512bh)x, (__m512bh)b1);
+          continue;
+        }
+#endif
+        sum[i][0] += x * b0;
+        sum[i][1] += x * b1;
+      }
+    }
+  }
+  __asm__("" : "+r"(c), "+r"(ldc));  // addresses of rows are computed again, not kept in spilled registers across the loop
+  if (aside->past) {
+    SW_UNROLL for (int i = 0; i < MR; i++) {
+      store_past(c + i * ldc, sum[i][0]);
+      store_past(c + i * ldc + kLanes, sum[i][1]);
+    }
+    return;
+  }
+  SW_UNROLL for (int i = 0; i < MR; i++) {
+    store(c + i * ldc, sum[i][0]);
+    store(c + i * ldc + kLanes, sum[i][1]);
+  }
+}
+
+using Micro = void (*)(const float*, const float*, float*, int64_t, const float*, const Aside*);
+
+// f for 1 to kTileRows rows.
+#if SW_LANES == 16
+#define SW_ROWS(f, ...) SW_FOUR_ROWS(f, 0, ##__VA_ARGS__), SW_FOUR_ROWS(f, 4, ##__VA_ARGS__), SW_FOUR_ROWS(f, 8, ##__VA_ARGS__)
+#elif SW_LANES == 8
+#define SW_ROWS(f, ...) SW_FOUR_ROWS(f, 0, ##__VA_ARGS__), f<5, ##__VA_ARGS__>, f<6, ##__VA_ARGS__>
+#else
+#define SW_ROWS(f, ...) SW_FOUR_ROWS(f, 0, ##__VA_ARGS__)
+#endif
+#define SW_FOUR_ROWS(f, n, ...) f<n + 1, ##__VA_ARGS__>, f<n + 2, ##__VA_ARGS__>, f<n + 3, ##__VA_ARGS__>, f<n + 4, ##__VA_ARGS__>
+
+template <bool PAIRS, bool ALONG>
+SW_INLINE Micro micro_for(int rows) {
+  static const Micro table[] = {SW_ROWS(micro, PAIRS, ALONG)};
+  return table[rows - 1];
+}
