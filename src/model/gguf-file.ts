@@ -12,9 +12,11 @@ import { ggufPieces } from "./families/gguf-names.js";
 import type { Piece } from "./families/names.js";
 import type { ModelFolder } from "./folder.js";
 import type { ParameterSource } from "./mapped.js";
+import { fromOriginals, originals } from "./originals.js";
 import { parameterSpecs } from "./parameters.js";
 import { chooseTypes, encodedRows, type EncodingOptions, publishedTensors, type TypeOptions, type WrittenTensor } from "./published.js";
 import type { Weights } from "./staged.js";
+import type { Reader } from "./quantized.js";
 import { decodeTensor, readPiece, storedRows } from "./stored.js";
 
 /** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too. */
@@ -39,8 +41,13 @@ export function readModelGguf(path: string): ModelGguf {
     const pieces = ggufPieces(spec, config, architecture, gguf.tensors).map((piece) => ({ piece, stored: find(gguf, piece, path) }));
     for (const { piece } of pieces) unused.delete(piece.name);
     const rows = pieces.map(({ piece, stored }) => storedRows(piece, { ...stored, dtype: stored.type }));
+    const readers = pieces.map(({ piece, stored }): Reader => {
+      const restore = fromOriginals(gguf.metadata, piece);
+      if (restore === undefined) return (engine, target) => readPiece(engine, target, piece, decodeTensor(stored));
+      return (engine, target) => readPiece(engine, target, { ...piece, elements: undefined }, restore(decodeTensor(stored)));
+    });
     sources.set(spec.name, {
-      read: (engine, target) => pieces.forEach(({ piece, stored }) => readPiece(engine, target, piece, decodeTensor(stored))),
+      read: (engine, target) => readers.forEach((read) => read(engine, target)),
       rows: rows.every((part) => part !== undefined) ? rows : undefined,
     });
   }
@@ -104,6 +111,6 @@ export async function writeModelGguf(path: string, config: ModelConfig, weights:
     return { name: tensor.name, shape: tensor.shape, type: chosen, chunks: () => encodedRows(tensor, chosen, options) };
   });
   if (factors !== undefined) tensors.push({ name: ropeFactorsName, type: "F32", shape: [factors.length], chunks: () => [encodeBlocks("F32", Float32Array.from(factors))] });
-  await writeGguf(path, new Map([...metadata, ...describeFile(type), ...(vocabulary ?? [])]), tensors);
+  await writeGguf(path, new Map([...metadata, ...describeFile(type), ...originals(published), ...(vocabulary ?? [])]), tensors);
   return written;
 }

@@ -27,7 +27,7 @@ export interface PublishedTensor {
   shape: readonly number[];
   /** The parameters whose rows it has. */
   sources: readonly [Source, ...Source[]];
-  /** Its elements in order, whole rows of one matrix at a time; `transposed`: matrices are [in, out]. To be asked for once. */
+  /** Our elements in its order, whole rows of one matrix at a time; `transposed`: matrices are [in, out]. */
   rows(transposed?: boolean): Generator<{ first: number; values: Float32Array<ArrayBuffer> }>;
 }
 
@@ -69,7 +69,7 @@ export function chooseTypes(
   });
 }
 
-/** The tensors of a model under their published names. Each parameter is let go once the last tensor with rows of it has been read. */
+/** The tensors of a model under their published names. Each parameter is let go once the last tensor with rows of it has been read, and after each later reading. */
 export function publishedTensors(config: ModelConfig, weights: Weights, piecesOf: (spec: ParameterSpec) => readonly Piece[]): PublishedTensor[] {
   const byName = new Map<string, [Source, ...Source[]]>();
   const uses = new Map<string, number>();
@@ -85,7 +85,7 @@ export function publishedTensors(config: ModelConfig, weights: Weights, piecesOf
   const release = (name: string): void => {
     const left = (uses.get(name) as number) - 1;
     uses.set(name, left);
-    if (left === 0) weights.release?.(name);
+    if (left <= 0) weights.release?.(name);
   };
   return [...byName.values()].map((sources) => {
     const [{ piece }] = sources;
@@ -102,7 +102,7 @@ export function publishedTensors(config: ModelConfig, weights: Weights, piecesOf
 }
 
 function* rowsOf(weights: Weights, sources: readonly [Source, ...Source[]], transposed: boolean): Generator<{ first: number; values: Float32Array<ArrayBuffer> }> {
-  const [{ piece: { rows, matrixRows, cols, elements } }] = sources;
+  const [{ piece: { rows, matrixRows, cols } }] = sources;
   const step = transposed ? matrixRows : Math.max(1, Math.floor(chunkElements / cols));
   for (let first = 0, count = 0; first < rows; first += count) {
     count = Math.min(step, matrixRows - (first % matrixRows));
@@ -114,8 +114,7 @@ function* rowsOf(weights: Weights, sources: readonly [Source, ...Source[]], tran
         done += length;
       }
     }
-    const stored = elements === undefined ? values : values.map(elements.fromOurs);
-    yield { first, values: transposed ? transpose(stored, matrixRows, cols) : stored };
+    yield { first, values: transposed ? transpose(values, matrixRows, cols) : values };
   }
 }
 
@@ -136,11 +135,12 @@ export interface EncodingOptions {
 /** The bytes of a tensor in a type, some megabytes at a time. Throws ERR_SWITCHYARD_DATA for weights that the type cannot hold, ERR_SWITCHYARD_ABORTED. */
 export async function* encodedRows(tensor: PublishedTensor, type: GgufType, options: EncodingOptions, transposed = tensor.sources[0].piece.transposed): AsyncGenerator<Uint8Array> {
   const { importance, signal, pool } = options;
-  const { matrixRows, cols } = tensor.sources[0].piece;
+  const { matrixRows, cols, elements } = tensor.sources[0].piece;
   const alike = new Float32Array(transposed ? matrixRows : cols).fill(1);
   const begun: Promise<Uint8Array>[] = [];
-  for (const { first, values } of tensor.rows(transposed)) {
+  for (const { first, values: ours } of tensor.rows(transposed)) {
     if (signal?.aborted === true) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", `write tensor "${tensor.name}": aborted by the caller`);
+    const values = elements === undefined ? ours : ours.map(elements.fromOurs);
     // Of a transposed matrix the columns are outputs, of which nothing is known.
     const weights = (transposed ? undefined : importanceOf(tensor, first, importance)) ?? alike;
     if (type === "F32") yield encodeBlocks(type, values);

@@ -70,6 +70,12 @@ export class GgufMetadata {
     });
   }
 
+  /** An array of f32 of this length; undefined for a key that is missing. */
+  floats(key: string, count: number): Float32Array | undefined {
+    if (!this.entries.has(key)) return undefined;
+    return this.typed(key, `an array of ${count} f32`, undefined, ({ value }) => (value instanceof Float32Array && value.length === count ? value : undefined));
+  }
+
   private typed<T>(key: string, expected: string, fallback: T | undefined, convert: (value: GgufValue) => T | undefined): T {
     const found = this.entries.get(key);
     const value = found === undefined ? fallback : convert(found);
