@@ -54,7 +54,7 @@ describe("convert", () => {
     await cliJson("convert", model, bare);
     for (const name of ["tokenizer.json", "manifest.json"]) rmSync(join(bare, name));
     const mute = join(folder, "mute.gguf");
-    expect((await cli(["convert", bare, mute])).stderr).toBe(`switchyard: ${mute} has no tokenizer: only weights and configuration were converted\n`);
+    expect((await cli(["convert", bare, mute])).stderr).toBe(`switchyard: ${mute} has no tokenizer: only weights and configuration were written\n`);
   });
 
   it("keeps the tokenizer from folder to folder", async () => {

@@ -9,7 +9,7 @@ import { type FileType, fileTypes } from "../model/stored-types.js";
 import { weightFiles, writeModel } from "../model/write.js";
 import { formatBytes } from "../train/log/format.js";
 import { describeCommand } from "./flags.js";
-import { grouped, type Io, printJson } from "./io.js";
+import { grouped, type Io, noteWritten, printJson } from "./io.js";
 
 interface ConvertFlags {
   json?: boolean;
@@ -35,9 +35,9 @@ async function convertAction(io: Io, source: string, target: string, { type, jso
   const start = performance.now();
   const { config, family, sources, tokenizer } = await readModel(source);
   using weights = new StagedWeights(loadEngine(), config, sources);
-  const { tokenizer: withTokenizer } = await writeModel(target, config, weights, tokenizer, { type: type.toUpperCase() as FileType });
-  const result = { source, target, modelType: family.modelType, type, parameters: countParameters(config).total, ...weightFiles(target), tokenizer: withTokenizer, seconds: (performance.now() - start) / 1000 };
+  const { tokenizer: withTokenizer, architecture } = await writeModel(target, config, weights, tokenizer, { type: type.toUpperCase() as FileType });
+  const result = { source, target, modelType: family.modelType, type, parameters: countParameters(config).total, ...weightFiles(target), tokenizer: withTokenizer, architecture, seconds: (performance.now() - start) / 1000 };
   if (json === true) printJson(io, result);
   else io.stdout.write(`${target}: ${family.modelType}, ${grouped(result.parameters)} parameters in ${result.tensors} tensors, ${formatBytes(result.bytes)}, ${result.seconds.toFixed(1)} s\n`);
-  if (!withTokenizer) io.stderr.write(`switchyard: ${target} has no tokenizer: only weights and configuration were converted\n`);
+  noteWritten(io, result);
 }

@@ -1,3 +1,4 @@
+import { ownArchitecture } from "../model/own-gguf.js";
 import type { Environment, TextStream } from "../train/log/format.js";
 
 /** Where a command reads and writes: the process, or a stand-in. Results go to stdout, everything else to stderr. */
@@ -21,6 +22,12 @@ export function printJson(io: Io, value: unknown): void {
 
 /** Numbers as people read them: 1234567 -> "1,234,567". */
 export const grouped = (n: number): string => n.toLocaleString("en");
+
+/** Says what a written model cannot do. */
+export function noteWritten(io: Io, { target, tokenizer, architecture }: { target: string; tokenizer: boolean; architecture: string | null }): void {
+  if (!tokenizer) io.stderr.write(`switchyard: ${target} has no tokenizer: only weights and configuration were written\n`);
+  if (architecture === ownArchitecture) io.stderr.write(`switchyard: ${target}: no architecture of GGUF expresses this model, so only Switchyard reads the file\n`);
+}
 
 /** Exit code of a program that a signal ended, as shells have it. */
 const exitCodes = { SIGINT: 130, SIGTERM: 143 } as const;

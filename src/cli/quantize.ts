@@ -4,7 +4,7 @@ import { quantize, type QuantizationReport } from "../inspect/quantize.js";
 import { type FileType, fileTypes, type TensorType } from "../model/stored-types.js";
 import { formatBytes, type Paint } from "../train/log/format.js";
 import { describeCommand, parseNumber } from "./flags.js";
-import { grouped, type Io, onInterrupt, printJson } from "./io.js";
+import { grouped, type Io, noteWritten, onInterrupt, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
 interface QuantizeFlags {
@@ -53,7 +53,7 @@ async function quantizeAction(io: Io, source: string, { type, tensorType: tensor
   const report = await quantize(source, out, { type: type.toUpperCase() as FileType, tensorTypes, ...texts, signal: interrupt.signal, ...(json === true ? {} : { onStep }) });
   if (json === true) printJson(io, report);
   else io.stdout.write(describeReport(report, terminal(io.stdout, io.env).paint));
-  if (!report.tokenizer) io.stderr.write(`switchyard: ${out} has no tokenizer: only weights and configuration were written\n`);
+  noteWritten(io, report);
 }
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;

@@ -39,6 +39,8 @@ export interface QuantizationReport extends Quantities {
   bytes: { before: number; after: number };
   /** The target has the source's tokenizer. */
   tokenizer: boolean;
+  /** `general.architecture` of a GGUF file, null for a folder. */
+  architecture: string | null;
   calibration: CalibrationReport | null;
   drift: (Drift & { text: "data" | "held out" | "calibration" }) | null;
   seconds: number;
@@ -94,6 +96,7 @@ export async function quantize(source: string, target: string, options: Quantize
     ...quantities(written.tensors),
     bytes: { before: weightFiles(source).bytes, after: weightFiles(target).bytes },
     tokenizer: written.tokenizer,
+    architecture: written.architecture,
     calibration: calibration === undefined ? null : calibrationReport(calibration, expertTokens),
     drift,
     seconds: (performance.now() - start) / 1000,

@@ -57,18 +57,12 @@ describe.skipIf(absent)("a checkpoint as GGUF (needs ../shared/goldens)", () => 
     expect(readFileSync(again).equals(readFileSync(path))).toBe(true);
   });
 
-  it.each(["flex_olmo"])("%s: no architecture of GGUF expresses it", async (family) => {
-    const original = await readModelFolder(join(goldens, family));
-    await expect(writeModelGguf(path, original.config, load(original), { type: "F32" })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/no architecture of GGUF expresses this model .*; the architectures that can be written are llama, qwen3, olmoe/) });
-  });
-
-  it("minimax with the published decays is written and read; for others there is no tensor", async () => {
+  it("minimax with the published decays is written and read", async () => {
     const original = await readModelFolder(join(goldens, "minimax"));
-    await expect(writeModelGguf(path, original.config, load(original), { type: "F32" })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/"minimax-01" has no tensor for "layers.1.attention.lightning.slopes"/) });
     const config = { ...original.config, mixers: original.config.mixers.map((m): MixerConfig => (m.kind === "lightning" ? { kind: m.kind } : m)) };
     const parameters = new Parameters(engine, config);
     parameters.initialise(1);
-    await writeModelGguf(path, config, parameters, { type: "F32" });
+    expect(await writeModelGguf(path, config, parameters, { type: "F32" })).toMatchObject({ architecture: "minimax-01" });
     const read = readModelGguf(path);
     expect({ ...read.config, published: undefined }).toEqual({ ...config, published: undefined });
     const after = load(read);
@@ -263,11 +257,5 @@ describe("a GGUF file that is no model of ours", () => {
     await writeModelGguf(path, config, parameters, { type: "F32" });
     expect(readGgufHeader(path).metadata.integer("llama.feed_forward_length")).toBe(32);
     expect(readModelGguf(path).config.moe?.hidden).toBe(32);
-  });
-
-  it("what GGUF cannot express is not written", async () => {
-    const config = modelConfig({ vocab: 32, width: 16, layers: 2, heads: 2, context: 8, moe: { router: "expert-choice" } });
-    const parameters = new Parameters(engine, config);
-    await expect(writeModelGguf(path, config, parameters, { type: "F32" })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/no architecture of GGUF expresses this model \(switchyard\)/) });
   });
 });

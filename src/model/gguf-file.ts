@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import { check } from "../errors.js";
+import { check, SwitchyardError } from "../errors.js";
 import type { GgufValue } from "../formats/gguf/metadata.js";
 import { type Gguf, openGguf } from "../formats/gguf/open.js";
 import type { GgufTensor } from "../formats/gguf/reader.js";
@@ -13,7 +13,8 @@ import type { Piece } from "./families/names.js";
 import type { ModelFolder } from "./folder.js";
 import type { ParameterSource } from "./mapped.js";
 import { fromOriginals, originals } from "./originals.js";
-import { parameterSpecs } from "./parameters.js";
+import { type DescribedGguf, ownArchitecture, readOwnGguf, writeOwnGguf } from "./own-gguf.js";
+import { type ParameterSpec, parameterSpecs } from "./parameters.js";
 import { chooseTypes, encodedRows, type EncodingOptions, publishedTensors, type TypeOptions, type WrittenTensor } from "./published.js";
 import type { Weights } from "./staged.js";
 import type { Reader } from "./quantized.js";
@@ -33,12 +34,13 @@ export interface ModelGguf extends ModelFolder {
  */
 export function readModelGguf(path: string): ModelGguf {
   const gguf = openGguf(path);
-  const { config, family, architecture } = readGgufConfig({ ...gguf, ropeFactors: () => ropeFactors(gguf) });
+  const arch = gguf.metadata.string("general.architecture");
+  const { config, family, pieces: piecesOf } = arch === ownArchitecture ? readOwnGguf(gguf) : readArchitecture(gguf);
   const unused = new Set(gguf.tensors.keys());
   unused.delete(ropeFactorsName);
   const sources = new Map<string, ParameterSource>();
   for (const spec of parameterSpecs(config)) {
-    const pieces = ggufPieces(spec, config, architecture, gguf.tensors).map((piece) => ({ piece, stored: find(gguf, piece, path) }));
+    const pieces = piecesOf(spec).map((piece) => ({ piece, stored: find(gguf, piece, path) }));
     for (const { piece } of pieces) unused.delete(piece.name);
     const rows = pieces.map(({ piece, stored }) => storedRows(piece, { ...stored, dtype: stored.type }));
     const readers = pieces.map(({ piece, stored }): Reader => {
@@ -51,9 +53,14 @@ export function readModelGguf(path: string): ModelGguf {
       rows: rows.every((part) => part !== undefined) ? rows : undefined,
     });
   }
-  const extra = [...unused].find((name) => !isPredictor(name, config.layers, gguf.metadata.integer(`${architecture.arch}.nextn_predict_layers`, 0)));
+  const extra = [...unused].find((name) => !isPredictor(name, config.layers, gguf.metadata.integer(`${arch}.nextn_predict_layers`, 0)));
   check(extra === undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `${path}: tensor ${JSON.stringify(extra)} is not part of a ${family.modelType} model as Switchyard computes it`);
   return { config, family, gguf, sources };
+}
+
+function readArchitecture(gguf: Gguf): DescribedGguf {
+  const { config, family, architecture } = readGgufConfig({ ...gguf, ropeFactors: () => ropeFactors(gguf) });
+  return { config, family, pieces: (spec) => ggufPieces(spec, config, architecture, gguf.tensors) };
 }
 
 /** A tensor of the layers behind the others that predict further tokens (multi-token prediction), which generation does without. */
@@ -98,13 +105,21 @@ export interface GgufOptions extends EncodingOptions, TypeOptions {
   vocabulary?: ReadonlyMap<string, GgufValue> | undefined;
 }
 
-/**
- * Writes a model as GGUF, atomically, and returns what was written. Throws ERR_SWITCHYARD_UNSUPPORTED for a model that GGUF cannot express,
- * ERR_SWITCHYARD_IO, and what `encodedRows` throws.
- */
-export async function writeModelGguf(path: string, config: ModelConfig, weights: Weights, { type, tensorTypes, vocabulary, ...options }: GgufOptions): Promise<WrittenTensor[]> {
-  const { metadata, architecture, ropeFactors: factors } = writeGgufConfig(config);
-  const published = publishedTensors(config, weights, (spec) => ggufPieces(spec, config, architecture));
+/** How a file describes a model: as the first architecture of GGUF that expresses it, otherwise in our own way. */
+function describeModel(config: ModelConfig): { metadata: Map<string, GgufValue>; pieces(spec: ParameterSpec): Piece[]; ropeFactors?: readonly number[] | undefined } {
+  try {
+    const { architecture, ...rest } = writeGgufConfig(config);
+    return { ...rest, pieces: (spec) => ggufPieces(spec, config, architecture) };
+  } catch (error) {
+    if (error instanceof SwitchyardError && error.code === "ERR_SWITCHYARD_UNSUPPORTED") return writeOwnGguf(config);
+    throw error;
+  }
+}
+
+/** Writes a model as GGUF, atomically, and returns what was written, and as which `general.architecture`. Throws ERR_SWITCHYARD_IO, and what `encodedRows` throws. */
+export async function writeModelGguf(path: string, config: ModelConfig, weights: Weights, { type, tensorTypes, vocabulary, ...options }: GgufOptions): Promise<{ tensors: WrittenTensor[]; architecture: string }> {
+  const { metadata, pieces, ropeFactors: factors } = describeModel(config);
+  const published = publishedTensors(config, weights, pieces);
   const written = chooseTypes(published, ({ shape }) => shape, { type, tensorTypes }, config);
   const tensors = published.map((tensor, i): GgufTensorToWrite => {
     const { type: chosen } = written[i] as WrittenTensor;
@@ -112,5 +127,5 @@ export async function writeModelGguf(path: string, config: ModelConfig, weights:
   });
   if (factors !== undefined) tensors.push({ name: ropeFactorsName, type: "F32", shape: [factors.length], chunks: () => [encodeBlocks("F32", Float32Array.from(factors))] });
   await writeGguf(path, new Map([...metadata, ...describeFile(type), ...originals(published), ...(vocabulary ?? [])]), tensors);
-  return written;
+  return { tensors: written, architecture: metadata.get("general.architecture")?.value as string };
 }

@@ -19,6 +19,8 @@ export interface WrittenModel {
   tensors: WrittenTensor[];
   /** Whether the tokenizer is part of it: not every one can be told in GGUF. */
   tokenizer: boolean;
+  /** `general.architecture` of a GGUF file; null for a folder. */
+  architecture: string | null;
 }
 
 /** Writes a model to `target`, a GGUF file or a folder by its name, in one step: it is there whole or not at all. Throws as `writeModelGguf` and `writeModelFolder`. */
@@ -31,9 +33,9 @@ export async function writeModel(
 ): Promise<WrittenModel> {
   const isLarge = countParameters(config).total > inOneThread && ggufTypes[options.type].elements > 1;
   await using pool = isLarge ? new EncoderPool(weights.engine.threads) : undefined;
-  if (!isGguf(target)) return { tensors: await writeModelFolder(target, config, weights, tokenizer, { ...options, pool }), tokenizer: tokenizer !== undefined };
+  if (!isGguf(target)) return { tensors: await writeModelFolder(target, config, weights, tokenizer, { ...options, pool }), tokenizer: tokenizer !== undefined, architecture: null };
   const vocabulary = tokenizer === undefined ? undefined : ggufVocabulary(tokenizer, config.vocab);
-  return { tensors: await writeModelGguf(target, config, weights, { ...options, pool, vocabulary }), tokenizer: vocabulary !== undefined };
+  return { ...(await writeModelGguf(target, config, weights, { ...options, pool, vocabulary })), tokenizer: vocabulary !== undefined };
 }
 
 /** Tensors and bytes of the files that hold a model's weights, by their headers. */

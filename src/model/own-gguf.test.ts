@@ -1,0 +1,91 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { cliJson } from "../../test/cli.js";
+import { ReferenceEngine } from "../engine/reference.js";
+import type { GgufValue } from "../formats/gguf/metadata.js";
+import { readGgufHeader } from "../formats/gguf/reader.js";
+import { type GgufTensorToWrite, writeGguf } from "../formats/gguf/writer.js";
+import type { Verification } from "../inspect/verify.js";
+import type { Tensor } from "../tensor/tensor.js";
+import { type ModelFolder, readModelFolder, writeModelFolder } from "./folder.js";
+import { readModelGguf, writeModelGguf } from "./gguf-file.js";
+import { Parameters } from "./parameters.js";
+import { modelConfig } from "./presets.js";
+
+const dir = mkdtempSync(join(tmpdir(), "switchyard-own-gguf-"));
+afterAll(() => rmSync(dir, { recursive: true }));
+const path = join(dir, "m.gguf");
+const engine = new ReferenceEngine({ float: "f32" });
+const load = ({ config, sources }: ModelFolder) => new Parameters(engine, config, sources);
+
+const goldens = new URL("../../../shared/goldens/", import.meta.url).pathname;
+
+/** minimax: the golden's tables of decays are not the published ones. */
+describe.skipIf(!existsSync(goldens)).each(["flex_olmo", "minimax"])("%s as GGUF in our own description (needs ../shared/goldens)", (family) => {
+  const folder = join(goldens, family);
+
+  it("to F32 and back is the same file of weights, byte for byte", async () => {
+    const original = await readModelFolder(folder);
+    expect(await writeModelGguf(path, original.config, load(original), { type: "F32" })).toMatchObject({ architecture: "switchyard" });
+    const read = readModelGguf(path);
+    expect([{ ...read.config, published: undefined }, read.family.modelType]).toEqual([{ ...original.config, published: undefined }, family]);
+    const [copy, back] = [join(dir, `copy-${family}`), join(dir, `back-${family}`)];
+    await writeModelFolder(copy, original.config, load(original), undefined);
+    await writeModelFolder(back, read.config, load(read), undefined);
+    for (const name of ["model.safetensors", "config.json"]) expect(readFileSync(join(back, name)).equals(readFileSync(join(copy, name)))).toBe(true);
+    expect((await cliJson<Verification>("verify", path, "--golden", folder)).pass).toBe(true);
+  });
+
+  it("quantised it is what a folder of that type is; decays and routers stay F32", async () => {
+    const [file, other] = [join(dir, `${family}-q8.gguf`), join(dir, `${family}-q8`)];
+    expect(await cliJson("quantize", folder, "--type", "q8_0", "--out", file)).toMatchObject({ architecture: "switchyard" });
+    expect(await cliJson("convert", folder, other, "--type", "q8_0")).toMatchObject({ architecture: null });
+    const [a, b] = [load(readModelGguf(file)), load(await readModelFolder(other))];
+    const bits = (tensor: Tensor) => Buffer.from(Float32Array.from(engine.read(tensor)).buffer);
+    expect(a.list.filter(({ name, tensor }) => !bits(tensor).equals(bits(b.get(name)))).map(({ name }) => name)).toEqual([]);
+    expect([...readGgufHeader(file).tensors].filter(([name, { type }]) => /decay|slope|norm|\.gate\.weight/.test(name) === (type === "Q8_0"))).toEqual([]);
+    expect(await cliJson("inspect", file)).toMatchObject({ modelType: family, weights: { dtypes: ["F32", "Q8_0"] } });
+  });
+});
+
+type Change = (metadata: Map<string, GgufValue>, tensors: GgufTensorToWrite[]) => unknown;
+
+describe("our own description of a model", () => {
+  /** A model with a router of our own as a file, changed. */
+  async function spoil(change: Change): Promise<ModelFolder> {
+    const config = modelConfig({ vocab: 32, width: 32, layers: 2, heads: 2, context: 8, moe: { router: "expert-choice" } });
+    const parameters = new Parameters(engine, config);
+    parameters.initialise(1);
+    await writeModelGguf(path, config, parameters, { type: "Q4_0" });
+    const { metadata, tensors } = readGgufHeader(path);
+    const bytes = readFileSync(path);
+    const list = [...tensors].map(([name, { type, shape, begin, end }]) => ({ name, type, shape, chunks: () => [bytes.subarray(begin, end)] }));
+    const entries = new Map(metadata.entries);
+    change(entries, list);
+    await writeGguf(path, entries, list);
+    return readModelGguf(path);
+  }
+  const text = (value: string): GgufValue => ({ type: "string", value });
+  const configOf = (metadata: Map<string, GgufValue>) => metadata.get("switchyard.config")?.value as string;
+
+  it("takes what no published family expresses", async () => {
+    const { config, family } = await spoil(() => undefined);
+    expect([config.moe?.router.selection, family.modelType]).toEqual(["expert-choice", "switchyard"]);
+  });
+
+  it.each<[string, Change, string, RegExp]>([
+    ["no config", (m) => m.delete("switchyard.config"), "FORMAT", /"switchyard.config": expected a string, the key is missing/],
+    ["a config of another type", (m) => m.set("switchyard.config", { type: "u32", value: 1 }), "FORMAT", /"switchyard.config": expected a string, got u32/],
+    ["a config that is no JSON", (m) => m.set("switchyard.config", text("{")), "FORMAT", /"switchyard.config": expected a key/],
+    ["a config nested too deep", (m) => m.set("switchyard.config", text("[".repeat(1e5))), "FORMAT", /nested deeper than 32/],
+    ["an unknown model type", (m) => m.set("switchyard.config", text('{"model_type": "x"}')), "UNSUPPORTED", /"switchyard.config": unknown model_type "x"/],
+    ["another width", (m) => m.set("switchyard.config", text(configOf(m).replaceAll('"width": 32', '"width": 64'))), "FORMAT", /tensor "model.embed_tokens.weight": the metadata says \[32, 64\], the file has \[32, 32\]/],
+    ["a tensor missing", (_, t) => t.pop(), "FORMAT", /tensor ".*" is missing/],
+    ["a tensor too many", (_, t) => t.push({ name: "x", type: "F32", shape: [1], chunks: () => [new Uint8Array(4)] }), "UNSUPPORTED", /tensor "x" is not part of a switchyard model/],
+    ["integers for weights", (_, t) => Object.assign(t.find(({ type }) => type === "F32")!, { type: "I32" }), "UNSUPPORTED", /its type I32 cannot be read/],
+  ])("refuses %s", async (_, change, code, message) => {
+    await expect(spoil(change)).rejects.toMatchObject({ code: `ERR_SWITCHYARD_${code}`, message: expect.stringMatching(message) });
+  });
+});
