@@ -174,15 +174,17 @@ export class Tape {
    */
   backward(output: Tensor, seed: number | Tensor = 1): void {
     check(output.requiresGrad, "ERR_SWITCHYARD_USAGE", () => "backward: the output depends on nothing that requires a gradient; make the tape with { recording: true }");
-    this.into(output, (grad) => (typeof seed === "number" ? this.engine.fill(grad, seed) : this.engine.copy(grad, seed)));
-    for (let node = this.nodes.pop(); node !== undefined; node = this.nodes.pop()) {
-      if (node.outputs.some((t) => t.gradWritten)) node.backward();
-      for (const t of node.outputs) {
-        if (t.grad !== undefined) this.release(t.grad);
-        this.arena.release(t);
+    this.engine.together(() => {
+      this.into(output, (grad) => (typeof seed === "number" ? this.engine.fill(grad, seed) : this.engine.copy(grad, seed)));
+      for (let node = this.nodes.pop(); node !== undefined; node = this.nodes.pop()) {
+        if (node.outputs.some((t) => t.gradWritten)) node.backward();
+        for (const t of node.outputs) {
+          if (t.grad !== undefined) this.release(t.grad);
+          this.arena.release(t);
+        }
+        for (const t of node.saved) this.arena.release(t);
       }
-      for (const t of node.saved) this.arena.release(t);
-    }
+    });
   }
 }
 

@@ -38,8 +38,7 @@ export interface HiddenStates {
 
 /** The one decoder-only transformer: blocks of a sequence mixer and a dense or sparse feed-forward part. */
 export function forward(tape: Tape, parts: TransformerParts, input: ForwardInput): HiddenStates {
-  // A gradient's tape keeps its ops apart, so that an error names its place.
-  return tape.recording ? layers(tape, parts, input) : tape.engine.together(() => layers(tape, parts, input));
+  return tape.engine.together(() => layers(tape, parts, input));
 }
 
 function layers(tape: Tape, parts: TransformerParts, { ids, batch, dropout: rate = 0 }: ForwardInput): HiddenStates {

@@ -53,7 +53,6 @@ export function decide(config: RouterConfig, input: DecisionInput): Routing {
   const weights = expertWeights(tape, config, logits, compared, chosen);
   const count = once(() => countExperts(tape.engine.read(chosen), chosen.cols, logits.cols));
   const perToken = choosesPerToken(config.selection);
-  const { losses, raw } = wantsLosses(tape) ? routingLosses(config, input, { scores, experts: chosen, weights, load: count().load }) : { losses: {}, raw: {} };
   const { capacity } = config;
   // Expert choice fills every expert to its capacity and never beyond.
   const overflows = capacity !== undefined && config.selection !== "expert-choice";
@@ -68,22 +67,28 @@ export function decide(config: RouterConfig, input: DecisionInput): Routing {
     weights: kept?.weights ?? weights,
     filled: perToken && !overflows,
     dropped: kept?.dropped ?? 0,
-    losses,
-    raw,
   };
-  counts.set(decision, () => ({ load: count().load, fullyDropped: kept?.fullyDropped ?? count().empty }));
-  return Object.defineProperties(decision, counted) as Routing;
+  const counts = () => ({ load: count().load, fullyDropped: kept?.fullyDropped ?? count().empty });
+  const terms = once(() => (wantsLosses(tape) ? routingLosses(config, input, { scores, experts: chosen, weights, load: count().load }) : { losses: {}, raw: {} }));
+  Object.defineProperty(decision, asked, { value: { counts, terms } });
+  return Object.defineProperties(decision, later) as Routing;
 }
 
 type Counts = Pick<Routing, "load" | "fullyDropped">;
+type Terms = Pick<Routing, "losses" | "raw">;
 
-/** What is counted of a decision, when it is asked for: to read engine memory is to wait for all ops so far. */
-const counts = new WeakMap<object, () => Counts>();
-const countsOf = (decision: object): Counts => (counts.get(decision) as () => Counts)();
+/**
+ * What is computed of a decision when it is asked for: to read engine memory is to wait for all ops so far. Not in a WeakMap, whose entries only a full
+ * collection frees.
+ */
+const asked = Symbol("asked");
+const askedOf = (decision: object) => (decision as { [asked]: { counts: () => Counts; terms: () => Terms } })[asked];
 /** The same functions for all decisions, which so have one hidden class. */
-const counted = {
-  load: { enumerable: true, get: function load(this: object) { return countsOf(this).load; } },
-  fullyDropped: { enumerable: true, get: function fullyDropped(this: object) { return countsOf(this).fullyDropped; } },
+const later = {
+  load: { enumerable: true, get: function load(this: object) { return askedOf(this).counts().load; } },
+  fullyDropped: { enumerable: true, get: function fullyDropped(this: object) { return askedOf(this).counts().fullyDropped; } },
+  losses: { enumerable: true, get: function losses(this: object) { return askedOf(this).terms().losses; } },
+  raw: { enumerable: true, get: function raw(this: object) { return askedOf(this).terms().raw; } },
 };
 
 function once<T>(compute: () => T): () => T {
@@ -117,7 +122,7 @@ function chooseExperts(config: RouterConfig, { tape, logits, k, selectionBias, t
 
 type Decision = Pick<Routing, "scores" | "experts" | "weights" | "load">;
 
-function routingLosses(config: RouterConfig, { tape, logits, noise }: DecisionInput, { scores, experts, weights, load }: Decision): Pick<Routing, "losses" | "raw"> {
+function routingLosses(config: RouterConfig, { tape, logits, noise }: DecisionInput, { scores, experts, weights, load }: Decision): Terms {
   const losses: Record<string, Tensor> = {};
   const raw: Record<string, number> = {};
   const term = (name: string, coefficient: number, value: () => Tensor) => {

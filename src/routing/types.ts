@@ -94,15 +94,15 @@ export interface Routing {
   weights: Tensor;
   /** Every slot of `experts` holds one unless some are `dropped`; where false or missing, others may be empty too. */
   filled?: boolean | undefined;
-  /** Choices per expert before any were dropped: integers [E]. Of inference it is counted when it is first asked for, before the arena is reset. */
+  /** Choices per expert before any were dropped: integers [E]. Counted when it is first asked for, as the losses are: before the backward pass or reset of the arena. */
   readonly load: Int32Array;
   /** Choices that were dropped, and tokens that have none (left), those that no expert chose included. */
   dropped: number;
   readonly fullyDropped: number;
   /** Scaled terms to add to the training loss, by name ("balance", "z"), each one element. Empty unless the tape trains or records. */
-  losses: Readonly<Record<string, Tensor>>;
+  readonly losses: Readonly<Record<string, Tensor>>;
   /** The same terms unscaled, as numbers, so that they outlive the tape's tensors in a log. */
-  raw: Readonly<Record<string, number>>;
+  readonly raw: Readonly<Record<string, number>>;
 }
 
 /** From a layer's input to its decision. Pure: the same input and tape seed give the same decision. */

@@ -75,17 +75,19 @@ export class AdamW {
     const { beta1, beta2, eps, weightDecay, decay, clipNorm, routerRate } = this.options;
     const gradScale = norms.total > clipNorm ? clipNorm / (norms.total + 1e-6) : 1;
     const step = ++this.steps;
-    for (const { parameter, m, v } of this.moments) {
-      this.parameters.engine.adamW(parameter.tensor, gradientOf(parameter.tensor).grad, m, v, {
-        learningRate: parameter.group === "router" ? learningRate * routerRate : learningRate,
-        weightDecay: decay === "all" || parameter.shape.length > 1 ? weightDecay : 0,
-        beta1,
-        beta2,
-        eps,
-        step,
-        gradScale,
-      });
-    }
+    this.parameters.engine.together(() => {
+      for (const { parameter, m, v } of this.moments) {
+        this.parameters.engine.adamW(parameter.tensor, gradientOf(parameter.tensor).grad, m, v, {
+          learningRate: parameter.group === "router" ? learningRate * routerRate : learningRate,
+          weightDecay: decay === "all" || parameter.shape.length > 1 ? weightDecay : 0,
+          beta1,
+          beta2,
+          eps,
+          step,
+          gradScale,
+        });
+      }
+    });
   }
 
   [Symbol.dispose](): void {
