@@ -108,6 +108,12 @@ describe("a model of ours", () => {
     expect(writeHfConfig(back.config).json).toEqual(written);
   });
 
+  it("with another activation is saved under the name that others have for it", () => {
+    const config = modelConfig({ vocab: 100 });
+    const { json: written, family } = writeHfConfig({ ...config, activation: "gelu-tanh", moe: { ...config.moe!, activation: "gelu-tanh" } });
+    expect([family.modelType, written["hidden_act"]]).toEqual(["mixtral", "gelu_new"]);
+  });
+
   it.each(saved)("with %s has a published name for every element of every parameter, once", (_, options) => {
     const config = modelConfig(options);
     const { family } = writeHfConfig(config);

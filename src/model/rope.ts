@@ -34,14 +34,17 @@ export function checkRope({ theta, rotary, scaling, long }: RopeConfig, headDim:
   }
 }
 
+/** Radians per position of each of the rotary / 2 pairs. */
+export const frequencies = (theta: number, rotary: number): number[] => Array.from({ length: rotary / 2 }, (_, i) => theta ** ((-2 * i) / rotary));
+
 /** Cosines of the angles of `positions` positions, then their sines, in f64: [positions, rotary]. */
 export function rotaryTable({ theta, rotary, scaling }: RopeConfig, positions: number): Float64Array {
   const half = rotary / 2;
   const { factors, magnitude } = scaling ?? { factors: [], magnitude: 1 };
-  const frequencies = Array.from({ length: half }, (_, i) => theta ** ((-2 * i) / rotary) / (factors[i] ?? 1));
+  const scaled = frequencies(theta, rotary).map((f, i) => f / (factors[i] ?? 1));
   const table = new Float64Array(positions * rotary);
   for (let p = 0; p < positions; p++) {
-    frequencies.forEach((f, i) => {
+    scaled.forEach((f, i) => {
       table[p * rotary + i] = magnitude * Math.cos(p * f);
       table[p * rotary + half + i] = magnitude * Math.sin(p * f);
     });

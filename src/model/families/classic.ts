@@ -2,18 +2,13 @@ import type { MoeConfig } from "../../moe/layer.js";
 import { routerPresets } from "../../routing/presets.js";
 import type { ModelConfig } from "../config.js";
 import type { Family } from "./family.js";
-import type { HfConfig } from "./fields.js";
+import { type HfConfig, required } from "./fields.js";
 import { layouts } from "./layouts.js";
-import { layersWhere, mixture, required, slidingMixers, uniformMixers } from "./read.js";
+import { attentionBiases, layersFrom, mixture, slidingMixers, steppedLayers, uniformMixers } from "./read.js";
 
 /* Llama, Mixtral, OLMoE and the Qwens: softmax scores; the families that new models of ours are saved as. */
 
-/** Qwen's placement of sparse layers: every decoder_sparse_step-th, those in mlp_only_layers excepted. */
-const steppedLayers = (hf: HfConfig): number[] => layersWhere(hf, (l) => !(hf.mlp_only_layers ?? []).includes(l) && (l + 1) % hf.decoder_sparse_step === 0);
-
 const topKSoftmax = (hf: HfConfig, hidden: number, normalised: boolean, rest: Partial<MoeConfig> = {}): MoeConfig => mixture(hf, hidden, normalised ? routerPresets.mixtral : routerPresets.olmoe, rest);
-
-const bothBiases = ({ attention_bias: bias }: HfConfig) => ({ qkvBias: bias, outputBias: bias });
 
 /** Dense layers of a Qwen mixture: the complement of the sparse ones. */
 function qwenFields(config: ModelConfig): Record<string, unknown> {
@@ -34,7 +29,7 @@ export const classicFamilies: readonly Family[] = [
     modelType: "llama",
     architecture: "LlamaForCausalLM",
     names: layouts.llama,
-    read: (hf) => ({ ...bothBiases(hf), ...(hf.mlp_bias ? { ffnBias: true } : {}) }),
+    read: (hf) => ({ ...attentionBiases(hf), ...(hf.mlp_bias ? { ffnBias: true } : {}) }),
     write: (config) => ({ intermediate_size: config.hidden, attention_bias: config.qkvBias, mlp_bias: false }),
   },
   {
@@ -44,7 +39,7 @@ export const classicFamilies: readonly Family[] = [
     defaults: { head_dim: 128, sliding_window: 4096, max_window_layers: 28 },
     read: (hf) => ({
       qkNorm: "head",
-      ...bothBiases(hf),
+      ...attentionBiases(hf),
       mixers: slidingMixers({ ...hf, sliding_window: hf.use_sliding_window ? hf.sliding_window : null }, (l) => hf.use_sliding_window && hf.sliding_window != null && l >= (hf.max_window_layers ?? 0)),
     }),
     write: (config) => ({ intermediate_size: config.hidden, attention_bias: config.qkvBias }),
@@ -56,7 +51,7 @@ export const classicFamilies: readonly Family[] = [
     defaults: { rope_theta: 1e6, rms_norm_eps: 1e-5, num_key_value_heads: 8, num_local_experts: 8, num_experts_per_tok: 2 },
     read: (hf) => ({
       moe: topKSoftmax(hf, required(hf, "intermediate_size"), true),
-      sparseLayers: layersWhere(hf, () => true),
+      sparseLayers: layersFrom(hf),
       mixers: uniformMixers(hf, hf.sliding_window),
     }),
     write: ({ moe }) => ({ intermediate_size: moe?.hidden, num_local_experts: moe?.experts, num_experts_per_tok: moe?.active, sliding_window: null }),
@@ -68,10 +63,10 @@ export const classicFamilies: readonly Family[] = [
     defaults: { rms_norm_eps: 1e-5, num_experts: 64, num_experts_per_tok: 8 },
     read: (hf) => ({
       qkNorm: "row",
-      ...bothBiases(hf),
+      ...attentionBiases(hf),
       ...(hf.clip_qkv == null ? {} : { clipQkv: hf.clip_qkv }),
       moe: topKSoftmax(hf, required(hf, "intermediate_size"), hf.norm_topk_prob === true),
-      sparseLayers: layersWhere(hf, () => true),
+      sparseLayers: layersFrom(hf),
     }),
     write: ({ moe, qkvBias }) => ({
       intermediate_size: moe?.hidden,
@@ -88,7 +83,7 @@ export const classicFamilies: readonly Family[] = [
     defaults: { sliding_window: 4096, num_key_value_heads: 4, num_experts_per_tok: 8, moe_intermediate_size: 768 },
     read: (hf) => ({
       qkNorm: "head",
-      ...bothBiases(hf),
+      ...attentionBiases(hf),
       moe: topKSoftmax(hf, required(hf, "moe_intermediate_size"), hf.norm_topk_prob === true),
       sparseLayers: steppedLayers(hf),
       mixers: uniformMixers(hf, hf.use_sliding_window ? hf.sliding_window : null),

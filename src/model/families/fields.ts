@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { check, SwitchyardError } from "../../errors.js";
 
 const positive = z.number().int().positive().max(2 ** 31);
 const count = z.number().int().min(0).max(2 ** 31);
@@ -170,3 +171,17 @@ export const hfFields = z.object({
 });
 
 export type HfConfig = z.output<typeof hfFields>;
+
+/** Throws ERR_SWITCHYARD_UNSUPPORTED naming a setting that transformers has and we do not. */
+export function refuse(hf: HfConfig, condition: boolean, setting: string): void {
+  check(!condition, "ERR_SWITCHYARD_UNSUPPORTED", () => `config.json: ${setting} is not supported in a ${hf.model_type} model`);
+}
+
+/** Throws ERR_SWITCHYARD_FORMAT naming a number that is missing. */
+export function required(hf: HfConfig, key: keyof HfConfig): number {
+  const value = hf[key];
+  if (typeof value === "number") return value;
+  throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `config.json: a ${hf.model_type} model needs ${key}, got ${JSON.stringify(value)}`);
+}
+
+export const headDimOf = (hf: HfConfig): number => hf.head_dim ?? Math.floor(hf.hidden_size / hf.num_attention_heads);

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import { check, SwitchyardError } from "../../errors.js";
 import { conform, isJsonObject, type Json, type JsonObject } from "../../formats/json.js";
 import { checkModelConfig, type ModelConfig } from "../config.js";
+import { publishedActivation } from "./activations.js";
 import { families } from "./families.js";
 import type { Architecture } from "./family.js";
 import { hfFields } from "./fields.js";
@@ -45,7 +46,7 @@ function commonFields(config: ModelConfig): JsonObject {
     rope_theta: theta,
     rope_parameters: { rope_theta: theta, rope_type: "default" },
     rms_norm_eps: config.normEps,
-    hidden_act: config.activation,
+    hidden_act: publishedActivation(config.activation),
     tie_word_embeddings: config.tiedEmbeddings,
     ...storedType,
   };

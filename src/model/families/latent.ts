@@ -1,7 +1,8 @@
 import type { Family } from "./family.js";
+import { refuse, required } from "./fields.js";
 import { layouts } from "./layouts.js";
 import { mixerLayouts } from "./mixer-layouts.js";
-import { groupedRouter, latentAttention, layersWhere, layerTypes, mixture, refuse, required, sharedExperts, sigmoidRouter, sparseFrom } from "./read.js";
+import { groupedRouter, latentAttention, layersFrom, layerTypes, mixtureWithShared, sigmoidRouter, sparseFrom } from "./read.js";
 import { ropeParameters, ropeType } from "./ropes.js";
 
 /* Families with latent attention: DeepSeek's, and those who took it over. */
@@ -19,11 +20,10 @@ const deepseekV3: Family = {
   rope: () => undefined,
   read(hf) {
     refuse(hf, (hf.moe_layer_freq ?? 1) !== 1, `moe_layer_freq ${JSON.stringify(hf.moe_layer_freq)}`);
-    const hidden = required(hf, "moe_intermediate_size");
     return {
       ...latentAttention(hf),
-      moe: mixture(hf, hidden, sigmoidRouter(hf), sharedExperts(hf.n_shared_experts, hidden)),
-      sparseLayers: layersWhere(hf, (l) => l >= (hf.first_k_dense_replace ?? 0)),
+      moe: mixtureWithShared(hf, sigmoidRouter(hf), hf.n_shared_experts),
+      sparseLayers: layersFrom(hf, hf.first_k_dense_replace),
     };
   },
 };
@@ -42,13 +42,12 @@ export const latentFamilies: readonly Family[] = [
       const { topk_method: method, n_group: count, topk_group: keep } = hf;
       refuse(hf, method !== "greedy" && method !== "group_limited_greedy", `topk_method "${method}"`);
       refuse(hf, (hf.moe_layer_freq ?? 1) !== 1, `moe_layer_freq ${JSON.stringify(hf.moe_layer_freq)}`);
-      const hidden = required(hf, "moe_intermediate_size");
       const groups = method === "greedy" ? {} : { groups: { count: count ?? required(hf, "n_group"), keep: keep ?? required(hf, "topk_group"), score: "max" as const } };
       return {
         ...latentAttention(hf, { interleaved: true }),
         ...(hf.mlp_bias ? { ffnBias: true } : {}),
-        moe: mixture(hf, hidden, { scale: hf.routed_scaling_factor ?? 1, ...groups }, sharedExperts(hf.n_shared_experts, hidden)),
-        sparseLayers: layersWhere(hf, (l) => l >= (hf.first_k_dense_replace ?? 0)),
+        moe: mixtureWithShared(hf, { scale: hf.routed_scaling_factor ?? 1, ...groups }, hf.n_shared_experts),
+        sparseLayers: layersFrom(hf, hf.first_k_dense_replace),
       };
     },
   },
@@ -59,21 +58,17 @@ export const latentFamilies: readonly Family[] = [
     modelType: "deepseek_v32",
     architecture: "DeepseekV32ForCausalLM",
     names: mixerLayouts.deepseekSparse,
-    defaults: {
-      ...sizes, n_routed_experts: 256, n_shared_experts: 1, num_experts_per_tok: 8, moe_intermediate_size: 2048, first_k_dense_replace: 3,
-      n_group: 8, topk_group: 4, norm_topk_prob: true, routed_scaling_factor: 2.5, num_key_value_heads: 128, index_topk: 2048, index_n_heads: 64, index_head_dim: 128,
-    },
+    defaults: { ...deepseekV3.defaults, index_topk: 2048, index_n_heads: 64, index_head_dim: 128 },
     rope: () => undefined,
     read(hf) {
       refuse(hf, hf.q_lora_rank == null, "a q_lora_rank of null");
       layerTypes(hf, ["indexed_attention"], () => "indexed_attention");
-      const hidden = required(hf, "moe_intermediate_size");
       const index = { heads: required(hf, "index_n_heads"), headDim: required(hf, "index_head_dim"), topK: required(hf, "index_topk") };
       const { mixers, ...attention } = latentAttention(hf, { interleaved: true });
       return {
         ...attention,
         mixers: mixers.map((mixer) => ({ ...mixer, index })),
-        moe: mixture(hf, hidden, sigmoidRouter(hf), sharedExperts(hf.n_shared_experts, hidden)),
+        moe: mixtureWithShared(hf, sigmoidRouter(hf), hf.n_shared_experts),
         sparseLayers: sparseFrom(hf, hf.first_k_dense_replace ?? 0),
       };
     },
@@ -87,14 +82,11 @@ export const latentFamilies: readonly Family[] = [
       n_group: 1, topk_group: 1, norm_topk_prob: true, routed_scaling_factor: 1.8, num_key_value_heads: 20, rms_norm_eps: 1e-5,
     },
     rope: () => undefined,
-    read(hf) {
-      const hidden = required(hf, "moe_intermediate_size");
-      return {
-        ...latentAttention(hf, { partial: "refused" }),
-        moe: mixture(hf, hidden, sigmoidRouter(hf), sharedExperts(hf.n_shared_experts, hidden)),
-        sparseLayers: sparseFrom(hf, 1),
-      };
-    },
+    read: (hf) => ({
+      ...latentAttention(hf, { partial: "refused" }),
+      moe: mixtureWithShared(hf, sigmoidRouter(hf), hf.n_shared_experts),
+      sparseLayers: sparseFrom(hf, 1),
+    }),
   },
   {
     modelType: "mistral4",
@@ -109,7 +101,6 @@ export const latentFamilies: readonly Family[] = [
     },
     rope: () => undefined,
     read(hf) {
-      const hidden = required(hf, "moe_intermediate_size");
       const p = ropeParameters(hf);
       refuse(hf, ropeType(p) === "default", "a rotary embedding without scaling");
       const { llama_4_scaling_beta: factor, original_max_position_embeddings: period } = p;
@@ -119,8 +110,8 @@ export const latentFamilies: readonly Family[] = [
       return {
         ...attention,
         mixers: mixers.map((mixer) => ({ ...mixer, temperature: { factor: factor as number, period: period as number, from: 0 } })),
-        moe: mixture(hf, hidden, groupedRouter(hf), sharedExperts(hf.n_shared_experts, hidden)),
-        sparseLayers: layersWhere(hf, (l) => l >= (hf.first_k_dense_replace ?? 0)),
+        moe: mixtureWithShared(hf, groupedRouter(hf), hf.n_shared_experts),
+        sparseLayers: layersFrom(hf, hf.first_k_dense_replace),
       };
     },
   },

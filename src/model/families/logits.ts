@@ -1,9 +1,9 @@
 import type { RouterConfig } from "../../routing/types.js";
 import type { ModelConfig } from "../config.js";
 import { type Family, textPart } from "./family.js";
-import type { HfConfig } from "./fields.js";
+import { headDimOf, type HfConfig, refuse, required } from "./fields.js";
 import { layouts } from "./layouts.js";
-import { headDimOf, layersWhere, layerTypes, mixture, refuse, required, sharedExperts, slidingMixers, sparseFrom, uniformMixers, windowOf } from "./read.js";
+import { attentionBiases, layersFrom, layersWhere, layerTypes, mixture, sharedExperts, slidingMixers, sparseFrom, sumToOne, uniformMixers, windowOf } from "./read.js";
 import { readRope, ropeParameters, ropeType } from "./ropes.js";
 
 /* Families whose router chooses by the logits and makes weights of the chosen ones. */
@@ -15,13 +15,12 @@ const factor = <K extends string>(name: K, value: number | null | undefined): { 
 
 function graniteConfig(hf: HfConfig): Partial<ModelConfig> {
   return {
-    qkvBias: hf.attention_bias,
-    outputBias: hf.attention_bias,
+    ...attentionBiases(hf),
     attentionScale: hf.attention_multiplier,
     ...factor("embeddingScale", hf.embedding_multiplier),
     ...factor("residualScale", hf.residual_multiplier),
     ...factor("logitScale", 1 / (hf.logits_scaling ?? 1)),
-    sparseLayers: layersWhere(hf, () => true),
+    sparseLayers: layersFrom(hf),
   };
 }
 
@@ -43,8 +42,7 @@ const llama4: Family = {
     const { window: chunk } = windowOf(hf, hf.attention_chunk_size);
     refuse(hf, types.includes("chunked_attention") && hf.attention_chunk_size == null, "layer_types: chunked_attention without an attention_chunk_size");
     return {
-      qkvBias: hf.attention_bias,
-      outputBias: hf.attention_bias,
+      ...attentionBiases(hf),
       qkNorm: hf.use_qk_norm === true ? "rotated-unit" : "none",
       mixers: types.map((type, l) => ({
         kind: "attention",
@@ -70,17 +68,11 @@ export const logitFamilies: readonly Family[] = [
     read(hf) {
       refuse(hf, hf.swiglu_alpha !== 1.702, `swiglu_alpha ${hf.swiglu_alpha}`);
       return {
-        qkvBias: hf.attention_bias,
-        outputBias: hf.attention_bias,
+        ...attentionBiases(hf),
         sinks: true,
         mixers: slidingMixers(hf, (l) => l % 2 === 0),
-        moe: mixture(
-          hf,
-          required(hf, "intermediate_size"),
-          { ...softmaxOfChosen, bias: true },
-          { activation: "quick-gelu", limit: hf.swiglu_limit, upOffset: 1, bias: true },
-        ),
-        sparseLayers: layersWhere(hf, () => true),
+        moe: mixture(hf, required(hf, "intermediate_size"), { ...softmaxOfChosen, bias: true }, { activation: "quick-gelu", limit: hf.swiglu_limit, upOffset: 1, bias: true }),
+        sparseLayers: layersFrom(hf),
       };
     },
   },
@@ -109,13 +101,12 @@ export const logitFamilies: readonly Family[] = [
       refuse(hf, hf.num_experts_per_tok !== 2, `num_experts_per_tok ${hf.num_experts_per_tok}, where sparsemixer chooses 2,`);
       return {
         layerNorm: { bias: true },
-        qkvBias: hf.attention_bias,
-        outputBias: hf.attention_bias,
+        ...attentionBiases(hf),
         ...(hf.lm_head_bias ? { headBias: true } : {}),
         ropes: phiRopes(hf),
         mixers: uniformMixers(hf, hf.sliding_window),
         moe: mixture(hf, required(hf, "intermediate_size"), { score: "logits", weight: "sparsemixer", closeness: hf.router_jitter_noise }),
-        sparseLayers: layersWhere(hf, () => true),
+        sparseLayers: layersFrom(hf),
       };
     },
     rope: () => undefined,
@@ -140,22 +131,20 @@ export const logitFamilies: readonly Family[] = [
       const sliding = (l: number) => (l < prefix ? (l + 1) % prefixPattern !== 0 : (l - prefix + 1) % pattern !== 0);
       // Without a window nothing slides, so that only the dense layers may still have positions.
       const mixers = slidingMixers(hf, sliding, (isSliding) => (isSliding && hf.sliding_window != null ? 0 : undefined));
-      const normalize = select === "sigmoid" && hf.norm_topk_prob === true ? { normalize: { eps: 0, p: 1 } } : {};
       return {
         branches: "parallel",
         ...(hf.rms_norm_eps === null ? { layerNorm: { bias: false } } : {}),
-        qkvBias: hf.attention_bias,
+        ...attentionBiases(hf),
         hidden: hf.prefix_dense_intermediate_size ?? hidden,
         logitScale: hf.logit_scale,
         mixers: mixers.map((mixer, l) => (!sparse.includes(l) && prefixPattern === 1 ? { ...mixer, rope: 0 } : mixer)),
         moe: mixture(
           hf,
           hidden,
-          { score: "logits", weight: select === "sigmoid" ? "sigmoid" : "softmax", ...normalize },
+          { score: "logits", ...(select === "sigmoid" ? { weight: "sigmoid", ...sumToOne(hf.norm_topk_prob) } : { weight: "softmax" }) },
           sharedExperts(hf.num_shared_experts, hidden, combine === "sum" ? "add" : "average"),
         ),
         sparseLayers: sparse,
-        outputBias: hf.attention_bias,
       };
     },
   },

@@ -1,16 +1,16 @@
 import type { MixerConfig, ModelConfig } from "../config.js";
 import { lightningRates } from "../lightning-attention.js";
 import { type Family, textPart } from "./family.js";
-import type { HfConfig } from "./fields.js";
+import { type HfConfig, refuse, required } from "./fields.js";
 import { mixerLayouts } from "./mixer-layouts.js";
-import { everyLayer, layersWhere, layerTypes, mixture, refuse, required, sharedExperts, windowOf } from "./read.js";
+import { attentionBiases, everyLayer, layersFrom, layersWhere, layerTypes, mixture, sharedExperts, steppedLayers, sumToOne, windowOf } from "./read.js";
 
 /* Families of which some layers mix the tokens otherwise than by attention. */
 
 const attention: MixerConfig = { kind: "attention", rope: 0 };
 
 /** Qwen's: DeltaNet layers, every few a gated attention, all mixtures with a gated shared expert, norms around zero. */
-function qwenDelta(hf: HfConfig, normalise: boolean): Partial<ModelConfig> {
+function qwenDelta(hf: HfConfig, normalise: boolean | null | undefined): Partial<ModelConfig> {
   const { linear_num_value_heads: heads, linear_num_key_heads: keyHeads } = hf;
   refuse(hf, heads % keyHeads !== 0, `linear_num_value_heads ${heads} beside linear_num_key_heads ${keyHeads}`);
   const delta: MixerConfig = { kind: "deltaNet", heads, keyHeads, keyDim: hf.linear_key_head_dim, valueDim: hf.linear_value_head_dim, kernel: hf.linear_conv_kernel_dim };
@@ -18,11 +18,10 @@ function qwenDelta(hf: HfConfig, normalise: boolean): Partial<ModelConfig> {
   return {
     normOffset: 1,
     qkNorm: "head",
-    qkvBias: hf.attention_bias,
-    outputBias: hf.attention_bias,
+    ...attentionBiases(hf),
     outputGate: { bias: hf.attention_bias },
     mixers: types.map((type) => (type === "linear_attention" ? delta : attention)),
-    moe: mixture(hf, required(hf, "moe_intermediate_size"), normalise ? { normalize: { eps: 0, p: 1 } } : {}, sharedExperts(1, required(hf, "shared_expert_intermediate_size"), "sigmoid")),
+    moe: mixture(hf, required(hf, "moe_intermediate_size"), sumToOne(normalise), sharedExperts(1, required(hf, "shared_expert_intermediate_size"), "sigmoid")),
   };
 }
 
@@ -32,7 +31,7 @@ const qwenRope = () => ({ partial: "applied", fraction: 0.25 }) as const;
 const qwen3Moe5: Omit<Family, "modelType" | "architecture" | "names"> = {
   defaults: { ...qwenDefaults, num_experts: 256, num_experts_per_tok: 8 },
   rope: qwenRope,
-  read: (hf) => ({ ...qwenDelta(hf, true), sparseLayers: layersWhere(hf, () => true) }),
+  read: (hf) => ({ ...qwenDelta(hf, true), sparseLayers: layersFrom(hf) }),
 };
 
 export const mixerFamilies: readonly Family[] = [
@@ -59,7 +58,7 @@ export const mixerFamilies: readonly Family[] = [
           ...(hf.use_expert_bias ? { selectionBias: true } : {}),
           ...(hf.norm_topk_prob === true ? { normalize: { eps: 1e-6, p: 1 } } : {}),
         }),
-        sparseLayers: layersWhere(hf, (l) => l >= (hf.num_dense_layers ?? 0)),
+        sparseLayers: layersFrom(hf, hf.num_dense_layers),
       };
     },
   },
@@ -69,10 +68,7 @@ export const mixerFamilies: readonly Family[] = [
     names: mixerLayouts.qwen3Next,
     defaults: { ...qwenDefaults, intermediate_size: 5632, num_experts: 512, num_experts_per_tok: 10, norm_topk_prob: true },
     rope: qwenRope,
-    read: (hf) => ({
-      ...qwenDelta(hf, hf.norm_topk_prob === true),
-      sparseLayers: layersWhere(hf, (l) => !(hf.mlp_only_layers ?? []).includes(l) && (l + 1) % hf.decoder_sparse_step === 0),
-    }),
+    read: (hf) => ({ ...qwenDelta(hf, hf.norm_topk_prob), sparseLayers: steppedLayers(hf) }),
   },
   { ...qwen3Moe5, modelType: "qwen3_5_moe_text", architecture: "Qwen3_5MoeForCausalLM", names: mixerLayouts.qwen3Moe5, otherNames: [mixerLayouts.qwen3Moe5Stacked] },
   {
@@ -109,8 +105,8 @@ export const mixerFamilies: readonly Family[] = [
           ffn: { kept: hf.mlp_alpha_factor, added: hf.mlp_beta_factor },
         },
         mixers: everyLayer(hf, (l): MixerConfig => (isFull(l) ? { ...attention, ...windowOf(hf, hf.sliding_window) } : { kind: "lightning" })),
-        moe: mixture(hf, required(hf, "intermediate_size"), { normalize: { eps: 0, p: 1 } }),
-        sparseLayers: layersWhere(hf, () => true),
+        moe: mixture(hf, required(hf, "intermediate_size"), sumToOne(true)),
+        sparseLayers: layersFrom(hf),
       };
     },
   },

@@ -1,36 +1,12 @@
-import { check, SwitchyardError } from "../../errors.js";
-import type { Activation } from "../../engine/engine.js";
 import type { MoeConfig, SharedExpert } from "../../moe/layer.js";
 import { routerConfig, routerPresets } from "../../routing/presets.js";
 import type { RouterConfig } from "../../routing/types.js";
 import type { AttentionConfig, LatentSizes, ModelConfig } from "../config.js";
-import type { HfConfig } from "./fields.js";
+import { readActivation } from "./activations.js";
+import { headDimOf, type HfConfig, refuse, required } from "./fields.js";
 import { readRope, ropeParameters, ropeType, type RopeUse, yarnMagnitude } from "./ropes.js";
 
 /* What the readers of several families share: from fields of config.json to parts of our config. */
-
-/** Throws ERR_SWITCHYARD_UNSUPPORTED naming a setting that transformers has and we do not. */
-export function refuse(hf: HfConfig, condition: boolean, setting: string): void {
-  check(!condition, "ERR_SWITCHYARD_UNSUPPORTED", () => `config.json: ${setting} is not supported in a ${hf.model_type} model`);
-}
-
-export function required(hf: HfConfig, key: keyof HfConfig): number {
-  const value = hf[key];
-  if (typeof value === "number") return value;
-  throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `config.json: a ${hf.model_type} model needs ${key}, got ${JSON.stringify(value)}`);
-}
-
-const activations: Readonly<Record<string, Activation>> = {
-  silu: "silu", swish: "silu", gelu: "gelu", gelu_pytorch_tanh: "gelu-tanh", gelu_new: "gelu-tanh", quick_gelu: "quick-gelu", relu: "relu", relu2: "relu2",
-};
-
-export function activationOf(hf: HfConfig): Activation {
-  const activation = Object.hasOwn(activations, hf.hidden_act) ? activations[hf.hidden_act] : undefined;
-  if (activation !== undefined) return activation;
-  throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `config.json: hidden_act "${hf.hidden_act}" is not supported; known are ${Object.keys(activations).join(", ")}`);
-}
-
-export const headDimOf = (hf: HfConfig): number => hf.head_dim ?? Math.floor(hf.hidden_size / hf.num_attention_heads);
 
 /** What most families have: RMSNorm before each branch, full attention with one rotary embedding, no biases. */
 export function commonConfig(hf: HfConfig, rope: RopeUse | undefined): ModelConfig {
@@ -55,9 +31,20 @@ export function commonConfig(hf: HfConfig, rope: RopeUse | undefined): ModelConf
   };
 }
 
+const activationOf = (hf: HfConfig): ModelConfig["activation"] => readActivation(hf.hidden_act, "config.json: hidden_act");
+
+/** One switch for the biases of all projections of attention. */
+export const attentionBiases = ({ attention_bias: bias }: HfConfig): Pick<ModelConfig, "qkvBias" | "outputBias"> => ({ qkvBias: bias, outputBias: bias });
+
 export const everyLayer = <T>(hf: HfConfig, of: (l: number) => T): T[] => Array.from({ length: hf.num_hidden_layers }, (_, l) => of(l));
 
 export const layersWhere = (hf: HfConfig, condition: (l: number) => boolean): number[] => everyLayer(hf, (l) => l).filter(condition);
+
+/** Layers from the `first` on; default all. */
+export const layersFrom = (hf: HfConfig, first?: number | null): number[] => layersWhere(hf, (l) => l >= (first ?? 0));
+
+/** Qwen's placement of sparse layers: every decoder_sparse_step-th, those in mlp_only_layers excepted. */
+export const steppedLayers = (hf: HfConfig): number[] => layersWhere(hf, (l) => !(hf.mlp_only_layers ?? []).includes(l) && (l + 1) % hf.decoder_sparse_step === 0);
 
 /** A window as long as the context hides nothing. */
 export function windowOf(hf: HfConfig, window: number | null | undefined): { window?: number } {
@@ -116,8 +103,7 @@ export function latentAttention(
     ropes: [rope],
     mixers: everyLayer(hf, () => ({ kind: "latent", rope: 0 })),
     ...(sharpened === 1 ? {} : { attentionScale: sharpened / Math.sqrt(headDim) }),
-    qkvBias: hf.attention_bias,
-    outputBias: hf.attention_bias,
+    ...attentionBiases(hf),
   };
 }
 
@@ -140,6 +126,15 @@ function uniform(hf: HfConfig, key: "num_experts" | "moe_topk"): number | undefi
 export function sharedExperts(count: number | null | undefined, hidden: number, combine: SharedExpert["combine"] = "add"): Pick<MoeConfig, "shared"> {
   return count ? { shared: { hidden: count * hidden, combine } } : {};
 }
+
+/** Routed experts of moe_intermediate_size, and `shared` more that every token uses. */
+export function mixtureWithShared(hf: HfConfig, router: Partial<RouterConfig>, shared: number | null | undefined): MoeConfig {
+  const hidden = required(hf, "moe_intermediate_size");
+  return mixture(hf, hidden, router, sharedExperts(shared, hidden));
+}
+
+/** Weights that sum to 1, where that is asked for. */
+export const sumToOne = (asked: boolean | null | undefined): Partial<RouterConfig> => (asked === true ? { normalize: { eps: 0, p: 1 } } : {});
 
 /** Weights that are normalised and scaled, perhaps chosen within the best groups. */
 export function groupedRouter(hf: HfConfig): Partial<RouterConfig> {

@@ -1,6 +1,6 @@
 import { check, SwitchyardError } from "../../errors.js";
-import type { RopeConfig, RopeScaling } from "../rope.js";
-import type { HfConfig, HfRope } from "./fields.js";
+import { frequencies, type RopeConfig, type RopeScaling } from "../rope.js";
+import { headDimOf, type HfConfig, type HfRope, refuse } from "./fields.js";
 
 /** What a family's attention does with a rotary embedding. */
 export interface RopeUse {
@@ -32,16 +32,15 @@ export const ropeType = ({ rope_type: newer, type: older }: HfRope): string => n
 
 /** The rotary embedding of layers of a type. Throws ERR_SWITCHYARD_UNSUPPORTED naming the field. */
 export function readRope(hf: HfConfig, use: RopeUse = {}, layerType?: string): RopeConfig {
-  const refuse = (condition: boolean, what: string) => check(!condition, "ERR_SWITCHYARD_UNSUPPORTED", () => `config.json: ${what} is not supported in a ${hf.model_type} model`);
   const nested = isNested(parametersOf(hf));
-  refuse(nested && layerType === undefined, "rope_parameters for each type of layer");
+  refuse(hf, nested && layerType === undefined, "rope_parameters for each type of layer");
   const p = ropeParameters(hf, layerType);
   const type = ropeType(p);
-  const dims = use.dims ?? hf.head_dim ?? Math.floor(hf.hidden_size / hf.num_attention_heads);
+  const dims = use.dims ?? headDimOf(hf);
   const fraction = p.partial_rotary_factor ?? hf.partial_rotary_factor ?? use.fraction ?? 1;
   const rotary = use.partial === "applied" ? Math.trunc(dims * fraction) : dims;
-  refuse(Math.trunc(dims * fraction) !== rotary && (type !== "default" || use.partial === "refused"), `partial_rotary_factor ${fraction}`);
-  refuse(rotary > 2 ** 16, `a rotary embedding of ${rotary} elements`);
+  refuse(hf, Math.trunc(dims * fraction) !== rotary && (type !== "default" || use.partial === "refused"), `partial_rotary_factor ${fraction}`);
+  refuse(hf, rotary > 2 ** 16, `a rotary embedding of ${rotary} elements`);
   const theta = p.rope_theta ?? hf.rope_theta ?? 10_000;
   const base = { theta: type === "dynamic" && p.alpha != null ? theta * p.alpha ** (rotary / (rotary - 2)) : theta, rotary, interleaved: use.interleaved ?? false };
   return { ...base, ...scaling(hf, p, type, base.theta, rotary, nested) };
@@ -70,8 +69,6 @@ function scaling(hf: HfConfig, p: HfRope, type: string, theta: number, rotary: n
       throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `config.json: rotary scaling of type "${type}" is not supported; known are default, linear, dynamic, llama3, yarn, longrope`);
   }
 }
-
-const frequencies = (theta: number, rotary: number): number[] => Array.from({ length: rotary / 2 }, (_, i) => theta ** ((-2 * i) / rotary));
 
 /** Llama 3.1: long wavelengths are stretched, short ones not, those between in between. */
 function llama3Factors(theta: number, rotary: number, original: number, factor: number, low: number, high: number): number[] {

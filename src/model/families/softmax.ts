@@ -1,14 +1,12 @@
 import { SwitchyardError } from "../../errors.js";
 import { isJsonObject, type JsonObject } from "../../formats/json.js";
 import type { Family } from "./family.js";
+import { required } from "./fields.js";
 import { layouts } from "./layouts.js";
-import { activationOf, layersWhere, mixture, required, sharedExperts, slidingMixers, sparseFrom } from "./read.js";
+import { attentionBiases, layersFrom, layersWhere, mixture, mixtureWithShared, sharedExperts, slidingMixers, sparseFrom, sumToOne } from "./read.js";
 import { readRope } from "./ropes.js";
 
 /* Families whose router takes a softmax over all experts, each with attention of its own kind. */
-
-/** The shared network of Hunyuan is as wide as one expert. */
-const oneShared = (hidden: number) => sharedExperts(1, hidden);
 
 /** The fields under `key`; none if it is missing. */
 function group(json: JsonObject, key: string): JsonObject {
@@ -47,12 +45,8 @@ export const softmaxFamilies: readonly Family[] = [
       normEps: 1e-5,
       layerNorm: { bias: false },
       ...(hf.clip_qkv == null ? {} : { clipQkv: hf.clip_qkv }),
-      moe: mixture(
-        hf,
-        required(hf, "intermediate_size"),
-        hf.moe_normalize_expert_weights == null ? {} : { normalize: { eps: 0, p: hf.moe_normalize_expert_weights } },
-      ),
-      sparseLayers: layersWhere(hf, () => true),
+      moe: mixture(hf, required(hf, "intermediate_size"), hf.moe_normalize_expert_weights == null ? {} : { normalize: { eps: 0, p: hf.moe_normalize_expert_weights } }),
+      sparseLayers: layersFrom(hf),
     }),
   },
   {
@@ -65,19 +59,13 @@ export const softmaxFamilies: readonly Family[] = [
     },
     rope: () => ({ interleaved: true }),
     read(hf) {
-      const hidden = required(hf, "moe_intermediate_size");
       const bias = hf.use_bias === true;
       const [first, last, interval] = [required(hf, "moe_layer_start_index"), required(hf, "moe_layer_end_index"), required(hf, "moe_layer_interval")];
       return {
         qkvBias: bias,
         outputBias: bias,
         ...(bias ? { ffnBias: true, headBias: true } : {}),
-        moe: mixture(
-          hf,
-          hidden,
-          { selectionBias: true, normalize: { eps: 0, p: 1, least: required(hf, "moe_norm_min") } },
-          sharedExperts(hf.moe_num_shared_experts, hidden),
-        ),
+        moe: mixtureWithShared(hf, { selectionBias: true, normalize: { eps: 0, p: 1, least: required(hf, "moe_norm_min") } }, hf.moe_num_shared_experts),
         sparseLayers: layersWhere(hf, (l) => (l + 1) % interval === 0 && l >= first && (last === -1 || l <= last)),
       };
     },
@@ -91,10 +79,9 @@ export const softmaxFamilies: readonly Family[] = [
       const hidden = required(hf, "intermediate_size");
       return {
         qkNorm: "rotated-head",
-        qkvBias: hf.attention_bias,
-        outputBias: hf.attention_bias,
-        moe: mixture(hf, hidden, { normalize: { eps: 0, p: 1 } }, oneShared(hidden)),
-        sparseLayers: layersWhere(hf, () => true),
+        ...attentionBiases(hf),
+        moe: mixture(hf, hidden, sumToOne(true), sharedExperts(1, hidden)),
+        sparseLayers: layersFrom(hf),
       };
     },
   },
@@ -106,10 +93,9 @@ export const softmaxFamilies: readonly Family[] = [
     read: (hf) => ({
       branches: "after",
       qkNorm: "row",
-      qkvBias: hf.attention_bias,
-      outputBias: hf.attention_bias,
-      moe: mixture(hf, required(hf, "intermediate_size"), hf.norm_topk_prob === true ? { normalize: { eps: 0, p: 1 } } : {}),
-      sparseLayers: layersWhere(hf, () => true),
+      ...attentionBiases(hf),
+      moe: mixture(hf, required(hf, "intermediate_size"), sumToOne(hf.norm_topk_prob)),
+      sparseLayers: layersFrom(hf),
     }),
   },
   {
@@ -122,13 +108,11 @@ export const softmaxFamilies: readonly Family[] = [
     },
     rope: () => undefined,
     read: (hf) => ({
-      activation: activationOf(hf),
       qkNorm: "head",
-      qkvBias: hf.attention_bias,
-      outputBias: hf.attention_bias,
+      ...attentionBiases(hf),
       ropes: ["full_attention", "sliding_attention"].map((type) => readRope(hf, { partial: "refused" }, type)),
       mixers: slidingMixers(hf, () => false, (sliding) => (sliding ? 1 : 0)),
-      moe: mixture(hf, required(hf, "moe_intermediate_size"), hf.norm_topk_prob === true ? { normalize: { eps: 0, p: 1 } } : {}),
+      moe: mixture(hf, required(hf, "moe_intermediate_size"), sumToOne(hf.norm_topk_prob)),
       sparseLayers: sparseFrom(hf, 0),
     }),
   },

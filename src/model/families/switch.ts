@@ -1,11 +1,11 @@
 import { z } from "zod";
-import type { Activation } from "../../engine/engine.js";
 import { check } from "../../errors.js";
 import { conform, isJsonObject, type Json } from "../../formats/json.js";
 import { routerPresets } from "../../routing/presets.js";
 import { sizeOf } from "../../tensor/tensor.js";
 import { checkEncoderDecoderConfig, type EncoderDecoderConfig, isSparse, type StackConfig } from "../encoder-decoder/config.js";
 import type { EncoderDecoderSpec } from "../encoder-decoder/parameters.js";
+import { publishedActivation, readActivation } from "./activations.js";
 
 const positive = z.number().int().positive().max(2 ** 31);
 const count = z.number().int().min(0).max(2 ** 31);
@@ -42,19 +42,12 @@ const schema = z.object({
   eos_token_id: z.union([count, z.array(count)]).nullish(),
 });
 
-/** Activations by their published names; the first name of each is the one written. */
-const activations: readonly (readonly [string, Activation])[] = [
-  ["relu", "relu"], ["gelu", "gelu"], ["gelu_new", "gelu-tanh"], ["gelu_pytorch_tanh", "gelu-tanh"], ["gelu_fast", "gelu-tanh"],
-  ["silu", "silu"], ["swish", "silu"], ["quick_gelu", "quick-gelu"], ["relu2", "relu2"],
-];
-
 export const isSwitchConfig = (json: Json): boolean => isJsonObject(json) && json["model_type"] === switchFamily.modelType;
 
 /** Reads the config.json of a Switch Transformer. Throws ERR_SWITCHYARD_FORMAT, ERR_SWITCHYARD_UNSUPPORTED or ERR_SWITCHYARD_CONFIG naming the field. */
 export function readSwitchConfig(json: Json, file: string): EncoderDecoderConfig {
   const hf = conform(schema, json, file);
-  const [, activation] = activations.find(([name]) => name === hf.dense_act_fn) ?? [];
-  check(activation !== undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `${file}: dense_act_fn "${hf.dense_act_fn}" is not supported; known are ${activations.map(([name]) => name).join(", ")}`);
+  const activation = readActivation(hf.dense_act_fn, `${file}: dense_act_fn`);
   check(hf.router_dtype === "float32", "ERR_SWITCHYARD_UNSUPPORTED", () => `${file}: router_dtype "${hf.router_dtype}" is not supported: choices would differ, as routers are computed in float32`);
   // Without a step of its own a stack spreads its sparse layers; none of them counts as one step over all layers.
   const stack = (layers: number, sparse: number, step: number | undefined): StackConfig => ({ layers, sparseStep: step ?? (sparse > 0 ? Math.floor(layers / sparse) : layers) });
@@ -120,7 +113,7 @@ export function writeSwitchConfig(config: EncoderDecoderConfig): Record<string, 
     router_aux_loss_coef: "coefficient" in moe.router.balance ? moe.router.balance.coefficient : 0,
     relative_attention_num_buckets: config.distanceBuckets,
     relative_attention_max_distance: config.maxDistance,
-    dense_act_fn: activations.find(([, activation]) => activation === config.activation)?.[0],
+    dense_act_fn: publishedActivation(config.activation),
     layer_norm_epsilon: config.normEps,
     tie_word_embeddings: config.tiedEmbeddings,
     dropout_rate: 0,
