@@ -94,19 +94,14 @@ export class Tape {
     return (Math.imul(this.seed ^ Math.floor(this.seed / 2 ** 32), 0x9e3779b1) ^ Math.imul(++this.draws, 0x85ebca6b)) >>> 0;
   }
 
-  /**
-   * Notes that `outputs` were computed from `inputs`. `saved` are further tensors that only `backward` reads.
-   * Returns whether a backward pass will come.
-   */
-  record(outputs: readonly Tensor[], inputs: readonly (Tensor | undefined)[], backward: () => void, saved: readonly Tensor[] = []): boolean {
-    const needed = this.recording && inputs.some((t) => t?.requiresGrad === true);
-    if (needed) {
+  /** Notes that `outputs` were computed from `inputs`. `saved` are further tensors that only `backward` reads. */
+  record(outputs: readonly Tensor[], inputs: readonly (Tensor | undefined)[], backward: () => void, saved: readonly Tensor[] = []): void {
+    if (this.recording && inputs.some((t) => t?.requiresGrad === true)) {
       for (const t of outputs) t.requiresGrad = true;
       this.nodes.push({ outputs, saved, backward });
     } else {
       for (const t of saved) this.arena.release(t);
     }
-    return needed;
   }
 
   /** Calls `write` with the gradient of `x` and whether to add to it, if `x` wants one. */
@@ -153,11 +148,14 @@ export class Tape {
     else if (!this.shared.delete(grad)) this.arena.release(grad);
   }
 
-  /** As `into`, for kernels that can only overwrite: gives a tensor to write; `give` adds it to the gradient. */
-  borrow(x: Tensor): Tensor {
-    return this.alloc(x.shape, x.dtype);
+  /** As `into`, for kernels that can only overwrite, and write the gradients of several tensors in one pass. */
+  overwrite<const T extends readonly (Tensor | undefined)[]>(tensors: T, write: (gradients: T) => void): void {
+    const gradients = tensors.map((x) => x && this.alloc(x.shape, x.dtype));
+    write(gradients as readonly unknown[] as T);
+    tensors.forEach((x, i) => x && this.give(x, gradients[i] as Tensor));
   }
 
+  /** Adds `dx`, which the tape may keep, to the gradient of `x`. */
   give(x: Tensor, dx: Tensor): void {
     if (x.requiresGrad && x.grad === undefined) {
       x.grad = dx;

@@ -1,6 +1,5 @@
 import type { Tape } from "../autograd/tape.js";
-import type { Activation } from "../engine/engine.js";
-import { add, causalConv, glu, linear, linearAttention, mul, rmsNorm, unary } from "../ops/index.js";
+import { activate, add, causalConv, linear, linearAttention, mul, rmsNorm, unary } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
@@ -57,16 +56,15 @@ function attendDelta(tape: Tape, { config, parameters }: TransformerParts, l: nu
   const { heads, keyHeads, keyDim, valueDim } = config.mixers[l] as DeltaNetConfig;
   const get = (name: string) => parameters.get(`layers.${l}.attention.delta.${name}`);
   const weight = (name: string) => parameters.weight(`layers.${l}.attention.delta.${name}`);
-  const activate = (y: Tensor, activation: Activation) => glu(tape, y, { activation, gated: false });
 
   // decay = exp(-exp(logRate) * softplus(step))
   const step = unary(tape, "softplus", add(tape, linear(tape, x, weight("step")), get("stepBias")));
   const decay = unary(tape, "exp", mul(tape, step, unary(tape, "neg", unary(tape, "exp", get("logRate")))));
   const beta = unary(tape, "sigmoid", linear(tape, x, weight("beta")));
   const mixed = overSequences(tape, sequences, l, 0, [linear(tape, x, weight("qkv"))], ([y], past) => causalConv(tape, y as Tensor, get("kernel"), undefined, past));
-  const qkv = activate(mixed, config.activation);
+  const qkv = activate(tape, mixed, config.activation);
   const dims = { heads, keyHeads, keyDim, valueDim, scale: 1 / Math.sqrt(keyDim), normEps: keyNormEps };
   const y = overSequences(tape, sequences, l, 1, [qkv, decay, beta], ([m, d, b], past) => linearAttention(tape, m as Tensor, d as Tensor, b, dims, past));
-  const gate = activate(linear(tape, x, weight("gate")), "silu");
+  const gate = activate(tape, linear(tape, x, weight("gate")), "silu");
   return linear(tape, mul(tape, rmsNorm(tape, y, get("norm"), config.normEps), gate), weight("out"));
 }

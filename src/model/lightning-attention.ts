@@ -1,6 +1,6 @@
 import type { Tape } from "../autograd/tape.js";
 import { check } from "../errors.js";
-import { glu, linear, linearAttention, mul, rmsNorm, unary } from "../ops/index.js";
+import { activate, linear, linearAttention, mul, rmsNorm, unary } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import { attendByTables } from "./decay-tables.js";
@@ -61,7 +61,7 @@ export function lightningRates(heads: number, l: number, layers: number): number
 function attendLightning(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
   const get = (name: string) => parameters.get(`layers.${l}.attention.lightning.${name}`);
   const weight = (name: string) => parameters.weight(`layers.${l}.attention.lightning.${name}`);
-  const qkv = glu(tape, linear(tape, x, weight("qkv")), { activation: config.activation, gated: false });
+  const qkv = activate(tape, linear(tape, x, weight("qkv")), config.activation);
   const y = mix(tape, config, l, qkv, get, sequences);
   const gate = unary(tape, "sigmoid", linear(tape, x, weight("gate")));
   return linear(tape, mul(tape, rmsNorm(tape, y, get("norm"), normEps), gate), weight("out"));

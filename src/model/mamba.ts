@@ -1,6 +1,5 @@
 import type { Tape } from "../autograd/tape.js";
-import type { Activation } from "../engine/engine.js";
-import { causalConv, glu, linear, mul, rmsNorm, selectiveScan, unary } from "../ops/index.js";
+import { activate, causalConv, linear, mul, rmsNorm, selectiveScan, unary } from "../ops/index.js";
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
@@ -59,13 +58,12 @@ function scan(tape: Tape, { config, parameters }: TransformerParts, l: number, x
   const { channels: C, states: N, rank } = config.mixers[l] as MambaConfig;
   const get = (name: string) => parameters.get(`layers.${l}.attention.mamba.${name}`);
   const find = (name: string) => parameters.find(`layers.${l}.attention.mamba.${name}`);
-  const activate = (y: Tensor, activation: Activation) => glu(tape, y, { activation, gated: false });
   const rows = (w: Tensor, first: number, count: number) => view(w, [count, ...w.shape.slice(1)], first * (w.size / (w.shape[0] as number)));
 
   const bias = find("inBias");
   const project = (first: number) => linear(tape, x, rows(get("in"), first, C), bias && rows(bias, first, C));
   const filtered = overSequences(tape, sequences, l, 0, [project(0)], ([y], past) => causalConv(tape, y as Tensor, get("kernel"), find("kernelBias"), past));
-  const u = activate(filtered, config.activation);
+  const u = activate(tape, filtered, config.activation);
   const select = (name: string, first: number, count: number) => rmsNorm(tape, linear(tape, u, rows(get("select"), first, count)), get(`${name}Norm`), config.normEps);
   const delta = unary(tape, "softplus", linear(tape, select("step", 0, rank), get("step"), get("stepBias")));
   const [b, c] = [select("input", rank, N), select("output", rank + N, N)];
@@ -73,5 +71,5 @@ function scan(tape: Tape, { config, parameters }: TransformerParts, l: number, x
   const y = overSequences(tape, sequences, l, 1, [u, delta, b, c], ([v, step, input, output], past) =>
     selectiveScan(tape, v as Tensor, { delta: step as Tensor, b: input as Tensor, c: output as Tensor, ...fixed }, past),
   );
-  return linear(tape, mul(tape, y, activate(project(C), "silu")), parameters.weight(`layers.${l}.attention.mamba.out`), find("outBias"));
+  return linear(tape, mul(tape, y, activate(tape, project(C), "silu")), parameters.weight(`layers.${l}.attention.mamba.out`), find("outBias"));
 }

@@ -27,14 +27,8 @@ export function attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, dims: Att
     [out],
     [q, k, v, sinks],
     () => {
-      const [dq, dk, dv] = [tape.borrow(q), tape.borrow(k), tape.borrow(v)];
-      const dsinks = sinks === undefined ? undefined : tape.borrow(sinks);
-      engine.attentionBackward(dq, dk, dv, dsinks, gradOf(out), q, k, v, out, lse, dims, extras);
+      tape.overwrite([q, k, v, sinks], ([dq, dk, dv, dsinks]) => engine.attentionBackward(dq, dk, dv, dsinks, gradOf(out), q, k, v, out, lse, dims, extras));
       tape.flops += 2 * (3 * headDim + 2 * valueDim) * pairs;
-      tape.give(q, dq);
-      tape.give(k, dk);
-      tape.give(v, dv);
-      if (sinks !== undefined && dsinks !== undefined) tape.give(sinks, dsinks);
     },
     [lse],
   );

@@ -40,10 +40,6 @@ export function scatterColumns(tape: Tape, x: Tensor, columns: Tensor, width: nu
   check(columns.size === x.size, "ERR_SWITCHYARD_SHAPE", () => `scatterColumns: expected one column per element of ${x}, got ${columns}`);
   const y = tape.alloc([x.rows, width]);
   engine.scatterColumns(y, x, columns);
-  tape.record([y], [x], () => {
-    const dx = tape.borrow(x);
-    engine.gatherColumns(dx, gradOf(y), columns);
-    tape.give(x, dx);
-  });
+  tape.record([y], [x], () => tape.overwrite([x], ([dx]) => engine.gatherColumns(dx, gradOf(y), columns)));
   return y;
 }

@@ -40,11 +40,7 @@ export function binary(tape: Tape, fn: BinaryFn, a: Tensor, b: Tensor): Tensor {
     const dy = gradOf(y);
     const linear = fn === "add" || fn === "sub";
     if (linear) tape.pass(a, dy);
-    else if (a.requiresGrad) {
-      const da = tape.borrow(a);
-      engine.binary(fn, da, dy, b);
-      tape.give(a, da);
-    }
+    else if (a.requiresGrad) tape.overwrite([a], ([da]) => engine.binary(fn, da, dy, b));
     if (!b.requiresGrad) return;
     if (fn === "add" && over === "same") return tape.pass(b, dy);
     // d/db: 1, -1, a, or -(a/b)/b; then summed over where b was spread.
@@ -75,12 +71,12 @@ export function sum(tape: Tape, x: Tensor, over: "rows" | "columns" | "all"): Te
   const { engine } = tape;
   const y = tape.alloc(over === "rows" ? [x.rows, 1] : over === "columns" ? [x.cols] : [1]);
   engine.sum(y, x, over);
-  tape.record([y], [x], () => {
-    const dx = tape.borrow(x);
-    engine.fill(dx, 0);
-    engine.binary("add", dx, dx, gradOf(y));
-    tape.give(x, dx);
-  });
+  tape.record([y], [x], () =>
+    tape.overwrite([x], ([dx]) => {
+      engine.fill(dx, 0);
+      engine.binary("add", dx, dx, gradOf(y));
+    }),
+  );
   return y;
 }
 

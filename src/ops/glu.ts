@@ -1,5 +1,5 @@
 import { gradOf, type Tape } from "../autograd/tape.js";
-import type { GluOptions } from "../engine/engine.js";
+import type { Activation, GluOptions } from "../engine/engine.js";
 import { check } from "../errors.js";
 import type { Tensor } from "../tensor/tensor.js";
 
@@ -23,12 +23,9 @@ export function glu(tape: Tape, x: Tensor, options: GluOptions): Tensor {
   }
   const h = tape.alloc([...x.shape.slice(0, -1), gated ? x.cols / 2 : x.cols]);
   engine.glu(h, x, options);
-  tape.record([h], [x, rowScale], () => {
-    const dx = tape.borrow(x);
-    const dscale = rowScale === undefined ? undefined : tape.borrow(rowScale);
-    engine.gluBackward(dx, dscale, gradOf(h), x, options);
-    tape.give(x, dx);
-    if (rowScale !== undefined && dscale !== undefined) tape.give(rowScale, dscale);
-  });
+  tape.record([h], [x, rowScale], () => tape.overwrite([x, rowScale], ([dx, dscale]) => engine.gluBackward(dx, dscale, gradOf(h), x, options)));
   return h;
 }
+
+/** act(x), element by element. */
+export const activate = (tape: Tape, x: Tensor, activation: Activation): Tensor => glu(tape, x, { activation, gated: false });

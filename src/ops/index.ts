@@ -2,7 +2,7 @@ export { attention } from "./attention.js";
 export { gatherColumns, scatterColumns, topK, type TopKOptions } from "./columns.js";
 export { crossEntropy } from "./cross-entropy.js";
 export { add, binary, div, mean, mul, scale, sum, unary } from "./elementwise.js";
-export { glu } from "./glu.js";
+export { activate, glu } from "./glu.js";
 export { expertsIn, expertsOut, type RowGroups } from "./grouped-linear.js";
 export { linear, type LinearMap, linears, matmul } from "./linear.js";
 export { causalConv, lightningIndexer, linearAttention, type MixedSequences, selectiveScan } from "./mixers.js";

@@ -10,11 +10,7 @@ export function dropout(tape: Tape, x: Tensor, rate: number): Tensor {
   const seed = tape.nextSeed();
   const y = tape.alloc(x.shape);
   engine.dropout(y, x, rate, seed);
-  tape.record([y], [x], () => {
-    const dx = tape.borrow(x);
-    engine.dropout(dx, gradOf(y), rate, seed);
-    tape.give(x, dx);
-  });
+  tape.record([y], [x], () => tape.overwrite([x], ([dx]) => engine.dropout(dx, gradOf(y), rate, seed)));
   return y;
 }
 

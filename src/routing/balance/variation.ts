@@ -1,5 +1,5 @@
-import { gradOf, type Tape } from "../../autograd/tape.js";
-import { binary, div, gatherColumns, scale, sum, topK, unary } from "../../ops/index.js";
+import type { Tape } from "../../autograd/tape.js";
+import { div, gatherColumns, scale, scatterColumns, sum, topK, unary } from "../../ops/index.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import { minus } from "../parametric.js";
 
@@ -17,18 +17,6 @@ function squaredVariation(tape: Tape, x: Tensor): Tensor {
  */
 export function importanceLoss(tape: Tape, weights: Tensor, experts: Tensor, numExperts: number): Tensor {
   return squaredVariation(tape, sum(tape, scatterColumns(tape, weights, experts, numExperts), "columns"));
-}
-
-/** out[t, columns[t,k]] += x[t,k], out [T,E] zero elsewhere. Backward: gather. */
-function scatterColumns(tape: Tape, x: Tensor, columns: Tensor, cols: number): Tensor {
-  const y = tape.alloc([x.rows, cols]);
-  tape.engine.scatterColumns(y, x, columns);
-  tape.record([y], [x], () => {
-    const dx = tape.borrow(x);
-    tape.engine.gatherColumns(dx, gradOf(y), columns);
-    tape.give(x, dx);
-  });
-  return y;
 }
 
 export interface LoadEstimate {
@@ -57,6 +45,6 @@ export function loadLoss(tape: Tape, { clean, logits, deviation }: LoadEstimate,
     if (i % (k + 1) < k) rival_TE[t * E + e] = best_TK1[t * (k + 1) + k] as number;
   });
   const lead = minus(tape, clean, gatherColumns(tape, logits, tape.constant(logits.shape, rival_TE, "i32")));
-  const scaled = typeof deviation === "number" ? scale(tape, lead, 1 / deviation) : binary(tape, "div", lead, deviation);
+  const scaled = typeof deviation === "number" ? scale(tape, lead, 1 / deviation) : div(tape, lead, deviation);
   return squaredVariation(tape, sum(tape, unary(tape, "normal-cdf", scaled), "columns"));
 }
