@@ -14,7 +14,7 @@ export interface RopePlaces {
 /** Rotary position embedding (Su et al. 2021, arXiv 2104.09864) of the slice of each head that RopeDims names. */
 export function rope(tape: Tape, x: Tensor, { table, positions }: RopePlaces, dims: Omit<RopeDims, "inverse">): Tensor {
   const { engine } = tape;
-  const { heads, headDim, first = 0, rotary = headDim } = dims;
+  const { heads, headDim, first = 0, rotary = headDim, interleaved } = dims;
   check(
     x.cols === heads * headDim && positions.size === x.rows && table.cols === rotary && rotary % 2 === 0 && first >= 0 && first + rotary <= headDim,
     "ERR_SWITCHYARD_SHAPE",
@@ -24,6 +24,8 @@ export function rope(tape: Tape, x: Tensor, { table, positions }: RopePlaces, di
   );
   const y = tape.alloc(x.shape);
   engine.rope(y, x, table, positions, dims);
-  tape.record([y], [x], () => tape.overwrite([x], ([dx]) => engine.rope(dx, gradOf(y), table, positions, { ...dims, inverse: true })));
+  // Not `{ ...dims, inverse: true }`, which V8 gives a hidden class of its own each time.
+  const back: RopeDims = { heads, headDim, first, rotary, interleaved, inverse: true };
+  tape.record([y], [x], () => tape.overwrite([x], ([dx]) => engine.rope(dx, gradOf(y), table, positions, back)));
   return y;
 }
