@@ -85,7 +85,7 @@ static void unpack_panel(Panel& panel, const Product& p, int64_t j, int64_t colu
       const int64_t row = v * kLanes + r < columns ? v * kLanes + r : columns - 1;
       rows[r] = (const uint8_t*)p.stored_row(j + row) + row_bytes(T, k0);
     }
-    unpack<T>(panel, v, {rows, ahead + v * kLanes * row_bytes(T, length)}, length);
+    unpack<T>(panel, v, rows, ahead + v * kLanes * row_bytes(T, length), length);
   }
 }
 
@@ -151,7 +151,7 @@ static void gather_quantised(float* out, const char* table, const int32_t* rows,
         const int32_t row = rows[first + r < last ? first + r : first];
         from[r] = (const uint8_t*)table + row_bytes(T, (row < 0 ? 0 : row) * cols + k0);
       }
-      unpack<T>(panel, 0, {from, (const char*)from[0]}, length);
+      unpack<T>(panel, 0, from, (const char*)from[0], length);
       for (int64_t i = first; i < last; i++) {
         float* to = out + i * cols + k0;
         if (rows[i] < 0) memset(to, 0, length * sizeof(float));

@@ -4,6 +4,7 @@
 // Sums of kLanes columns so far, and the products of the groups that are not complete.
 template <StoredType T>
 struct RowSink {
+  static constexpr bool one_row = true;
   using L = Layout<T>;
   static constexpr Dot D = dot_for<T>();
   static constexpr int steps = L::group / 4, kept = kept_in_shorts(L::largest);
@@ -44,7 +45,8 @@ static void quant_row_block(const Product& p, int64_t i, int64_t j0, int64_t j1,
   const auto* runs = (const Run<dot_for<T>()>*)p.row_runs(i);
   float* out = p.out + i * p.ld_out;
   for (int64_t j = j0; j < j1; j += kLanes) {
-    const char *ahead = columns_after(p, j, kColumnsAhead, j1, next), *far = columns_after(p, j, kColumnsFar, j1, next);
+    const char* ahead[kRequests];
+    for (int i = 0; i < kRequests; i++) ahead[i] = columns_after(p, j, (i + 1) * kLanes, j1, next);
     RowSink<T> sink;
     sink.sum = p.accumulate ? load(out + j, j1 - j) : splat(0);
     for (int64_t k0 = 0; k0 < p.k; k0 += kChunk) {
@@ -52,8 +54,8 @@ static void quant_row_block(const Product& p, int64_t i, int64_t j0, int64_t j1,
       const uint8_t* rows[kLanes];
       for (int r = 0; r < kLanes; r++) rows[r] = (const uint8_t*)p.stored_row(j + r < j1 ? j + r : j) + row_bytes(T, k0);
       sink.a = runs + k0 / 32;
-      for (int64_t at = kLanes * row_bytes(T, k0); at < kLanes * row_bytes(T, k0 + length); at += 64) __builtin_prefetch(far + at, 0, 2);
-      unpack<T>(sink, {rows, ahead + kLanes * row_bytes(T, k0)}, length);
+      const int64_t at = kLanes * row_bytes(T, k0);
+      unpack<T>(sink, {rows, {ahead[0], ahead[1], ahead[2]}, kRequests, at}, length);
     }
     store(out + j, sink.sum, j1 - j);
   }

@@ -22,16 +22,25 @@ struct Layout {
   static constexpr int largest = T == kQ8_0 || nonlinear ? 255 : T == kQ6K ? 63 : T == kQ5_0 || T == kQ5_1 || T == kQ5K ? 31 : T == kMxfp4 ? 24 : 15;
 };
 
-// Addresses of a vector's rows of weights, at the first block of a chunk, and where what will be read next lies.
+// Addresses of a vector's rows of weights, at the first block of a chunk, and where what will be read next lies: `at` bytes after each of `places` addresses.
+// The sum is left to each request; of ready addresses g++ moves all requests of a block to its front, where memory drops them.
 struct Rows {
   const uint8_t* const* rows;
-  const char* ahead;
+  const char* ahead[kRequests];
+  int places;
+  int64_t at;
 
   const uint8_t* operator[](int r) const { return rows[r]; }
-  // Asks for as many bytes of it as [from, from + BYTES) of each row.
+  // Asks for as many bytes there as [from, from + BYTES) of each row: for the lines that begin there, so that none is asked for again by the next part.
   template <int BYTES>
-  void ask(int64_t from) const {
-    SW_UNROLL for (int line = 0; line < (BYTES * kLanes + 63) / 64; line++) __builtin_prefetch(ahead + from * kLanes + 64 * line, 0, 2);
+  __attribute__((always_inline)) void ask(int64_t from) const {
+    const int64_t first = (from * kLanes + 63) / 64, end = (from + BYTES) * kLanes;
+    SW_UNROLL for (int line = 0; line < (BYTES * kLanes + 63) / 64; line++) {
+      const int64_t byte = 64 * (first + line);
+      SW_UNROLL for (int i = 0; i < kRequests; i++) {
+        if (i < places && byte < end) __builtin_prefetch(ahead[i] + (at + byte), 0, 2);
+      }
+    }
   }
 };
 
@@ -107,6 +116,7 @@ SW_INLINE vf half_e8m0(vu e) { return (vf)(e >= 2 ? (e - 1) << 23 : (e + 1) << 2
 // Unpacking gives a sink vectors of four consecutive k of each row, of steps of four k, and ends each group of elements with one scale: groups in
 // rising order, each after its steps, whose order within it rises. Rows of the weight become columns of a panel:
 struct PanelSink {
+  static constexpr bool one_row = false;
   Panel& panel;
   int v;
 
@@ -117,11 +127,45 @@ struct PanelSink {
   }
 };
 
+// Eight blocks of 32 whose scale, a half, stands before their values: two of them are a whole number of dwords, so that scales come out of the same
+// transposed vectors as the values. For one row; panels are made more slowly this way.
+template <StoredType T, class Sink>
+SW_INLINE void unpack_after_halves(Sink& to, Rows rows) {
+  constexpr int bytes = kBlockSizes[T].bytes, words = bytes / 4;
+  vu x[4];
+  SW_UNROLL for (int pair = 0; pair < 4; pair++) {
+    vu both[2 * words + 1];
+    SW_UNROLL for (int i = 0; i <= 2 * words; i++) {
+      const int at = pair * (2 * words + 1) + i;
+      if (at % 4 == 0) load_dwords(rows, at / 4 * 16, x);
+      both[i] = x[at % 4];
+    }
+    SW_UNROLL for (int second = 0; second < 2; second++) {
+      const int b = 2 * pair + second;
+      rows.template ask<bytes>(bytes * b);
+      SW_UNROLL for (int i = 0; i < words; i++) {
+        const vu q = second ? both[words + 1 + i] : both[i] >> 16 | both[i + 1] << 16;
+        if (T == kQ8_0) {
+          to.give(8 * b + i, q ^ 0x80808080);
+          continue;
+        }
+        const vu low = q & kNibbles, high = q >> 4 & kNibbles;
+        to.give(8 * b + i, T == kIq4NL ? look_up(kIq4Table, low) : low);
+        to.give(8 * b + 4 + i, T == kIq4NL ? look_up(kIq4Table, high) : high);
+      }
+      to.end(b, half_to_float(second ? both[words] >> 16 : both[0] & 0xffff), splat(0));
+    }
+  }
+}
+
 // `blocks` blocks of 32.
 template <StoredType T, class Sink>
 SW_INLINE void unpack_simple(Sink& to, Rows rows, int blocks) {
   constexpr int bytes = kBlockSizes[T].bytes, scales = T == kMxfp4 ? 1 : Layout<T>::minima ? 4 : 2;
   constexpr bool fifth = T == kQ5_0 || T == kQ5_1;
+  if constexpr (Sink::one_row && (T == kQ4_0 || T == kQ8_0 || T == kIq4NL)) {
+    if (blocks == kChunk / 32) return unpack_after_halves<T>(to, rows);
+  }
   uint16_t scale[kChunk / 32][kLanes], minimum[kChunk / 32][kLanes];
   for (int b = 0; b < blocks; b++) {
     copy_u16(rows, (int64_t)b * bytes, scale[b]);
@@ -277,7 +321,7 @@ SW_INLINE void unpack(Sink& to, Rows rows, int64_t steps) {
   else unpack_simple<T>(to, rows, steps / 32);
 }
 template <StoredType T>
-static void unpack(Panel& panel, int v, Rows rows, int64_t steps) {
+static void unpack(Panel& panel, int v, const uint8_t* const* rows, const char* ahead, int64_t steps) {
   PanelSink sink = {panel, v};
-  unpack<T>(sink, rows, steps);
+  unpack<T>(sink, {rows, {ahead}, 1, 0}, steps);
 }

@@ -1,9 +1,9 @@
 // One row times a matrix in form nt, bound by memory: columns are multiplied as they are transposed, with no packed panel between. The chains are those
 // of the micro-kernel.
 
-// Bytes are asked for in the order in which they lie, and twice, so many columns ahead: this memory drops requests when it has too many
-// (docs/lab-notebook.md).
-constexpr int64_t kColumnsAhead = kLanes, kColumnsFar = 3 * kLanes;
+// Bytes are asked for in the order in which they lie, and so many times, kLanes columns ahead, twice that and so on: this memory drops requests when it
+// has too many (docs/lab-notebook.md).
+constexpr int kRequests = 3;
 
 // Where columns j + `ahead` of a block that ends at j1 are; beyond it, those of what this thread may read next.
 SW_INLINE const char* columns_after(const Product& p, int64_t j, int64_t ahead, int64_t j1, const char* next) {
@@ -36,11 +36,11 @@ static void row_block(const Product& p, int64_t i, int64_t j0, int64_t j1, const
     const char* rows[kLanes];
     for (int r = 0; r < kLanes; r++) rows[r] = p.stored_row(j + r < j1 ? j + r : j);
     vf sum = p.accumulate ? load(out + j, j1 - j) : splat(0);
-    const char *ahead = columns_after(p, j, kColumnsAhead, j1, next), *far = columns_after(p, j, kColumnsFar, j1, next);
+    const char* ahead[kRequests];
+    for (int i = 0; i < kRequests; i++) ahead[i] = columns_after(p, j, (i + 1) * kLanes, j1, next);
     for (int64_t k = 0; k < whole; k += step) {
       SW_UNROLL for (int64_t at = 0; at < kLanes * kLanes * 4; at += 64) {
-        __builtin_prefetch(ahead + kLanes * row_bytes(T, k) + at, 0, 2);
-        __builtin_prefetch(far + kLanes * row_bytes(T, k) + at, 0, 2);
+        SW_UNROLL for (int i = 0; i < kRequests; i++) __builtin_prefetch(ahead[i] + (kLanes * row_bytes(T, k) + at), 0, 2);
       }
       sum = add_products<T != kFloat>(sum, a + k, rows, row_bytes(T, k), T);
     }
