@@ -5,9 +5,17 @@
 
 // Rows of queries of one key/value head whose sums fit the registers beside the vectors read.
 constexpr int kOnceRows = kLanes == 8 ? 4 : 8;
-// Rows of values mixed before the next head's turn; what comes so many rows later is asked for, into the L2: rows are often 4 KiB apart, so
-// that the L1 could not hold them.
+// Rows of values mixed before the next head's turn. What comes so many rows later, twice and three times as many, is asked for, into the L2: rows are
+// often 4 KiB apart, so that the L1 could not hold them.
 constexpr int64_t kOnceBlock = 16;
+
+// Floats or halves from row j to those that are asked for there, of `rows` that are read in order, `ld` apart.
+struct Ahead {
+  int64_t at[kRequests];
+  Ahead(int64_t j, int64_t rows, int64_t ld) {
+    for (int i = 0; i < kRequests; i++) at[i] = j + (i + 1) * kOnceBlock < rows ? (i + 1) * kOnceBlock * ld : 0;
+  }
+};
 
 struct OncePass {
   const Attention& p;
@@ -20,7 +28,7 @@ struct OncePass {
 // s[r][j] = q_r . k_j for a vector of keys, of which `keys` exist. Asks for as many bytes at `ahead`. Halves are transposed in pairs: whole vectors of each
 // row, whose lines the L1 might not keep for a second visit.
 template <int R, StoredType T>
-SW_INLINE void scores_of(float* s, int64_t ld_s, const float* q_DR, int64_t d, const char* k, int64_t ld_k, int64_t keys, const char* ahead) {
+SW_INLINE void scores_of(float* s, int64_t ld_s, const float* q_DR, int64_t d, const char* k, int64_t ld_k, int64_t keys, const char* in_order, const Ahead& ahead) {
   constexpr int64_t element = row_bytes(T, 1), step = T == kFloat ? kLanes : 2 * kLanes;
   const char* rows[kLanes];
   for (int r = 0; r < kLanes; r++) rows[r] = k + (r < keys ? r : 0) * ld_k * element;
@@ -29,8 +37,10 @@ SW_INLINE void scores_of(float* s, int64_t ld_s, const float* q_DR, int64_t d, c
     SW_UNROLL for (int r = 0; r < R; r++) sum[r] += splat(q[r]) * x;
   };
   int64_t c = 0;
-  for (; c + step <= d; c += step, ahead += kLanes * kLanes * 4) {
-    SW_UNROLL for (int line = 0; line < kLanes * kLanes * 4 / 64; line++) __builtin_prefetch(ahead + 64 * line, 0, 2);
+  for (; c + step <= d; c += step, in_order += kLanes * kLanes * 4) {
+    SW_UNROLL for (int line = 0; line < kLanes * kLanes * 4 / 64; line++) {
+      SW_UNROLL for (int i = 0; i < kRequests; i++) __builtin_prefetch(in_order + (ahead.at[i] * element + 64 * line), 0, 2);
+    }
     transpose_vectors([&](int r) { return load_unaligned(rows[r] + c * element); }, [&](int i, vf x) {
       if (T == kFloat) return add(q_DR + (c + i) * R, x);
       add(q_DR + (c + 2 * i) * R, low_half((vu)x, T));
@@ -50,17 +60,18 @@ template <int R, StoredType T>
 static void once_scores_of(const OncePass& pass, const AttentionBlock& t, int64_t pair, int64_t first, int64_t keys) {
   const int64_t d = pass.p.head_dim;
   for (int64_t j = first; j < first + keys; j += kLanes) {
-    const char *k = t.k + j * t.ld_k * t.element, *next = k + kLanes * t.ld_k * t.element;
+    const char* k = t.k + j * t.ld_k * t.element;
+    const Ahead ahead(j - first, keys, t.ld_k);
     for (int64_t h = 0; h < pass.p.kv_heads; h++) {
       scores_of<R, T>(pass.scores + (pair + h) * R * pass.ld + j, pass.ld, pass.q + (pair + h) * R * d, d, k + h * d * t.element, t.ld_k, first + keys - j,
-                      next + h * kLanes * d * t.element);
+                      k + h * kLanes * d * t.element, ahead);
     }
   }
 }
 
 // out[r][0..C vectors) (+)= sum over j of p[r][j] * v[j]; `n` columns are left of the last vector.
 template <int R, int C, StoredType T>
-SW_INLINE void mix_columns(float* out, int64_t ld_out, const float* p, int64_t ld_p, const char* v, int64_t ld_v, int64_t keys, int64_t n, bool add) {
+SW_INLINE void mix_columns(float* out, int64_t ld_out, const float* p, int64_t ld_p, const char* v, int64_t ld_v, int64_t keys, const Ahead& ahead, int64_t n, bool add) {
   constexpr int64_t element = row_bytes(T, 1);
   vf sum[R][C];
   SW_UNROLL for (int r = 0; r < R; r++) {
@@ -70,7 +81,8 @@ SW_INLINE void mix_columns(float* out, int64_t ld_out, const float* p, int64_t l
     vf x[C];
     SW_UNROLL for (int c = 0; c < C; c++) {
       x[c] = load_as<T>(v + c * kLanes * element, n);
-      if (c * kLanes * element % 64 == 0) __builtin_prefetch(v + (kOnceBlock * ld_v + c * kLanes) * element, 0, 2);
+      if (c * kLanes * element % 64 != 0) continue;
+      SW_UNROLL for (int i = 0; i < kRequests; i++) __builtin_prefetch(v + (ahead.at[i] + c * kLanes) * element, 0, 2);
     }
     SW_UNROLL for (int r = 0; r < R; r++) {
       const vf weight = splat(p[r * ld_p + j]);
@@ -89,13 +101,14 @@ static void once_mix_of(const OncePass& pass, const AttentionBlock& t, int64_t p
   constexpr int most = (kLanes == 16 ? 16 : 8) / R, C = most >= 8 ? 8 : most >= 4 ? 4 : most >= 2 ? 2 : 1;
   for (int64_t j = 0; j < t.keys; j += kOnceBlock) {
     const int64_t keys = t.keys - j < kOnceBlock ? t.keys - j : kOnceBlock;
+    const Ahead ahead(j, t.keys, t.ld_v);
     for (int64_t h = 0; h < heads; h++) {
       const float* p = pass.scores + (pair + h) * R * pass.ld + j;
       const char* v = t.v + (j * t.ld_v + h * pass.p.value_dim + first) * t.element;
       float* out = mixed + h * R * ld_mixed;
       int64_t c = 0;
-      for (; c + C * kLanes <= columns; c += C * kLanes) mix_columns<R, C, T>(out + c, ld_mixed, p, pass.ld, v + c * t.element, t.ld_v, keys, kLanes, j > 0);
-      for (; c < columns; c += kLanes) mix_columns<R, 1, T>(out + c, ld_mixed, p, pass.ld, v + c * t.element, t.ld_v, keys, columns - c, j > 0);
+      for (; c + C * kLanes <= columns; c += C * kLanes) mix_columns<R, C, T>(out + c, ld_mixed, p, pass.ld, v + c * t.element, t.ld_v, keys, ahead, kLanes, j > 0);
+      for (; c < columns; c += kLanes) mix_columns<R, 1, T>(out + c, ld_mixed, p, pass.ld, v + c * t.element, t.ld_v, keys, ahead, columns - c, j > 0);
     }
   }
 }
@@ -180,7 +193,9 @@ static void attention_reading_once(const Attention& p) {
   const AttentionBlock any = attention_block(p, 0, 0, 0);
   const int64_t pairs = p.batch * p.kv_heads, rows = any.rows, d = p.head_dim;
   OncePass pass = {p, rows, any.ld};
-  pass.chunk_keys = rows <= kOnceRows ? 64 : kBlockK;  // more where rows of q are packed for each chunk
+  // Two chunks for every thread; longer ones where rows of q are packed for each.
+  const int64_t share = (any.keys + 2 * thread_count() - 1) / (2 * thread_count());
+  pass.chunk_keys = rows > kOnceRows ? kBlockK : (share + kOnceBlock - 1) / kOnceBlock * kOnceBlock;
   pass.chunks = (any.keys + pass.chunk_keys - 1) / pass.chunk_keys;
   // Some tasks for every thread, of rows long enough for whole DRAM pages.
   int64_t columns = pairs * p.value_dim / (2 * thread_count()) / kPanel * kPanel;
