@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "../core/memory.h"
 
@@ -44,13 +45,14 @@ void Args::take(napi_callback_info info, int expected, int list) {
 void Args::fail(const char* format, ...) {
   if (failed_) return;
   failed_ = true;
-  char message[384];
+  char message[kMostError];
   int length = snprintf(message, sizeof message, "%s: ", op_);
   va_list list;
   va_start(list, format);
   vsnprintf(message + length, sizeof message - length, format, list);
   va_end(list);
-  napi_throw_error(env_, "ERR_SWITCHYARD_ENGINE", message);
+  if (command) memcpy(command->error, message, sizeof message);
+  else napi_throw_error(env_, "ERR_SWITCHYARD_ENGINE", message);
 }
 
 int64_t Args::integer(int i, const char* name, int64_t low, int64_t high) {

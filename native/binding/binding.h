@@ -26,7 +26,9 @@ struct Command {
   int count;
   const double* list;
   size_t list_length;
+  char* error;  // [kMostError]: takes the message of what fails, which is thrown later; empty so far
 };
+constexpr int kMostError = 384;
 
 // The numeric arguments of one call. The first failure is kept and thrown; after it accessors return zero.
 class Args {

@@ -1,7 +1,9 @@
 // Ops whose arguments are numbers can be run from a list: one call into the addon for many of them, which lets JavaScript prepare all of a layer at once. In
 // between products its own code and data leave the caches, and each return to it costs 10 to 20 us.
 #include <pthread.h>
+#include <stdio.h>
 
+#include "../core/pool.h"
 #include "binding.h"
 
 namespace sw {
@@ -24,32 +26,66 @@ napi_value op_commands(napi_env env, napi_callback_info) {
   return names;
 }
 
-// run(list, length): the ops in the first `length` elements of a Float64Array, until one throws. Each: its number, the number of its arguments, the
-// length of the list of addresses among them (0: none), the arguments, the addresses.
-napi_value op_run(napi_env env, napi_callback_info info) {
-  Args args(env, info, "run", 2, 0);
-  const double* list = args.list();
-  const int64_t length = args.integer(1, "length", 0, args.list_length());
-  for (int64_t at = 0; at < length && args.ok();) {
-    const auto field = [&](int i, int64_t most) { return at + i < length && list[at + i] >= 0 && list[at + i] <= (double)most ? (int64_t)list[at + i] : -1; };
-    const int64_t op = field(0, command_count - 1), count = field(1, Args::kMax), addresses = field(2, length), arguments = at + 3;
-    at = arguments + count + addresses;
-    if (op < 0 || count < 0 || addresses < 0 || at > length) {
-      args.fail("the list has no op that ends before its end");
+// Where the ops of a list have got to.
+struct Progress {
+  const double* list;
+  int64_t at, length;
+  bool stop;  // before the next op
+  char error[kMostError];
+};
+// Of the list of this JavaScript thread that another thread may be running.
+__thread Progress started = {};
+
+// Runs ops until one fails. Each: its number, the number of its arguments, the length of the list of addresses among them (0: none), the arguments,
+// the addresses.
+void run_ops(Progress& p) {
+  while (p.error[0] == 0 && !__atomic_load_n(&p.stop, __ATOMIC_ACQUIRE)) {
+    const int64_t at = p.at, arguments = at + 3, length = __atomic_load_n(&p.length, __ATOMIC_ACQUIRE);
+    if (at >= length) break;
+    const auto field = [&](int i, int64_t most) { return at + i < length && p.list[at + i] >= 0 && p.list[at + i] <= (double)most ? (int64_t)p.list[at + i] : -1; };
+    const int64_t op = field(0, command_count - 1), count = field(1, Args::kMax), addresses = field(2, length);
+    p.at = arguments + count + addresses;
+    if (op < 0 || count < 0 || addresses < 0 || p.at > length) {
+      snprintf(p.error, sizeof p.error, "run: the list has no op that ends before its end");
       break;
     }
-    const Command command = {list + arguments, (int)count, list + arguments + count, (size_t)addresses};
+    const Command command = {p.list + arguments, (int)count, p.list + arguments + count, (size_t)addresses, p.error};
     Args::command = &command;
-    commands[op].fn(env, nullptr);
+    commands[op].fn(nullptr, nullptr);
     Args::command = nullptr;
-    bool thrown = false;
-    napi_is_exception_pending(env, &thrown);
-    if (thrown) break;
   }
+}
+
+// start(list, length): another thread may run the ops in the first `length` elements of a Float64Array while JavaScript goes on. To the list may only be
+// appended until `run` is called with it; of two lists at a time the second waits for that.
+napi_value op_start(napi_env env, napi_callback_info info) {
+  Args args(env, info, "start", 2, 0);
+  const int64_t length = args.integer(1, "length", 0, args.list_length());
+  if (!args.ok() || (started.list && started.list != args.list())) return nullptr;
+  started.list = args.list();
+  __atomic_store_n(&started.length, length, __ATOMIC_RELEASE);
+  start_beside([](void* p, int64_t) { run_ops(*(Progress*)p); }, &started);
   return nullptr;
 }
 
-const Op ops[] = {{"commands", op_commands}, {"run", op_run}};
+// run(list, length): the ops in the first `length` elements that have not been run since they were started; throws what the first one throws that fails.
+// Length 0: what has not been run is forgotten.
+napi_value op_run(napi_env env, napi_callback_info info) {
+  Args args(env, info, "run", 2, 0);
+  Progress other = {};
+  Progress& p = args.list() == started.list ? started : other;
+  __atomic_store_n(&p.stop, true, __ATOMIC_RELEASE);
+  finish_beside(&p);
+  p.stop = false;
+  p.list = args.list();
+  p.length = args.integer(1, "length", 0, args.list_length());
+  if (args.ok()) run_ops(p);
+  if (p.error[0] && p.length > 0) napi_throw_error(env, "ERR_SWITCHYARD_ENGINE", p.error);
+  p = {};
+  return nullptr;
+}
+
+const Op ops[] = {{"commands", op_commands}, {"start", op_start}, {"run", op_run}};
 
 }  // namespace
 

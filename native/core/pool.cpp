@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,9 @@ constexpr int kMaxThreads = 256;
 // of JavaScript and small ops, and short enough that an idle process takes no CPU (see docs/lab-notebook.md).
 constexpr int64_t kSpinNanoseconds = 200'000;
 
+// What one thread does beside the one that asked for it.
+enum Beside { kNone, kPrepared, kAsked, kUnderWay };
+
 // One job at a time. `ticket` holds the job's number above and its unclaimed tasks below, so that a thread that comes late
 // can never claim a task of a job whose fields it has not seen.
 struct Pool {
@@ -31,6 +35,9 @@ struct Pool {
   TaskFn fn = nullptr;
   void* context = nullptr;
   int64_t tasks = 0;
+  int32_t beside = kNone;
+  TaskFn beside_fn = nullptr;
+  void* beside_context = nullptr;
   int threads = 1, started = 0;
   pthread_mutex_t job = PTHREAD_MUTEX_INITIALIZER;
 };
@@ -58,6 +65,8 @@ bool spin(F ready) {
   return false;
 }
 
+bool beside_waits() { return __atomic_load_n(&pool.beside, __ATOMIC_SEQ_CST) == kAsked; }
+bool change_beside(int32_t from, int32_t to) { return __atomic_compare_exchange_n(&pool.beside, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); }
 bool work_waits() { return (uint32_t)__atomic_load_n(&pool.ticket, __ATOMIC_SEQ_CST) != 0; }
 
 // Claims and runs tasks until none is left.
@@ -81,12 +90,17 @@ void* worker(void* argument) {
   for (;;) {
     const int32_t wake = __atomic_load_n(&pool.wake, __ATOMIC_SEQ_CST);
     const bool takes_part = index < __atomic_load_n(&pool.threads, __ATOMIC_SEQ_CST);
-    if (takes_part && spin(work_waits)) {
+    const auto anything = [] { return work_waits() || beside_waits(); };
+    if (takes_part && spin(anything)) {
       run_tasks();
+      if (beside_waits() && change_beside(kAsked, kUnderWay)) {
+        pool.beside_fn(pool.beside_context, 0);
+        __atomic_store_n(&pool.beside, kNone, __ATOMIC_SEQ_CST);
+      }
       continue;
     }
     __atomic_add_fetch(&pool.sleepers, 1, __ATOMIC_SEQ_CST);
-    if (!takes_part || !work_waits()) futex_wait(&pool.wake, wake);
+    if (!takes_part || !anything()) futex_wait(&pool.wake, wake);
     __atomic_sub_fetch(&pool.sleepers, 1, __ATOMIC_SEQ_CST);
   }
   return nullptr;
@@ -151,6 +165,24 @@ void parallel_for(int64_t tasks, TaskFn fn, void* context) {
     __atomic_store_n(&pool.caller_sleeps, 0, __ATOMIC_SEQ_CST);
   }
   pthread_mutex_unlock(&pool.job);
+}
+
+void start_beside(TaskFn fn, void* context) {
+  if (pool.threads == 1 || !change_beside(kNone, kPrepared)) return;
+  if (pool.started < pool.threads - 1) start_workers();
+  pool.beside_fn = fn;
+  pool.beside_context = context;
+  __atomic_store_n(&pool.beside, kAsked, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&pool.sleepers, __ATOMIC_SEQ_CST)) wake_all();
+}
+
+void finish_beside(void* context) {
+  const auto finished = [context] { return __atomic_load_n(&pool.beside, __ATOMIC_SEQ_CST) == kNone || pool.beside_context != context; };
+  if (finished() || change_beside(kAsked, kNone)) return;
+  while (!finished()) {
+    if (!spin([&] { return work_waits() || finished(); })) sched_yield();
+    run_tasks();
+  }
 }
 
 int thread_count() { return pool.threads; }

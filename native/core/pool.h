@@ -12,6 +12,11 @@ using TaskFn = void (*)(void* context, int64_t task);
 // is under way, it runs everything on the caller.
 void parallel_for(int64_t tasks, TaskFn fn, void* context);
 
+// Lets another thread of the pool call fn(context, 0) while the caller goes on; does nothing where there is none, or one does so already.
+void start_beside(TaskFn fn, void* context);
+// Returns when no other thread calls that with `context` any more, if one did; takes part in what it runs.
+void finish_beside(void* context);
+
 // Threads that take part, the caller included.
 int thread_count();
 void set_thread_count(int threads);

@@ -49,6 +49,41 @@ describe.skipIf(nativeVariants.length === 0)("ops that are run together", () => 
     expect(new ReferenceEngine().together(() => 5)).toBe(5);
   });
 
+  it.each([1, 2, 3])("are run once each, in order, while others are prepared, by %i threads", (threads) => {
+    engine.threads = threads;
+    const [x, y, big] = [t.random([8]), t.random([8]), t.random([512, 512])];
+    for (let round = 0; round < 20; round++) {
+      engine.fill(x, 1);
+      engine.fill(y, 1);
+      engine.together(() => {
+        for (let i = 0; i < 400; i++) {
+          if (i % 20 === round) engine.unary("exp", big, big);
+          engine.binary(i % 2 === 0 ? "add" : "sub", x, x, y);
+          engine.scale(y, y, 2);
+          if (i % 100 === 99) engine.fill(y, 1);
+        }
+      });
+      // 1 - 2 + 4 - ... of 100 powers of two, four times; in order, since 2^100 would round what came before.
+      const once = (start: number) => Array.from({ length: 100 }, (_, i) => i).reduce((sum, i) => Math.fround(sum + (-1) ** i * 2 ** i), start);
+      expect(engine.read(x)[0]).toBe([1, 2, 3, 4].reduce(once, 1));
+    }
+    engine.threads = 2;
+  });
+
+  it("of two lists at a time, each is run once", () => {
+    const other = loadEngine({ engine: "native", threads: 2 });
+    const [x, y] = [t.random([8]), t.random([8])];
+    for (const each of [x, y]) engine.fill(each, 1);
+    const twice = (of: Engine, out: Tensor, inner?: () => void) =>
+      of.together(() => {
+        for (let i = 0; i < 50; i++) of.scale(out, out, 2);
+        inner?.();
+        for (let i = 0; i < 50; i++) of.scale(out, out, 2);
+      });
+    twice(engine, x, () => twice(other, y));
+    expect([engine.read(x)[0], engine.read(y)[0]]).toEqual([2 ** 100, 2 ** 100]);
+  });
+
   it("throw what an op throws, and those after it are forgotten", () => {
     const [x, y] = [t.random([8]), t.random([8])];
     engine.fill(y, 1);
@@ -61,6 +96,21 @@ describe.skipIf(nativeVariants.length === 0)("ops that are run together", () => 
     expect(fail(() => engine.copy(x, new Tensor("f32", [8], new Float32Array(8))))).toThrow(refused);
     expect(fail(() => engine.copy(x, t.random([9])))).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_SHAPE" }));
     expect(engine.read(y)[0]).toBe(1);
+    const many = (first: () => void, last: () => void) => () =>
+      engine.together(() => {
+        first();
+        for (let i = 0; i < 300; i++) engine.fill(y, 2);
+        last();
+      });
+    const refuses = () => engine.fill(new Tensor("f32", [8], 64), 0);
+    expect(many(refuses, () => {})).toThrow(refused);
+    expect(engine.read(y)[0]).toBe(1);
+    const ends = () => {
+      throw new RangeError("of the caller");
+    };
+    expect(many(refuses, ends)).toThrow(RangeError);
+    expect(engine.read(y)[0]).toBe(1);
+    expect(many(() => {}, ends)).toThrow(RangeError);
     engine.fill(y, 3);
     expect(engine.read(y)[0]).toBe(3);
   });
