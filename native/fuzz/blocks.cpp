@@ -72,7 +72,7 @@ Case make(Random& random, bool large) {
   c.start = array<float>(c.out_count);
   for (int64_t i = 0; i < c.out_count; i++) c.start[i] = (float)random.below(100);
   c.accumulate = random.chance(30);
-  c.bf16 = c.type == kFloat && random.chance(30);
+  c.bf16 = (c.type == kFloat || c.type == kBfloat) && random.chance(30);
   c.beside = random.chance(30) ? 1 + random.below(c.n) : 0;
   return c;
 }

@@ -41,7 +41,7 @@ SW_INLINE void scores_of(float* s, int64_t ld_s, const float* q_DR, int64_t d, c
     SW_UNROLL for (int line = 0; line < kLanes * kLanes * 4 / 64; line++) {
       SW_UNROLL for (int i = 0; i < kRequests; i++) __builtin_prefetch(in_order + (ahead.at[i] * element + 64 * line), 0, 2);
     }
-    transpose_vectors([&](int r) { return load_unaligned(rows[r] + c * element); }, [&](int i, vf x) {
+    transpose_vectors([&](int r) { return load(rows[r] + c * element); }, [&](int i, vf x) {
       if (T == kFloat) return add(q_DR + (c + i) * R, x);
       add(q_DR + (c + 2 * i) * R, low_half((vu)x, T));
       add(q_DR + (c + 2 * i + 1) * R, high_half((vu)x, T));

@@ -17,7 +17,7 @@ SW_INLINE void ask_twice(const float* p) {
 
 
 // out[MR][n] (+)= a[k / kLanes][MR][kLanes] times the `rows` of b, kLanes, of which the first n count. `ask`: where what is read next begins.
-template <int MR>
+template <int MR, bool PAIRS>
 static void multiply_transposed(const float* a, const float* const* rows, int64_t k, float* out, int64_t ld_out, int64_t n, bool add, const float* ask) {
   vf sum[MR];
   SW_UNROLL for (int m = 0; m < MR; m++) sum[m] = add ? load(out + m * ld_out, n) : splat(0);
@@ -29,13 +29,13 @@ static void multiply_transposed(const float* a, const float* const* rows, int64_
           return load(rows[r] + at);
         },
         [&](int i, vf x) {
-          SW_UNROLL for (int m = 0; m < MR; m++) sum[m] += splat(a[m * kLanes + i]) * x;
+          SW_UNROLL for (int m = 0; m < MR; m++) sum[m] = add_product<PAIRS>(sum[m], splat(a[m * kLanes + i]), x);
         });
   }
   for (int64_t i = 0; at + i < k; i++) {
     vf x;
-    for (int r = 0; r < kLanes; r++) x[r] = rows[r][at + i];
-    SW_UNROLL for (int m = 0; m < MR; m++) sum[m] += splat(a[m * kLanes + i]) * x;
+    for (int r = 0; r < kLanes; r++) x[r] = load_partial(rows[r] + at + i, 1, 0)[0];
+    SW_UNROLL for (int m = 0; m < MR; m++) sum[m] = add_product<PAIRS>(sum[m], splat(a[m * kLanes + i]), x);
   }
   SW_UNROLL for (int m = 0; m < MR; m++) store(out + m * ld_out, sum[m], n);
 }
@@ -96,8 +96,9 @@ static bool has_few_rows(const Product& p, int64_t rows, int64_t columns) {
   return p.n % kPanel == 0 && (p.form == kNN || p.k * columns <= kFewPacked);
 }
 
+template <bool PAIRS>
 static void few_nt(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
-  static void (*const table[])(const float*, const float* const*, int64_t, float*, int64_t, int64_t, bool, const float*) = {SW_ROWS(multiply_transposed)};
+  static void (*const table[])(const float*, const float* const*, int64_t, float*, int64_t, int64_t, bool, const float*) = {SW_ROWS(multiply_transposed, PAIRS)};
   const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
   const int64_t k = (p.k + kLanes - 1) / kLanes * kLanes;
   float* const packed = (float*)scratch(2, (i1 - i0) * k * sizeof(float));
@@ -157,8 +158,9 @@ static void few_tn(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t
   if (past) finish_past();
 }
 
+template <bool PAIRS>
 static void few_rows_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
-  if (p.form == kNT) few_nt(p, i0, i1, j0, j1, next);
+  if (p.form == kNT) few_nt<PAIRS>(p, i0, i1, j0, j1, next);
   else if (p.form == kNN) few_nn(p, i0, i1, j0, j1, next);
   else few_tn(p, i0, i1, j0, j1);
 }

@@ -128,18 +128,18 @@ static bool reads_in_place(const Product& p, int64_t columns) {
   return p.form == kTN ? steps * p.ld_a <= kInPlace || steps <= kLanes : p.ld_a % 1024 != 0;
 }
 
-// Rows [i0, i1) and columns [j0, j1) of a product; `next`: what this thread may do after it.
-template <Packing P>
+// Rows [i0, i1) and columns [j0, j1) of a product; `next`: what this thread may do after it. PAIRS: operands are packed as pairs, or consist of them.
+template <Packing P, bool PAIRS = P == kPairs>
 static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
   if (P == kF32 && p.form == kNT && i1 - i0 == 1 && p.causal.group == 0 && p.rows_b == nullptr) {
-    return (p.type == kFloat ? row_block<kFloat> : p.type == kHalf ? row_block<kHalf> : row_block<kBfloat>)(p, i0, j0, j1, next ? next->p.stored_row(next->j0) : p.stored_row(j0));
+    return (p.type == kFloat ? row_block<kFloat, PAIRS> : p.type == kHalf ? row_block<kHalf> : row_block<kBfloat>)(p, i0, j0, j1, next ? next->p.stored_row(next->j0) : p.stored_row(j0));
   }
   const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
   if (p.k == 0) {
     for (int64_t i = i0; i < i1 && !p.accumulate; i++) memset(p.out + i * p.ld_out + j0, 0, (j1 - j0) * sizeof(float));
     return;
   }
-  if (P == kF32 && has_few_rows(p, p.form == kTN ? p.k : i1 - i0, j1 - j0)) return few_rows_block(p, i0, i1, j0, j1, next);
+  if (P == kF32 && has_few_rows(p, p.form == kTN ? p.k : i1 - i0, j1 - j0)) return few_rows_block<PAIRS>(p, i0, i1, j0, j1, next);
   const bool in_place = P == kF32 && reads_in_place(p, j1 - j0), along = in_place && p.form != kTN;
   const int64_t packed_tiles = in_place ? 0 : tiles.count;
   float* const packed_b = (float*)scratch(2, kBlockK * (kPanel + (packed_tiles + 1) * kLanes) * sizeof(float));
@@ -154,7 +154,8 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     const int64_t after_i0 = last_k && next ? next->i0 : i0, after_i1 = last_k && next ? next->i1 : i1;
     const int64_t after_j = last_k && next ? next->j0 : j0, after_k = last_k ? 0 : k0 + kBlockK;
     const int64_t tile = (length + kLanes - 1) / kLanes * kLanes * kLanes;
-    Aside aside = {P == kPairs ? (length + 1) / 2 : length, in_place ? p.ld_a : kLanes, p.accumulate || k0 > 0, past, 0, nullptr, nullptr, 0, 0, 0, &kNoRequest};
+    constexpr int64_t each_step = P == kPairs ? 2 : 1;
+    Aside aside = {(length + each_step - 1) / each_step, in_place ? p.ld_a : kLanes, kAskEvery / each_step, p.accumulate || k0 > 0, past, 0, nullptr, nullptr, 0, 0, 0, &kNoRequest};
     if (!in_place) pack_a<P>(packed_a, tile, p, i0, tiles, 0, tiles.count, k0, length);
     int64_t slice = (after_i1 - after_i0 + kAskRows - 1) / kAskRows * kSlices - (j1 - j0 + kPanel - 1) / kPanel * (tiles.count - asking);
     for (int64_t j = j0; j < j1; j += kPanel) {
@@ -164,7 +165,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
       for (int64_t t = 0; t < tiles.count; t++) {
         const int64_t tile_rows = tiles.size(t);
         const int64_t row = i0 + tiles.start(t);
-        const Micro run = along ? micro_for<P == kPairs, P == kF32>(tile_rows) : micro_for<P == kPairs, false>(tile_rows);
+        const Micro run = along ? micro_for<PAIRS, P == kF32>(tile_rows) : micro_for<PAIRS, false>(tile_rows);
         const float* a = !in_place ? packed_a + t * tile : along ? p.a + row * p.ld_a + k0 : p.a + k0 * p.ld_a + row;
         float* c = p.out + row * p.ld_out + j;
         const float* b = packed_b;
@@ -198,15 +199,25 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
   if (past) finish_past();
 }
 
-// Products of f32, bfloat16 pairs where the CPU multiplies them (vdpbf16ps adds the odd product, then the even one), rounded floats elsewhere.
+// words[i] = elements [i * kPerWord, (i + 1) * kPerWord) of a, n in all, as bfloat16.
+static void round_to_words(float* words, const float* a, int64_t n) {
+  parallel_blocks(n, kGrain, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i += kPerWord * kLanes) {
+      store(words + i / kPerWord, packed_piece<kPerWord == 2 ? kPairs : kRounded>(a, i, last), (last - i) / kPerWord);
+    }
+  });
+}
+
+// Products of f32, bfloat16 pairs where the CPU multiplies them (vdpbf16ps adds the odd product, then the even one), rounded floats elsewhere. For
+// weights of bfloat16 `a` is rounded once: rows of both are words then, multiplied as rows of f32 are.
 static void float_matmul(const Matmul& p) {
-#ifdef __AVX512BF16__
-  const auto bf16 = product_block<kPairs>;
-#else
-  const auto bf16 = product_block<kRounded>;
-#endif
+  const bool words = p.bf16 && p.type == kBfloat && p.k % kPerWord == 0;
+  const size_t cuts = all_groups(p) * sizeof(Cut);
+  char* const rows = (char*)scratch(0, cuts + (words ? p.rows * p.k / kPerWord * sizeof(float) : 0)) + cuts;
+  if (words) round_to_words((float*)rows, p.a, p.rows * p.k);
+  const auto block = words ? product_block<kF32, kPerWord == 2> : !p.bf16 ? product_block<kF32> : product_block<kPerWord == 2 ? kPairs : kRounded>;
   // To read a column from memory takes as long as to multiply it with some four rows: counted where one row is all there is.
-  const BlockKernel kernel = {p.bf16 ? bf16 : product_block<kF32>, kTileRows, kPanel, kMaxRows, p.rows == 1 ? 4.0 : 0.0};
-  Plan plan = {&p, &kernel, nullptr, 0, nullptr, 0};
-  run_plan(plan, (Cut*)scratch(0, all_groups(p) * sizeof(Cut)));
+  const BlockKernel kernel = {block, kTileRows, kPanel, kMaxRows, p.rows == 1 ? 4.0 : 0.0};
+  Plan plan = {&p, &kernel, words ? rows : nullptr, 0, nullptr, 0};
+  run_plan(plan, (Cut*)(rows - cuts));
 }

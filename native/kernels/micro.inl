@@ -20,7 +20,7 @@ static constexpr Request kNoRequest = {};
 // What the micro-kernel does besides multiplying. Spread over its steps, the reads of what is packed next cost nothing; asked for at once, they
 // stall. Passed by pointer: an argument on the stack is a store that waits behind the missing stores of the last tile.
 struct Aside {
-  int64_t steps, ld_a;
+  int64_t steps, ld_a, ask_every;
   bool add, past;       // past: the result is written past the caches
   int slices;           // of kSlices
   const char* at;       // of row 0 of the operand
@@ -38,9 +38,8 @@ struct Aside {
 // run ALONG k, else at k * ld_a + i.
 template <int MR, bool PAIRS, bool ALONG>
 static void micro(const float* a, const float* b, float* c, int64_t ldc, const float* next_c, const Aside* aside) {
-  constexpr int64_t ask_every = PAIRS ? kAskEvery / 2 : kAskEvery;
   const bool add = aside->add;
-  const int64_t lda = aside->ld_a;
+  const int64_t lda = aside->ld_a, ask_every = aside->ask_every;
   vf sum[MR][2];
   SW_UNROLL for (int i = 0; i < MR; i++) {
     sum[i][0] = add ? load(c + i * ldc) : splat(0);
@@ -68,15 +67,8 @@ static void micro(const float* a, const float* b, float* c, int64_t ldc, const f
       const vf b0 = load(b), b1 = load(b + kLanes);
       SW_UNROLL for (int i = 0; i < MR; i++) {
         const vf x = splat(ALONG ? a[i * lda] : a[i]);
-#ifdef __AVX512BF16__
-        if (PAIRS) {
-          sum[i][0] = (vf)_mm512_dpbf16_ps((__m512)sum[i][0], (__m512bh)x, (__m512bh)b0);
-          sum[i][1] = (vf)_mm512_dpbf16_ps((__m512)sum[i][1], (__m512bh)x, (__m512bh)b1);
-          continue;
-        }
-#endif
-        sum[i][0] += x * b0;
-        sum[i][1] += x * b1;
+        sum[i][0] = add_product<PAIRS>(sum[i][0], x, b0);
+        sum[i][1] = add_product<PAIRS>(sum[i][1], x, b1);
       }
     }
   }

@@ -100,7 +100,7 @@ static void pack_halves(float* dst, int64_t stride, const float* const* rows, St
     const auto row = [&](int r) {
       const char* from = (const char*)rows[r] + 2 * k;
       __builtin_prefetch(from + ahead, 0, 2);
-      return load_unaligned(from);
+      return load(from);
     };
     transpose_vectors(row, [&](int i, vf x) {
       store(dst + 2 * i * stride, low_half((vu)x, type));

@@ -17,6 +17,13 @@ struct Causal {
   int64_t seen, group;
 };
 
+// Elements of bfloat16 in a word of 32 bits, where both operands are that: pairs where the CPU multiplies those (vdpbf16ps), else one, as f32.
+#ifdef __AVX512BF16__
+constexpr int kPerWord = 2;
+#else
+constexpr int kPerWord = 1;
+#endif
+
 // One product; ld: distance between rows.
 struct Product {
   MatmulForm form;
@@ -69,7 +76,7 @@ struct Cut {
 struct Plan {
   const Matmul* p;
   const BlockKernel* kernel;
-  const char* runs;
+  const char* runs;  // rows of `a` as the kernel takes them, ld_runs bytes apart; null: as they are
   int64_t ld_runs;
   const Cut* cuts;  // [all_groups]
   int64_t tasks;
@@ -88,6 +95,11 @@ static Product group_product(const Plan& plan, int64_t e) {
   Product g = {p.form, p.accumulate, p.m, p.n, p.k, p.out, p.ld_out, p.a, p.form == kTN ? p.m : p.k, p.type, (const char*)p.b,
                row_bytes(p.type, columns_b), p.rows_a ? p.rows_a + first : nullptr, p.rows_b ? p.rows_b + first : nullptr, plan.runs, plan.ld_runs};
   if (p.offsets_E) (p.form == kTN ? g.k : g.m) = count;
+  if (p.type == kBfloat && plan.runs) {  // a and b as rows of words
+    g.a = (const float*)plan.runs;
+    g.ld_a = g.k = p.k / kPerWord;
+    if (kPerWord == 2) g.type = kFloat;
+  }
   g.past_caches = p.form == kTN && p.groups * p.m * p.n >= kLargeResult;
   if (!p.rows_a) {
     g.a += first * g.ld_a;

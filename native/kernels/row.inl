@@ -10,13 +10,13 @@ SW_INLINE const char* columns_after(const Product& p, int64_t j, int64_t ahead, 
   return j + ahead < j1 ? p.stored_row(j + ahead) : next + (j + ahead - j1) % ahead * p.ld_b;
 }
 
-// sum + the products of a with the elements of kLanes rows, a vector of each (of pairs for half widths).
-template <bool HALVES>
+// sum + the products of a with the elements of kLanes rows, a vector of each (of pairs of half width, or of PAIRS as those of a).
+template <bool HALVES, bool PAIRS>
 SW_INLINE vf add_products(vf sum, const float* a, const char* const* rows, int64_t offset, StoredType type) {
-  const auto row = [&](int r) { return load_unaligned(rows[r] + offset); };
+  const auto row = [&](int r) { return load(rows[r] + offset); };
   transpose_vectors(row, [&](int i, vf x) {
     if (!HALVES) {
-      sum += splat(a[i]) * x;
+      sum = add_product<PAIRS>(sum, splat(a[i]), x);
       return;
     }
     sum += splat(a[2 * i]) * low_half((vu)x, type);
@@ -26,7 +26,7 @@ SW_INLINE vf add_products(vf sum, const float* a, const char* const* rows, int64
 }
 
 // Columns [j0, j1) of row i; `next`: what this thread may read after them.
-template <StoredType T>
+template <StoredType T, bool PAIRS = false>
 static void row_block(const Product& p, int64_t i, int64_t j0, int64_t j1, const char* next) {
   constexpr int64_t step = T == kFloat ? kLanes : 2 * kLanes;
   const int64_t whole = p.k / step * step, left = p.k - whole;
@@ -42,7 +42,7 @@ static void row_block(const Product& p, int64_t i, int64_t j0, int64_t j1, const
       SW_UNROLL for (int64_t at = 0; at < kLanes * kLanes * 4; at += 64) {
         SW_UNROLL for (int i = 0; i < kRequests; i++) __builtin_prefetch(ahead[i] + (kLanes * row_bytes(T, k) + at), 0, 2);
       }
-      sum = add_products<T != kFloat>(sum, a + k, rows, row_bytes(T, k), T);
+      sum = add_products<T != kFloat, PAIRS>(sum, a + k, rows, row_bytes(T, k), T);
     }
     float rest[kLanes][2 * kLanes];
     for (int r = 0; left > 0 && r < kLanes; r++) {
@@ -53,7 +53,7 @@ static void row_block(const Product& p, int64_t i, int64_t j0, int64_t j1, const
     for (int64_t k = 0; k < left; k++) {
       vf x;
       for (int r = 0; r < kLanes; r++) x[r] = rest[r][k];
-      sum += splat(a[whole + k]) * x;
+      sum = add_product<PAIRS>(sum, splat(a[whole + k]), x);
     }
     store(out + j, sum, j1 - j);
   }

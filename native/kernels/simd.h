@@ -12,9 +12,8 @@ typedef float vf __attribute__((vector_size(SW_LANES * 4), aligned(4), may_alias
 typedef int32_t vi __attribute__((vector_size(SW_LANES * 4), aligned(4), may_alias));
 typedef uint32_t vu __attribute__((vector_size(SW_LANES * 4), aligned(4), may_alias));
 
-SW_INLINE vf load(const float* p) { return *(const vf*)p; }
 // From any address.
-SW_INLINE vf load_unaligned(const void* p) {
+SW_INLINE vf load(const void* p) {
   typedef float vf1 __attribute__((vector_size(SW_LANES * 4), aligned(1), may_alias));
   return *(const vf1*)p;
 }
@@ -31,6 +30,15 @@ SW_INLINE void store_past(float* p, vf x) {
 }
 SW_INLINE void finish_past() { _mm_sfence(); }
 SW_INLINE vf splat(float x) { return x - (vf){}; }
+
+// sum + a * b; or plus both products of the bfloat16 PAIRS in each lane, the odd one first.
+template <bool PAIRS>
+SW_INLINE vf add_product(vf sum, vf a, vf b) {
+#ifdef __AVX512BF16__
+  if (PAIRS) return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#endif
+  return sum + a * b;
+}
 
 // Lane i of the result is lane (i & kAnd) ^ kXor of x.
 template <int kAnd, int kXor>

@@ -9,8 +9,8 @@ export interface TapeOptions {
   recording?: boolean;
   /** Dropout, jitter and router noise act, and capacities are the training ones. Default false. */
   training?: boolean;
-  /** Operand precision of matrix products. Default f32. */
-  precision?: Precision;
+  /** Operand precision of matrix products. Default: that of `MatrixOps`. */
+  precision?: Precision | undefined;
   /** Seed of everything random on this tape. */
   seed?: number;
 }
@@ -29,7 +29,7 @@ interface Node {
 export class Tape {
   readonly recording: boolean;
   readonly training: boolean;
-  readonly precision: Precision;
+  readonly precision: Precision | undefined;
   /** Floating-point operations of the matrix products so far, forward and backward. */
   flops = 0;
   private readonly nodes: Node[] = [];
@@ -47,7 +47,7 @@ export class Tape {
   ) {
     this.recording = options.recording ?? false;
     this.training = options.training ?? false;
-    this.precision = options.precision ?? "f32";
+    this.precision = options.precision;
     this.seed = options.seed ?? 0;
   }
 

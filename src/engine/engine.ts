@@ -37,8 +37,11 @@ export type Precision = "f32" | "bf16";
 
 export interface MatmulOptions {
   accumulate?: boolean;
-  /** f64: the products of floats of form nt are summed in double precision, the others as f32. For what amplifies rounding: two to seven times slower. */
-  precision?: Precision | "f64";
+  /**
+   * Default: what `b` asks for, see `MatrixOps`. f64: the products of floats of form nt are summed in double precision, the others as f32. For what
+   * amplifies rounding: two to seven times slower.
+   */
+  precision?: Precision | "f64" | undefined;
   /** The result's first column in an `out` that has more columns than the result: products side by side. Form tn of groups has none. */
   column?: number | undefined;
 }
@@ -56,9 +59,9 @@ export interface GroupedOptions extends MatmulOptions {
 }
 
 /**
- * In form nt, b may be of a stored type, read where it lies. f16 and bf16 are widened and multiplied as f32. For the quantised types each row
- * of `a` is rounded to int8 in blocks of 32, and the products within the 16 or 32 elements that share a scale are exact integers;
- * reference/quantised.ts is the specification, and `precision` is without effect.
+ * In form nt, b may be of a stored type, read where it lies. f16 is widened and multiplied as f32; so is bf16 in precision f32, and by default `a` is
+ * rounded to bf16. For the quantised types each row of `a` is rounded to int8 in blocks of 32, and the products within the 16 or 32 elements that
+ * share a scale are exact integers; reference/quantised.ts is the specification, and `precision` is without effect.
  */
 export interface MatrixOps {
   matmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, options?: MatmulOptions): void;

@@ -1,6 +1,9 @@
 import { check } from "../errors.js";
 import type { Tensor } from "../tensor/tensor.js";
-import type { ExpertMatrices } from "./engine.js";
+import type { ExpertMatrices, MatmulOptions } from "./engine.js";
+
+/** Whether operands of a product with b are rounded to bfloat16. */
+export const roundsToBf16 = ({ dtype }: Tensor, { precision }: MatmulOptions): boolean => precision === "bf16" || (precision === undefined && dtype === "bf16");
 
 /** What a product needs to know of a list of matrices. */
 export interface MatrixList {

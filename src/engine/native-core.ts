@@ -3,7 +3,7 @@ import { type DType, isStored, storedBlocks, typedArray, type TypedArray } from 
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { AttentionDims, AttentionExtras, ExpertMatrices, FileReads, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Precision, Region } from "./engine.js";
 import { CommandList, type ListAddon } from "./command-list.js";
-import { columnsOf, matricesOf, pairOf } from "./matrix-lists.js";
+import { columnsOf, matricesOf, pairOf, roundsToBf16 } from "./matrix-lists.js";
 import { NativeRegion } from "./native-region.js";
 import { NativeReads, type ReadsAddon, systemError } from "./native-reads.js";
 
@@ -181,7 +181,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     check(k === same && (whole ? out.size === m * n : out.rows === m && column >= 0 && column + n <= out.cols), "ERR_SWITCHYARD_SHAPE", () => `matmul ${form}: ${a} and ${b} do not give ${out}`);
     this.addon.matmul(
       this.variant, formCode[form], address(out) + 4 * column, address(a), address(b), m, n, k,
-      options.accumulate ? 1 : 0, productCode(form, b, options.precision), whole ? n : out.cols, storedTypes.indexOf(b.dtype),
+      options.accumulate ? 1 : 0, productCode(form, b, options), whole ? n : out.cols, storedTypes.indexOf(b.dtype),
     );
   }
 
@@ -198,11 +198,11 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
       check(b.cols === a.cols && out.rows === a.rows && column + b.rows <= out.cols, "ERR_SWITCHYARD_SHAPE", () => `matmuls: ${a} and ${b} do not give columns from ${column} on of ${out}`);
       return [address(out) + 4 * column, address(b), b.rows, out.cols];
     });
-    this.addon.matmuls(this.variant, address(a), a.rows, a.cols, options.precision === "bf16" ? 1 : 0, storedTypes.indexOf(first.dtype), ...numbers, ...noProduct.slice(numbers.length));
+    this.addon.matmuls(this.variant, address(a), a.rows, a.cols, Number(roundsToBf16(first, options)), storedTypes.indexOf(first.dtype), ...numbers, ...noProduct.slice(numbers.length));
   }
 
   groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: ExpertMatrices, offsets: Tensor, options: GroupedOptions = {}): void {
-    const { accumulate, precision, rowsA, rowsB, column = 0, beside } = options;
+    const { accumulate, rowsA, rowsB, column = 0, beside } = options;
     const pair = beside && pairOf(b, beside);
     if (beside !== undefined && pair === undefined) {
       const matrix = "shape" in b ? b.shape.slice(1) : (b[0] as Tensor).shape;
@@ -236,7 +236,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     );
     this.addon.groupedMatmul(
       this.variant, formCode[form], address(out) + 4 * column, address(a), pair ?? (list ? matricesOf(list).addresses : address(first)), m, n, k,
-      accumulate ? 1 : 0, precision === "bf16" ? 1 : 0, tn ? n : out.cols, storedTypes.indexOf(first.dtype),
+      accumulate ? 1 : 0, Number(roundsToBf16(first, options)), tn ? n : out.cols, storedTypes.indexOf(first.dtype),
       groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? first.rows : 0, lists,
     );
   }
@@ -256,9 +256,9 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
 
 const arrayTag: Partial<Record<DType, string>> = { f32: "[object Float32Array]", f64: "[object Float64Array]", i32: "[object Int32Array]" };
 
-function productCode(form: MatmulForm, b: Tensor, precision: MatmulOptions["precision"]): number {
-  if (precision === "bf16") return 1;
-  return precision === "f64" && form === "nt" && b.dtype === "f32" ? 2 : 0;
+function productCode(form: MatmulForm, b: Tensor, options: MatmulOptions): number {
+  if (roundsToBf16(b, options)) return 1;
+  return options.precision === "f64" && form === "nt" && b.dtype === "f32" ? 2 : 0;
 }
 
 /** Number of the type that keys and values have in common. */

@@ -39,15 +39,16 @@ describe.each(nativeVariants)("stored weights on %s", (isa) => {
   afterAll(() => rmSync(folder, { recursive: true }));
 
   it.each(types)("%s: products equal the reference for any shape", (type) => {
-    const blocks = fc.integer({ min: 1, max: blockElements(type) === 256 ? 2 : 19 });
+    const blocks = fc.integer({ min: 1, max: blockElements(type) === 256 ? 2 : isWide(type) ? 150 : 19 });
+    const precisions = fc.constantFrom(...(isWide(type) ? ([undefined, "f32", "bf16"] as const) : [undefined]));
     fc.assert(
-      fc.property(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 70 }), blocks, fc.boolean(), fc.option(fc.nat(5), { nil: undefined }), fc.nat(1e6),
-        (m, n, b, accumulate, column, seed) => {
-          const k = b * Math.max(blockElements(type), 8);
-          const options = { accumulate, column };
+      fc.property(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 70 }), blocks, fc.boolean(), fc.option(fc.nat(5), { nil: undefined }), precisions, fc.nat(1e6),
+        (m, n, b, accumulate, column, precision, seed) => {
+          const k = b * blockElements(type);
+          const options = { accumulate, column, precision };
           expectEqual(engine, type, product(engine, type, m, n, k, seed, options), product(reference, type, m, n, k, seed, options));
         }),
-      { numRuns: 25 },
+      { numRuns: isWide(type) ? 75 : 25 },
     );
   });
 
@@ -58,7 +59,10 @@ describe.each(nativeVariants)("stored weights on %s", (isa) => {
     engine.gatherRows(wide, w, t.ints(Array.from({ length: n }, (_, i) => i)));
     engine.matmul("nt", out, x, w);
     engine.matmul("nt", exact, x, wide);
-    expect(nmse(engine.read(out), engine.read(exact))).toBeLessThan(isWide(type) ? 0 + 1e-14 : 5e-4);
+    expect(nmse(engine.read(out), engine.read(exact))).toBeLessThan(type === "f16" ? 1e-14 : type === "bf16" ? 1e-5 : 5e-4);
+    if (!isWide(type)) return;
+    engine.matmul("nt", out, x, w, { precision: "f32" });
+    expect(nmse(engine.read(out), engine.read(exact))).toBeLessThan(1e-14);
   });
 
   it.each(types)("%s: gathered rows equal the reference bit for bit", (type) => {
@@ -159,9 +163,9 @@ describe.each(nativeVariants)("stored weights on %s", (isa) => {
     }
   });
 
-  it.each(types)("%s: a row has the same bits alone, in a batch and on one thread", (type) => {
+  it.each([...types.map((type) => [type, 1280] as const), ["bf16", 1250], ["bf16", 603]] as const)("%s: a row of %i has the same bits alone, in a batch and on one thread", (type, k) => {
     using t = new TestTensors(engine, 8);
-    const [m, n, k] = [230, 75, 1280];
+    const [m, n] = [230, 75];
     const [x, w, out, one] = [t.random([m, k]), stored(t, type, [n, k], 9), t.random([m, n]), t.random([1, n])];
     engine.matmul("nt", out, x, w);
     const batch = engine.read(out);
@@ -169,6 +173,9 @@ describe.each(nativeVariants)("stored weights on %s", (isa) => {
       engine.matmul("nt", one, view(x, [1, k], i * k), w);
       expect(sameBits(engine.read(one), batch.subarray(i * n, (i + 1) * n))).toBe(true);
     }
+    const few = view(out, [9, n]);
+    engine.matmul("nt", few, view(x, [9, k], 50 * k), w);
+    expect(sameBits(engine.read(few), batch.subarray(50 * n, 59 * n))).toBe(true);
     engine.threads = 1;
     engine.matmul("nt", out, x, w);
     engine.threads = 2;

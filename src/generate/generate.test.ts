@@ -55,6 +55,9 @@ describe("a batch", () => {
     expect(tokens[0]).not.toBe(tokens[1]);
     await expect(run(["a", "b"], [1])).rejects.toThrow(usage(/seed/));
   });
+
+  it("refuses a precision of products that it does not have", () =>
+    expect(collect(model.generate("a", { precision: "f64" as "f32" }))).rejects.toThrow(usage(/precision: expected "f32" or none, got "f64"/)));
 });
 
 describe("look-up", () => {

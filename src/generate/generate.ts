@@ -25,6 +25,8 @@ export interface GenerateOptions extends SamplingOptions {
   lookup?: number;
   /** Type of the keys and values kept of the tokens. Default: f16 for a model with quantised weights, f32 for others. A session has its own. */
   kv?: KvType;
+  /** f32: activations are not rounded to bf16 for products with weights of that type. */
+  precision?: "f32";
   /** Adds the routing of every token, the prompt's included. */
   trace?: boolean;
   signal?: AbortSignal;
@@ -86,17 +88,18 @@ export function promptIds({ config, tokenizer }: LanguageModel, prompt: Prompt):
 
 /** Checks `options` and begins sequence number `index`. */
 export function newSequence(model: LanguageModel, context: Context, prompt: readonly number[], options: GenerateOptions, index: number): Sequence {
-  const { maxTokens = Infinity, stop = [], seed = 1, lookup = 0, kv: _, ...sampling } = options;
+  const { maxTokens = Infinity, stop = [], seed = 1, lookup = 0, kv: _, precision, ...sampling } = options;
   checkSampling(sampling, model.config.vocab);
   check(maxTokens === Infinity || (Number.isInteger(maxTokens) && maxTokens >= 1), "ERR_SWITCHYARD_USAGE", () => `generate: maxTokens: expected an integer of at least 1, got ${maxTokens}`);
   check(Number.isInteger(lookup) && lookup >= 0 && lookup <= prefillTokens, "ERR_SWITCHYARD_USAGE", () => `generate: lookup: expected an integer from 0 to ${prefillTokens}, got ${lookup}`);
+  check(precision === undefined || precision === "f32", "ERR_SWITCHYARD_USAGE", () => `generate: precision: expected "f32" or none, got "${String(precision)}"`);
   const stops = typeof stop === "string" ? [stop] : stop;
   check(!stops.includes(""), "ERR_SWITCHYARD_USAGE", () => "generate: a stop sequence is empty");
   return new Sequence(context, prompt, model, { ...sampling, maxTokens, lookup, stop: stops, seed: checkSeed(typeof seed === "number" ? seed : (seed[index] ?? NaN)) });
 }
 
 /** Runs sequences in one batch until all are finished. */
-export async function* run(model: LanguageModel, sequences: readonly Sequence[], { trace = false, signal }: GenerateOptions): AsyncGenerator<Chunk> {
+export async function* run(model: LanguageModel, sequences: readonly Sequence[], { trace = false, precision, signal }: GenerateOptions): AsyncGenerator<Chunk> {
   using arena = new Arena(model.engine);
   const routes = sequences.map((): TokenRoute[] => []);
   for (;;) {
@@ -105,7 +108,7 @@ export async function* run(model: LanguageModel, sequences: readonly Sequence[],
     if (signal?.aborted === true) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", "generate: aborted by the caller", { cause: signal.reason });
     arena.reset();
     const runs = active.map(({ sequence, index }) => nextRun(sequence, index));
-    const { logitsOf, routings } = step(model, new Tape(model.engine, arena), runs);
+    const { logitsOf, routings } = step(model, new Tape(model.engine, arena, { precision }), runs);
     const readRoutes = trace ? routingReader(model, routings) : undefined;
     let row = 0;
     for (const { sequence, index, tokens, guesses } of runs) {

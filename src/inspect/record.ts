@@ -30,7 +30,7 @@ export async function recordGolden(model: Subject, folder: string, inputs: Input
   check((decoderIds === undefined) === (decoderStart === undefined), "ERR_SWITCHYARD_USAGE", () => "record: an encoder-decoder needs ids for its decoder, and only that");
   if (decoderIds !== undefined) checkRows(decoderIds, vocab);
   using arena = new Arena(engine);
-  const { logits, routings } = model.forward(new Tape(engine, arena), inputs);
+  const { logits, routings } = model.forward(new Tape(engine, arena, { precision: "f32" }), inputs);
   const answered = decoderIds ?? ids;
   const tensors = [
     f32("logits", [answered.length, answered[0]?.length ?? 0, vocab], engine.read(logits)),

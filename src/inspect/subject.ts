@@ -71,7 +71,7 @@ function languageModelSubject(model: LanguageModel): Subject {
     },
     async greedy(prompt, count) {
       const answer: number[] = [];
-      for await (const { token } of generate(model, Int32Array.from(prompt), { temperature: 0, maxTokens: count })) answer.push(token);
+      for await (const { token } of generate(model, Int32Array.from(prompt), { temperature: 0, maxTokens: count, precision: "f32" })) answer.push(token);
       return answer;
     },
   };

@@ -71,7 +71,7 @@ function checkFits({ vocab, context, sparseLayers, moe, width, decoderStart }: S
 function compareForward(model: Subject, golden: Golden, arena: Arena): { logitsError: number | null; layers: LayerComparison[] } {
   const { engine } = model;
   arena.reset();
-  const { logits, routings } = model.forward(new Tape(engine, arena), golden);
+  const { logits, routings } = model.forward(new Tape(engine, arena, { precision: "f32" }), golden);
   const logitsError = golden.logits === undefined ? null : relativeError(engine.read(logits), golden.logits.values);
   const layers = golden.layers.flatMap(({ layer, experts, weights, dropped }) => {
     if (experts === undefined) return [];
@@ -87,7 +87,7 @@ function compareForward(model: Subject, golden: Golden, arena: Arena): { logitsE
 function compareBlock(model: Subject, golden: Golden, { layer, moe_input: input, moe_output: output, router_logits: scores }: GoldenLayer, arena: Arena): Verification["blocks"][number] {
   const { engine, width } = model;
   arena.reset();
-  const tape = new Tape(engine, arena);
+  const tape = new Tape(engine, arena, { precision: "f32" });
   const values = input?.values ?? [];
   const { outs, routing } = model.block(tape, layer, tape.constant([values.length / width, width], values), golden);
   return {

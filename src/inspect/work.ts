@@ -29,7 +29,7 @@ export function workPerToken({ config, parameters }: LanguageModel, kv: KvType):
 export interface Peaks {
   /** Bytes per second of reading memory once. */
   bandwidth: number;
-  /** Operations per second in registers, on 8-bit integers if the model has quantised weights, in f32 otherwise. */
+  /** Operations per second in registers, on 8-bit integers if the model has quantised weights, on bf16 if it has those, in f32 otherwise. */
   operations: number;
 }
 
@@ -44,7 +44,7 @@ const best = (measure: () => number): number => Math.max(...Array.from({ length:
 /** Both peaks; undefined on the reference engine, which measures nothing. */
 export function measurePeaks({ engine, parameters }: LanguageModel): Peaks | undefined {
   if (!(engine instanceof NativeEngine)) return undefined;
-  return { bandwidth: measureBandwidth(engine), operations: best(() => engine.peakGflops(parameters.quantised ? "int8" : "f32") * 1e9) };
+  return { bandwidth: measureBandwidth(engine), operations: best(() => engine.peakGflops(parameters.operands) * 1e9) };
 }
 
 /** Bytes per second at which all threads read memory once. */

@@ -82,7 +82,7 @@ export class LanguageModel implements TransformerParts {
 
   /** Type of the keys and values that generation keeps, unless told otherwise: f16 beside quantised weights, which are coarser. */
   get kv(): KvType {
-    return this.parameters.quantised ? "f16" : "f32";
+    return this.parameters.operands === "int8" ? "f16" : "f32";
   }
 
   get parameterCount(): { total: number; active: number } {

@@ -1,5 +1,5 @@
 import { Arena } from "../engine/arena.js";
-import type { Engine, ExpertMatrices } from "../engine/engine.js";
+import type { Engine, ExpertMatrices, Precision } from "../engine/engine.js";
 import { check } from "../errors.js";
 import { blockElements } from "../tensor/dtype.js";
 import { sizeOf, type Tensor } from "../tensor/tensor.js";
@@ -219,9 +219,10 @@ export class Parameters {
     return own === undefined ? (this.mapped.get(name) ?? [this.get(name)]) : [own];
   }
 
-  /** Whether products read quantised weights, of which rows of activations are rounded to 8 bits too. */
-  get quantised(): boolean {
-    return [...this.mapped.values()].flat(2).some(({ dtype }) => blockElements(dtype) > 1);
+  /** The narrowest numbers that products multiply: to the bytes of quantised weights, and to bf16, rows of activations are rounded too. */
+  get operands(): "int8" | Precision {
+    const types = [...this.mapped.values()].flat(2).map(({ dtype }) => dtype);
+    return types.some((dtype) => blockElements(dtype) > 1) ? "int8" : types.includes("bf16") ? "bf16" : "f32";
   }
 
   /** Bytes of a parameter as products read it. */

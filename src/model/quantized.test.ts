@@ -2,7 +2,8 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { Tape } from "../autograd/tape.js";
+import { nmse } from "../../test/engines.js";
+import { Tape, type TapeOptions } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import type { Engine } from "../engine/engine.js";
 import { loadEngine } from "../engine/load.js";
@@ -13,7 +14,11 @@ import type { TensorToWrite } from "../formats/safetensors-writer.js";
 import { decodeMxfp4Pairs, packMxfp4Pairs } from "../quant/fp4.js";
 import { Random } from "../tensor/random.js";
 import { sizeOf } from "../tensor/tensor.js";
+import { readGolden } from "../inspect/golden.js";
 import { openModel } from "../inspect/open.js";
+import { recordGolden } from "../inspect/record.js";
+import { subjectOf } from "../inspect/subject.js";
+import { verify } from "../inspect/verify.js";
 import { LanguageModel } from "./language-model.js";
 import { forward, logits } from "./transformer.js";
 
@@ -66,14 +71,14 @@ async function writeAll(): Promise<Record<Kind, string>> {
   return folders;
 }
 
-async function logitsOf(folder: string, engine: Engine): Promise<Float32Array> {
+async function logitsOf(folder: string, engine: Engine, options?: TapeOptions): Promise<Float32Array> {
   using model = await LanguageModel.load(folder, { engine });
-  return logitsWith(model);
+  return logitsWith(model, options);
 }
 
-function logitsWith(model: LanguageModel): Float32Array {
+function logitsWith(model: LanguageModel, options?: TapeOptions): Float32Array {
   using arena = new Arena(model.engine, 2 ** 22);
-  const tape = new Tape(model.engine, arena);
+  const tape = new Tape(model.engine, arena, options);
   const ids = tape.constant([20], Int32Array.from({ length: 20 }, (_, i) => i * 7), "i32");
   return Float32Array.from(model.engine.read(logits(tape, model, forward(tape, model, { ids, batch: 1 }).hidden)));
 }
@@ -97,8 +102,7 @@ describe.skipIf(!existsSync(golden))("MXFP4 experts (needs ../shared/goldens)", 
     expect(got).toEqual(await logitsOf(ours, engine));
     // Activations are rounded to 8 bits.
     const want = await logitsOf(plain, engine);
-    const norm = (x: Float32Array) => Math.sqrt(x.reduce((sum, v) => sum + v * v, 0));
-    expect(norm(got.map((v, i) => v - (want[i] as number))) / norm(want)).toBeLessThan(0.02);
+    expect(nmse(got, want)).toBeLessThan(0.02 ** 2);
     // As a reference has them, whose logits `verify` compares.
     using exact = (await openModel(quantised, engine)) as LanguageModel;
     expect(logitsWith(exact)).toEqual(want);
@@ -122,7 +126,7 @@ describe.skipIf(!existsSync(golden))("MXFP4 experts (needs ../shared/goldens)", 
 });
 
 describe.skipIf(!existsSync(golden) || loadEngine().name !== "native")("BF16 experts that stand [in, out] (needs ../shared/goldens)", () => {
-  it("stay 16 bits wide and give the bits of the same numbers as f32", async () => {
+  it("stay 16 bits wide and give the bits of the same numbers as f32, in that precision", async () => {
     const folderOf = async (kind: string, expert: (bits: Uint32Array) => { dtype: SafetensorsDtype; bytes: Uint8Array }) => {
       const folder = join(root, kind);
       cpSync(golden, folder, { recursive: true });
@@ -137,8 +141,17 @@ describe.skipIf(!existsSync(golden) || loadEngine().name !== "native")("BF16 exp
     const narrow = await folderOf("narrow", (bits) => ({ dtype: "BF16", bytes: new Uint8Array(Uint16Array.from(bits, (b) => b >>> 16).buffer) }));
     const wide = await folderOf("wide", (bits) => ({ dtype: "F32", bytes: new Uint8Array(bits.map((b) => b & 0xffff0000).buffer) }));
     const engine = loadEngine();
-    expect(await logitsOf(narrow, engine)).toEqual(await logitsOf(wide, engine));
+    const want = await logitsOf(wide, engine);
+    expect(await logitsOf(narrow, engine, { precision: "f32" })).toEqual(want);
+    // Activations are rounded to bf16.
+    const error = nmse(await logitsOf(narrow, engine), want);
+    expect(error).toBeGreaterThan(1e-8);
+    expect(error).toBeLessThan(2e-5);
     using model = await LanguageModel.load(narrow, { engine });
+    using other = await LanguageModel.load(wide, { engine });
+    const recorded = join(root, "recorded");
+    await recordGolden(subjectOf(other), recorded, { ids: [[3, 1, 4, 1, 5, 9, 2, 6]] });
+    expect(await verify(subjectOf(model), readGolden(recorded))).toMatchObject({ pass: true, logits: { relativeError: 0 } });
     const { shape } = model.parameters.list.find(({ name }) => name === "layers.0.experts.down")!;
     expect(model.parameters.bytes("layers.0.experts.down")).toBe(2 * sizeOf(shape));
   });

@@ -16,7 +16,7 @@ const partsOf = ({ weight }: LinearMap): readonly Tensor[] => ("shape" in weight
  * y[.., N] = x[.., D] w[N, D]^T (+ bias[N]).
  * Backward: dx = dy w, dw = dy^T x, dbias = column sums of dy. FLOPs: 2 * rows * N * D, twice that backward.
  */
-export function linear(tape: Tape, x: Tensor, weight: LinearMap["weight"], bias?: Tensor, precision: NonNullable<MatmulOptions["precision"]> = tape.precision): Tensor {
+export function linear(tape: Tape, x: Tensor, weight: LinearMap["weight"], bias?: Tensor, precision: MatmulOptions["precision"] = tape.precision): Tensor {
   const { engine } = tape;
   const map = { weight, bias };
   const [y] = multiply(tape, x, [map], precision) as [Tensor];
@@ -37,7 +37,7 @@ export function linears(tape: Tape, x: Tensor, maps: readonly LinearMap[]): Tens
   return tape.recording ? maps.map(({ weight, bias }) => linear(tape, x, weight, bias)) : multiply(tape, x, maps, tape.precision);
 }
 
-function multiply(tape: Tape, x: Tensor, maps: readonly LinearMap[], precision: NonNullable<MatmulOptions["precision"]>): Tensor[] {
+function multiply(tape: Tape, x: Tensor, maps: readonly LinearMap[], precision: MatmulOptions["precision"]): Tensor[] {
   const { engine } = tape;
   const [outs, weights]: [Tensor[], Tensor[]] = [[], []];
   const results = maps.map((map) => {

@@ -2,7 +2,7 @@ import { check } from "../../errors.js";
 import { isStored } from "../../tensor/dtype.js";
 import { type Tensor, view } from "../../tensor/tensor.js";
 import type { ExpertMatrices, GroupedOptions, MatmulForm, MatmulOptions } from "../engine.js";
-import { columnsOf } from "../matrix-lists.js";
+import { columnsOf, roundsToBf16 } from "../matrix-lists.js";
 import { type Floats, floats, groupOffsets, indices, scratch } from "./arrays.js";
 import { decodeRow, quantisedProduct, storedBytes } from "./quantised.js";
 
@@ -15,12 +15,12 @@ interface Target {
 }
 
 export function matmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, options: MatmulOptions = {}): void {
-  const bf16 = options.precision === "bf16";
   const A = floats(a);
   const N = form === "nt" ? b.rows : b.cols;
   const stride = options.column === undefined ? N : out.cols;
   const target = { values: floats(out), start: options.column ?? 0, stride, accumulate: options.accumulate === true };
-  if (form !== "tn") return product(form, target, A, a.rows, a.cols, b, bf16);
+  if (form !== "tn") return product(form, target, A, a.rows, a.cols, b, options);
+  const bf16 = roundsToBf16(b, options);
   const [M, K] = [a.cols, a.rows];
   dotRows(target, transposed(A, K, M, bf16), transposed(floats(b), K, N, bf16), M, N, K);
 }
@@ -31,7 +31,7 @@ export function matmuls(outs: readonly Tensor[], a: Tensor, bs: readonly Tensor[
 }
 
 /** a[M,K] times b in form nt or nn. */
-function product(form: "nt" | "nn", target: Target, a: Floats, M: number, K: number, b: Tensor, bf16: boolean): void {
+function product(form: "nt" | "nn", target: Target, a: Floats, M: number, K: number, b: Tensor, options: MatmulOptions): void {
   const N = form === "nt" ? b.rows : b.cols;
   let B: Floats;
   if (isStored(b.dtype)) {
@@ -49,6 +49,7 @@ function product(form: "nt" | "nn", target: Target, a: Floats, M: number, K: num
     B = new Float32Array(N * K);
     for (let n = 0; n < N; n++) decodeRow(dtype, bytes, n, K, B, n * K);
   } else B = floats(b);
+  const bf16 = roundsToBf16(b, options);
   dotRows(target, rounded(a, bf16), form === "nt" ? rounded(B, bf16) : transposed(B, K, N, bf16), M, N, K);
 }
 
@@ -59,7 +60,6 @@ export function groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: Exper
     groupedMatmul(form, out, a, beside, offsets, { ...options, column: column + matrixOf(b, 0).rows, beside: undefined });
     return;
   }
-  const bf16 = options.precision === "bf16";
   const accumulate = options.accumulate === true;
   const values = floats(out);
   const A = floats(a);
@@ -70,6 +70,7 @@ export function groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: Exper
     const to = offsets_E[e + 1];
     if (form === "tn") {
       const d = b as Tensor;
+      const bf16 = roundsToBf16(d, options);
       const rowsB = options.rowsB && indices("groupedMatmul", options.rowsB, d.rows);
       const target = { values, start: e * a.cols * d.cols, stride: d.cols, accumulate };
       const a_FN = transposed(gathered(A, a.cols, from, to, rowsA), to - from, a.cols, bf16);
@@ -77,7 +78,7 @@ export function groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: Exper
       dotRows(target, a_FN, b_DN, a.cols, d.cols, to - from);
     } else if (from < to) {
       const target = { values, start: from * out.cols + (options.column ?? 0), stride: out.cols, accumulate };
-      product(form, target, gathered(A, a.cols, from, to, rowsA), to - from, a.cols, matrixOf(b, e), bf16);
+      product(form, target, gathered(A, a.cols, from, to, rowsA), to - from, a.cols, matrixOf(b, e), options);
     }
   }
 }
