@@ -106,33 +106,50 @@ SW_INLINE int64_t sequence_start(const Attention& p, const AttentionBlock& t, in
   return t.batch * p.queries * p.heads * columns;
 }
 
+// Keys that are asked for with each row of a block.
+constexpr int64_t kKeysPerRow = 4;
+
+SW_INLINE void ask_row(const void* row, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)row + i, 0, 2);
+}
+
+// Asks for a row of q, or of what lies as q does, that belongs to row r of a block.
+SW_INLINE void ask_place(const Attention& p, const AttentionBlock& t, const float* q, int64_t columns, int64_t r) {
+  if (r < t.rows) ask_row(q + sequence_start(p, t, columns) + t.place(p, r) * columns, columns * sizeof(float));
+}
+
+// Asks for the first keys of a block: rows r = 0, 1, ... of the one before it are to ask for some each. The first products of a block come too soon
+// after each other to ask for what they read themselves.
+SW_INLINE void ask_keys(const Attention& p, const AttentionBlock& t, int64_t r) {
+  for (int64_t j = r * kKeysPerRow; j < (r + 1) * kKeysPerRow && j < t.keys; j++) {
+    ask_row(t.k + j * t.ld_k * t.element, p.head_dim * t.element);
+    ask_row(t.v + j * t.ld_v * t.element, p.value_dim * t.element);
+  }
+}
+
 static void multiply(MatmulForm form, bool accumulate, int64_t m, int64_t n, int64_t k, float* out, int64_t ld_out, const float* a, int64_t ld_a,
                      const int32_t* rows_a, const void* b, int64_t ld_b, const int32_t* rows_b, Causal causal = {0, 0}, StoredType type = kFloat) {
   const Product p = {form, accumulate, m, n, k, out, ld_out, a, ld_a, type, (const char*)b, row_bytes(type, ld_b), rows_a, rows_b, nullptr, 0, causal};
   product_block<kF32>(p, 0, m, 0, n, nullptr);
 }
 
-// Fills a row of scores with -infinity in its first and last vector where it sees no key; returns where the first vector starts.
-SW_INLINE int64_t mask(float* s, KeyRange visible) {
-  const int64_t start = visible.first / kLanes * kLanes;
-  for (int64_t j = start; j < visible.first; j++) s[j] = -__builtin_inff();
-  for (int64_t j = visible.end; j % kLanes != 0; j++) s[j] = -__builtin_inff();
-  return start;
-}
-
-SW_INLINE vf scaled_score(const float* s, const float* bias, int64_t j, int64_t end, float scale) {
+// scale * s + bias, -infinity where it is not visible.
+SW_INLINE vf scaled_score(const float* s, const float* bias, int64_t j, KeyRange visible, float scale) {
   vf x = load(s + j) * scale;
-  if (bias) x += end - j >= kLanes ? load(bias + j) : load_partial(bias + j, end - j, 0);
-  return x;
+  const int64_t left = visible.end - j;
+  if (bias) x += load_partial(bias + j, left < kLanes ? left : kLanes, 0);
+  if (left >= kLanes && j >= visible.first) return x;
+  const vi lane = lane_index() + (int32_t)j;
+  return select((lane >= (int32_t)visible.first) & (lane < (int32_t)visible.end), x, splat(-__builtin_inff()));
 }
 
 // s = exp(scale * s + bias - max) where visible, zero in the rest of [0, end); returns max and sum, the sink's share included.
 static void softmax_row(float* s, KeyRange visible, int64_t end, float scale, const float* bias, const float* sink, float* max_out, float* sum_out) {
-  const int64_t start = mask(s, visible);
+  const int64_t start = visible.first / kLanes * kLanes;
   for (int64_t j = 0; j < start; j++) s[j] = 0;
   vf most = splat(-__builtin_inff()), sum = splat(0);
   for (int64_t j = start; j < visible.end; j += kLanes) {
-    const vf x = scaled_score(s, bias, j, visible.end, scale);
+    const vf x = scaled_score(s, bias, j, visible, scale);
     store(s + j, x);
     most = maximum(most, x);
   }
@@ -149,17 +166,24 @@ static void softmax_row(float* s, KeyRange visible, int64_t end, float scale, co
   *sum_out = sum_lanes(sum) + (sink ? vexp(splat(*sink - max))[0] : 0);
 }
 
+// The last queries see the most keys: largest tasks first.
+static AttentionBlock block_of_task(const Attention& p, int64_t task) {
+  const int64_t heads = p.batch * p.kv_heads;
+  return attention_block(p, task % heads / p.kv_heads, task % p.kv_heads, query_blocks(p) - 1 - task / heads);
+}
+
 static void attention_task(void* context, int64_t task) {
   const Attention& p = *(const Attention*)context;
-  const int64_t heads = p.batch * p.kv_heads, d = p.head_dim, dv = p.value_dim;
-  // The last queries see the most keys: largest tasks first.
-  const AttentionBlock t = attention_block(p, task % heads / p.kv_heads, task % p.kv_heads, query_blocks(p) - 1 - task / heads);
+  const int64_t d = p.head_dim, dv = p.value_dim, after = task + thread_count();  // if all threads are equally fast
+  const AttentionBlock t = block_of_task(p, task), next = block_of_task(p, after < p.batch * p.kv_heads * query_blocks(p) ? after : task);
   const AttentionScratch s = attention_scratch(p, t, false);
   const float* q = p.q + sequence_start(p, t, d);
   float *out = p.out + sequence_start(p, t, dv), *lse = p.lse + sequence_start(p, t, 1);
   if (p.f64) double_product(t.rows, t.keys, d, s.scores, t.ld, q, d, s.index_R, (const float*)t.k, t.ld_k, false);
   else multiply(kNT, false, t.rows, t.keys, d, s.scores, t.ld, q, d, s.index_R, t.k, t.ld_k, nullptr, t.causal(p), p.type);
   for (int64_t r = 0; r < t.rows; r++) {
+    ask_place(p, next, p.q, d, r);
+    ask_keys(p, next, r);
     float max, sum;
     softmax_row(s.scores + r * t.ld, t.visible(p, r), t.keys, p.scale, t.bias(p, r), t.sink(p, r), &max, &sum);
     lse[s.index_R[r]] = max + logf(sum);

@@ -2,9 +2,9 @@
 
 // scores: s -> p = exp(scale * s + bias - lse); dscores: dp -> ds = scale * p * (dp - delta). Zeros in the rest of [0, end).
 static void softmax_backward_row(float* s, float* ds, KeyRange visible, int64_t end, float scale, const float* bias, float lse, float delta) {
-  const int64_t start = mask(s, visible);
+  const int64_t start = visible.first / kLanes * kLanes;
   for (int64_t j = start; j < visible.end; j += kLanes) {
-    const vf e = vexp(scaled_score(s, bias, j, visible.end, scale) - lse);
+    const vf e = vexp(scaled_score(s, bias, j, visible, scale) - lse);
     store(s + j, e);
     store(ds + j, e * (load(ds + j) - delta) * scale);
   }
@@ -22,10 +22,13 @@ static void attention_backward_task(void* context, int64_t task) {
   const AttentionBackward& run = *(const AttentionBackward*)context;
   const Attention& p = run.p;
   const int64_t d = p.head_dim, dv = p.value_dim, blocks = query_blocks(p);
+  const int64_t tasks = p.batch * p.kv_heads, after = task + thread_count() < tasks ? task + thread_count() : task;  // if all threads are equally fast
   const bool add_all = !reaches_back(p);
   // The last block sees every key and so writes all of dk and dv, unless windows or chunks keep it from that; the others add to theirs.
   for (int64_t block = blocks - 1; block >= 0; block--) {
     const AttentionBlock t = attention_block(p, task / p.kv_heads, task % p.kv_heads, block);
+    const int64_t head = block > 0 ? task : after;
+    const AttentionBlock next = attention_block(p, head / p.kv_heads, head % p.kv_heads, block > 0 ? block - 1 : blocks - 1);
     const AttentionScratch s = attention_scratch(p, t, true);
     float *const dk_block = p.dk + ((const float*)t.k - (const float*)p.k), *const dv_block = p.dv + ((const float*)t.v - (const float*)p.v);
     if (add_all && block == blocks - 1) {
@@ -40,6 +43,10 @@ static void attention_backward_task(void* context, int64_t task) {
     multiply(kNT, false, t.rows, t.keys, dv, s.dscores, t.ld, dout, dv, s.index_R, t.v, t.ld_v, nullptr, t.causal(p));
     for (int64_t r = 0; r < t.rows; r++) {
       const int64_t row = s.index_R[r];
+      ask_place(p, next, p.q, d, r);
+      ask_place(p, next, p.dout, dv, r);
+      ask_place(p, next, p.out, dv, r);
+      if (block == 0) ask_keys(p, next, r);
       vf sum = splat(0);
       for (int64_t c = 0; c < dv; c += kLanes) {
         const int64_t n = dv - c < kLanes ? dv - c : kLanes;
