@@ -111,10 +111,11 @@ void wake_all() {
   futex_wake(&pool.wake, kMaxThreads);
 }
 
-// Workers take no signals: those belong to the JavaScript thread.
+// Workers take no signals: those belong to the JavaScript thread. But for what reading a file that was cut short raises (memory.cpp).
 void start_workers() {
   sigset_t all, old;
   sigfillset(&all);
+  sigdelset(&all, SIGBUS);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   while (pool.started < pool.threads - 1) {
     pthread_t thread;

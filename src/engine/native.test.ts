@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
+import { TestTensors } from "../../test/engines.js";
 import { Tensor } from "../tensor/tensor.js";
 import { loadEngine } from "./load.js";
 
@@ -66,6 +67,19 @@ describe("native engine memory", () => {
     region.free();
     expect(engine.read(sum).subarray(1022, 1026)).toEqual(Float32Array.of(1, 1, 0, 0));
     own.free();
+  });
+
+  it("survives that on every thread", () => {
+    const path = join(mkdtempSync(join(tmpdir(), "switchyard-")), "weights");
+    writeFileSync(path, new Float32Array(2 ** 20).fill(1));
+    using t = new TestTensors(engine, 1);
+    const region = engine.mapFile(path);
+    truncateSync(path, 4096);
+    const out = t.random([1, 1024]);
+    engine.matmul("nt", out, t.random([1, 1024]), region.tensor("f32", [1024, 1024], 0));
+    expect(() => engine.read(out)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_IO" }));
+    region.free();
+    expect(engine.read(out).subarray(1)).toEqual(new Float32Array(1023));
   });
 
   it("takes advice about mapped files, which changes nothing", () => {
