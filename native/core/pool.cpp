@@ -69,19 +69,36 @@ bool beside_waits() { return __atomic_load_n(&pool.beside, __ATOMIC_SEQ_CST) == 
 bool change_beside(int32_t from, int32_t to) { return __atomic_compare_exchange_n(&pool.beside, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); }
 bool work_waits() { return (uint32_t)__atomic_load_n(&pool.ticket, __ATOMIC_SEQ_CST) != 0; }
 
+struct Claim {
+  int32_t job;
+  int64_t task;  // -1: none
+};
+
+// The first task that nobody has claimed, if more than `most_left` are left.
+Claim claim(uint32_t most_left) {
+  uint64_t ticket = __atomic_load_n(&pool.ticket, __ATOMIC_ACQUIRE);
+  while ((uint32_t)ticket > most_left) {
+    // A claimed task keeps its job, and so the pool's fields, from changing until it is counted as done.
+    if (__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return {(int32_t)(ticket >> 32), pool.tasks - (uint32_t)ticket};
+  }
+  return {0, -1};
+}
+
+__thread int64_t after = -1;
+
 // Claims and runs tasks until none is left.
 void run_tasks() {
-  uint64_t ticket = __atomic_load_n(&pool.ticket, __ATOMIC_ACQUIRE);
-  while ((uint32_t)ticket != 0) {
-    if (!__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) continue;
-    // A claimed task keeps its job, and so these fields, from changing until it is counted as done.
+  Claim now = claim(0);
+  while (now.task >= 0) {
+    const Claim next = claim(pool.threads);
+    after = next.task;
     const int64_t tasks = pool.tasks;
-    pool.fn(pool.context, tasks - (uint32_t)ticket);
+    pool.fn(pool.context, now.task);
     if (__atomic_add_fetch(&pool.done, 1, __ATOMIC_ACQ_REL) == tasks) {
-      __atomic_store_n(&pool.finished, (int32_t)(ticket >> 32), __ATOMIC_SEQ_CST);
+      __atomic_store_n(&pool.finished, now.job, __ATOMIC_SEQ_CST);
       if (__atomic_load_n(&pool.caller_sleeps, __ATOMIC_SEQ_CST)) futex_wake(&pool.finished, 1);
     }
-    ticket = __atomic_load_n(&pool.ticket, __ATOMIC_ACQUIRE);
+    now = next.task >= 0 ? next : claim(0);
   }
 }
 
@@ -146,7 +163,10 @@ void free_blocks(void* all) {
 
 void parallel_for(int64_t tasks, TaskFn fn, void* context) {
   if (tasks <= 1 || pool.threads == 1 || pthread_mutex_trylock(&pool.job) != 0) {
-    for (int64_t task = 0; task < tasks; task++) fn(context, task);
+    for (int64_t task = 0; task < tasks; task++) {
+      after = task + 1 < tasks ? task + 1 : -1;
+      fn(context, task);
+    }
     return;
   }
   if (pool.started < pool.threads - 1) start_workers();
@@ -167,6 +187,8 @@ void parallel_for(int64_t tasks, TaskFn fn, void* context) {
   }
   pthread_mutex_unlock(&pool.job);
 }
+
+int64_t task_after() { return after; }
 
 void start_beside(TaskFn fn, void* context) {
   if (pool.threads == 1 || !change_beside(kNone, kPrepared)) return;

@@ -12,6 +12,10 @@ using TaskFn = void (*)(void* context, int64_t task);
 // is under way, it runs everything on the caller.
 void parallel_for(int64_t tasks, TaskFn fn, void* context);
 
+// For a task while it runs: the one that this thread runs after it, if that is settled, else -1. Not settled are the last tasks of a call, for whoever is
+// free first.
+int64_t task_after();
+
 // Lets another thread of the pool call fn(context, 0) while the caller goes on; does nothing where there is none, or one does so already.
 void start_beside(TaskFn fn, void* context);
 // Returns when no other thread calls that with `context` any more, if one did; takes part in what it runs.

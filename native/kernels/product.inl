@@ -155,7 +155,7 @@ static Block find_block(const Plan& plan, int64_t task) {
 
 static void product_task(void* context, int64_t task) {
   const Plan& plan = *(const Plan*)context;
-  const int64_t after = task + thread_count();  // if all threads are equally fast
+  const int64_t settled = task_after(), after = settled >= 0 ? settled : task + thread_count();  // if all threads are equally fast
   const Block block = find_block(plan, task), next = find_block(plan, after < plan.tasks ? after : task);
   plan.kernel->block(block.p, block.i0, block.i1, block.j0, block.j1, after < plan.tasks ? &next : nullptr);
 }
