@@ -35,7 +35,7 @@ export function compareRouting(got: Choices, want: Choices, tokens: number): Rou
   let difference = 0;
   let largest = 0;
   for (let t = 0; t < tokens; t++) {
-    const [mine, theirs] = [chosen(got, t), chosen(want, t)];
+    const [mine, theirs] = [weightsByExpert(got, t), weightsByExpert(want, t)];
     if (mine.size === theirs.size && [...mine.keys()].every((e) => theirs.has(e))) same++;
     for (const expert of new Set([...mine.keys(), ...theirs.keys()])) {
       const weight = theirs.get(expert) ?? 0;
@@ -48,7 +48,7 @@ export function compareRouting(got: Choices, want: Choices, tokens: number): Rou
 }
 
 /** Experts of token `t` and their weights. */
-function chosen({ experts, weights, k, dropped }: Choices, t: number): Map<number, number> {
+export function weightsByExpert({ experts, weights, k, dropped }: Choices, t: number): Map<number, number> {
   if ((dropped?.[t] ?? 0) !== 0) return new Map();
   const slots = Array.from({ length: k }, (_, j) => t * k + j).filter((slot) => (experts[slot] as number) >= 0);
   return new Map(slots.map((slot) => [experts[slot] as number, weights?.[slot] ?? 0]));

@@ -5,6 +5,7 @@ import { SwitchyardError } from "../errors.js";
 import type { LanguageModel } from "../model/language-model.js";
 import { forward, logits } from "../model/transformer.js";
 import type { Routing } from "../routing/types.js";
+import { type Choices, weightsByExpert } from "./compare.js";
 
 /** How far a model is from the one that it was made of, on a text. */
 export interface Drift {
@@ -43,7 +44,7 @@ export async function measureDrift(before: LanguageModel, after: LanguageModel, 
       total.same += Number(row.same);
     });
     total.tokens += window.targets.length;
-    routers.forEach((sums, i) => addRouting(sums, x.routings[i] as Decision, y.routings[i] as Decision));
+    routers.forEach((sums, i) => addRouting(sums, x.routings[i] as Choices, y.routings[i] as Choices));
   }
   const { tokens } = total;
   return {
@@ -55,19 +56,12 @@ export async function measureDrift(before: LanguageModel, after: LanguageModel, 
   };
 }
 
-/** Experts and weights [T, K], read back. */
-interface Decision {
-  experts: Int32Array;
-  weights: Float32Array;
-  k: number;
-}
-
-function run(model: LanguageModel, { inputs, batch }: TokenBatch): { logits: Float32Array; routings: Decision[] } {
+function run(model: LanguageModel, { inputs, batch }: TokenBatch): { logits: Float32Array; routings: Choices[] } {
   const { engine } = model;
   using arena = new Arena(engine);
   const tape = new Tape(engine, arena);
   const { hidden, routings } = forward(tape, model, { ids: tape.constant([inputs.length], inputs, "i32"), batch });
-  const decision = ({ experts, weights }: Routing): Decision => ({ experts: engine.read(experts) as Int32Array, weights: engine.read(weights) as Float32Array, k: experts.cols });
+  const decision = ({ experts, weights }: Routing): Choices => ({ experts: engine.read(experts), weights: engine.read(weights), k: experts.cols });
   return { logits: engine.read(logits(tape, model, hidden)) as Float32Array, routings: routings.map(decision) };
 }
 
@@ -90,10 +84,10 @@ function compareRows(x: Float32Array, y: Float32Array, target: number): { before
   return { before: lseX - (x[target] as number), after: lseY - (y[target] as number), divergence: Math.max(0, weighted / sumX - lseX + lseY), same: i === j };
 }
 
-function addRouting(sums: { chosen: number; common: number; weight: number; difference: number }, before: Decision, after: Decision): void {
+function addRouting(sums: { chosen: number; common: number; weight: number; difference: number }, before: Choices, after: Choices): void {
   const tokens = before.experts.length / before.k;
   for (let t = 0; t < tokens; t++) {
-    const [was, is] = [weightsOf(before, t), weightsOf(after, t)];
+    const [was, is] = [weightsByExpert(before, t), weightsByExpert(after, t)];
     for (const [expert, weight] of was) {
       sums.chosen++;
       sums.common += Number(is.has(expert));
@@ -102,11 +96,4 @@ function addRouting(sums: { chosen: number; common: number; weight: number; diff
     }
     for (const [expert, weight] of is) if (!was.has(expert)) sums.difference += Math.abs(weight);
   }
-}
-
-/** Weight of each expert of token `t`; slots that were dropped hold none. */
-function weightsOf({ experts, weights, k }: Decision, t: number): Map<number, number> {
-  const found = new Map<number, number>();
-  for (let slot = t * k; slot < (t + 1) * k; slot++) if ((experts[slot] as number) >= 0) found.set(experts[slot] as number, weights[slot] as number);
-  return found;
 }

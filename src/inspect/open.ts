@@ -16,20 +16,9 @@ import { LanguageModel } from "../model/language-model.js";
 export async function openModel(path: string, engine = loadEngine()): Promise<LanguageModel | EncoderDecoderModel> {
   if (!isGguf(path) && existsSync(join(path, "config.json")) && isSwitchConfig(readJsonFile(join(path, "config.json")))) {
     const { config, fill } = await readEncoderDecoderFolder(path);
-    const model = new EncoderDecoderModel(engine, { ...config, endIds: [] }, undefined);
-    try {
-      fill(model.parameters);
-      return model;
-    } catch (error) {
-      model[Symbol.dispose]();
-      throw error;
-    }
+    return new EncoderDecoderModel(engine, { ...config, endIds: [] }, undefined, fill);
   }
-  if (isGguf(path)) {
-    const { config, sources } = readModelGguf(path);
-    return new LanguageModel(engine, config, undefined, sources);
-  }
-  const { config, sources } = await readModelFolder(path);
+  const { config, sources } = isGguf(path) ? readModelGguf(path) : await readModelFolder(path);
   // Products of MXFP4 round activations to 8 bits, where a reference multiplies the numbers that the blocks stand for.
   const exact = new Map([...sources].map(([name, source]) => [name, { ...source, repacked: undefined }]));
   return new LanguageModel(engine, config, undefined, exact);

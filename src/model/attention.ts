@@ -36,17 +36,17 @@ function attentionParameters({ width, heads, kvHeads, headDim, qkvBias, outputBi
 function attend(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
   const { heads, kvHeads, headDim, normEps, normOffset: offset, qkNorm, clipQkv } = config;
   const layer = config.mixers[l] as AttentionConfig;
-  const at = (name: string) => `layers.${l}.attention.${name}`;
-  const map = (name: "q" | "k" | "v") => ({ weight: parameters.weight(at(name)), bias: parameters.find(at(`${name}Bias`)) });
+  const { get, find, weight, findWeight } = parameters.below(`layers.${l}.attention.`);
+  const map = (name: "q" | "k" | "v") => ({ weight: weight(name), bias: find(`${name}Bias`) });
   const [xq, xk, xv] = linears(tape, x, [map("q"), map("k"), map("v")]) as [Tensor, Tensor, Tensor];
   const clipped = (y: Tensor) => (clipQkv === undefined ? y : clip(tape, y, clipQkv));
   const prepared = (name: "q" | "k", y: Tensor) =>
-    clipped(qkNorm === "head" || qkNorm === "row" ? rmsNorm(tape, y, parameters.get(at(`${name}Norm`)), normEps, { offset }) : y);
+    clipped(qkNorm === "head" || qkNorm === "row" ? rmsNorm(tape, y, get(`${name}Norm`), normEps, { offset }) : y);
   const placed = (name: "q" | "k", y: Tensor, where: RopePlaces | undefined) => {
     const n = name === "q" ? heads : kvHeads;
     const { rotary = headDim, interleaved = false } = config.ropes[layer.rope ?? -1] ?? {};
     const rotated = where === undefined ? y : rope(tape, y, where, { heads: n, headDim, rotary, interleaved });
-    if (qkNorm === "rotated-head") return rmsNorm(tape, rotated, parameters.get(at(`${name}Norm`)), normEps, { offset });
+    if (qkNorm === "rotated-head") return rmsNorm(tape, rotated, get(`${name}Norm`), normEps, { offset });
     return qkNorm === "rotated-unit" && where !== undefined ? rmsNorm(tape, rotated, undefined, normEps, { size: headDim }) : rotated;
   };
   const where = layer.rope === undefined ? undefined : sequences.rope(layer.rope);
@@ -55,10 +55,10 @@ function attend(tape: Tape, { config, parameters }: TransformerParts, l: number,
   const v = clipped(xv);
   const k = placed("k", prepared("k", xk), where);
   const dims = { heads, kvHeads, headDim, scale: config.attentionScale ?? 1 / Math.sqrt(headDim), window: layer.window, chunk: layer.chunk };
-  const y = attendOver(tape, { q, k, v, sinks: parameters.find(at("sinks")) }, sequences, l, dims);
-  const gate = parameters.findWeight(at("gate"));
-  const gated = gate === undefined ? y : mul(tape, y, unary(tape, "sigmoid", linear(tape, x, gate, parameters.find(at("gateBias")))));
-  return linear(tape, gated, parameters.weight(at("out")), parameters.find(at("outBias")));
+  const y = attendOver(tape, { q, k, v, sinks: find("sinks") }, sequences, l, dims);
+  const gate = findWeight("gate");
+  const gated = gate === undefined ? y : mul(tape, y, unary(tape, "sigmoid", linear(tape, x, gate, find("gateBias"))));
+  return linear(tape, gated, weight("out"), find("outBias"));
 }
 
 /** x limited to [-limit, limit]; within, exactly x. */

@@ -54,8 +54,7 @@ function deltaNetParameters({ width: D, mixers }: ModelConfig, l: number): Mixer
 
 function attendDelta(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
   const { heads, keyHeads, keyDim, valueDim } = config.mixers[l] as DeltaNetConfig;
-  const get = (name: string) => parameters.get(`layers.${l}.attention.delta.${name}`);
-  const weight = (name: string) => parameters.weight(`layers.${l}.attention.delta.${name}`);
+  const { get, weight } = parameters.below(`layers.${l}.attention.delta.`);
 
   // decay = exp(-exp(logRate) * softplus(step))
   const step = unary(tape, "softplus", add(tape, linear(tape, x, weight("step")), get("stepBias")));

@@ -17,7 +17,7 @@ import { chooseTypes, type EncodingOptions, publishedTensors, type TypeOptions, 
 import { pieceReader, type Reader, repackedRows } from "./quantized.js";
 import { repacked } from "./repacked.js";
 import type { Weights } from "./staged.js";
-import { decodeTensor, readPiece, storedRows } from "./stored.js";
+import { decodeTensor, joined, readPiece, storedRows } from "./stored.js";
 
 export interface ModelFolder {
   config: ModelConfig;
@@ -38,7 +38,7 @@ export async function readModelFolder(folder: string): Promise<ModelFolder> {
   const stored = { has: (name: string) => tensors.has(name) || packed.has(name) };
   const elements = (name: string): Float32Array | undefined => {
     const tensor = tensors.get(name);
-    return tensor && Float32Array.from([...readAsF32(tensor)].flatMap((values) => [...values]));
+    return tensor && joined(readAsF32(tensor));
   };
   const config = family.refine?.(stated, elements) ?? stated;
   const specs = parameterSpecs(config);

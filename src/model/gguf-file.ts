@@ -18,7 +18,7 @@ import { type ParameterSpec, parameterSpecs } from "./parameters.js";
 import { chooseTypes, encodedRows, type EncodingOptions, publishedTensors, type TypeOptions, type WrittenTensor } from "./published.js";
 import type { Weights } from "./staged.js";
 import type { Reader } from "./quantized.js";
-import { decodeTensor, readPiece, storedRows } from "./stored.js";
+import { decodeTensor, joined, readPiece, storedRows } from "./stored.js";
 
 /** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too. */
 export const isGguf = (path: string): boolean => /\.gguf$/i.test(path);
@@ -28,7 +28,7 @@ export interface ModelGguf extends ModelFolder {
 }
 
 /**
- * Config and tensor directory of a GGUF model, checked against each other; `fill` then reads the weights and makes them f32. Throws
+ * Config and tensor directory of a GGUF model, checked against each other; `sources` then read the weights. Throws
  * ERR_SWITCHYARD_FORMAT, ERR_SWITCHYARD_UNSUPPORTED or ERR_SWITCHYARD_CONFIG naming file and key or tensor, also for a tensor that this
  * architecture has no use for: leaving it out would compute something else.
  */
@@ -75,7 +75,7 @@ function ropeFactors({ tensors }: Gguf): number[] | undefined {
   const stored = tensors.get(ropeFactorsName);
   if (stored === undefined) return undefined;
   check(stored.type === "F32" && stored.shape.length === 1, "ERR_SWITCHYARD_UNSUPPORTED", () => `${stored.file}: tensor "${ropeFactorsName}": expected a vector of F32, got ${stored.type} [${stored.shape.join(", ")}]`);
-  return [...decodeTensor(stored)].flatMap((values) => [...values]);
+  return [...joined(decodeTensor(stored))];
 }
 
 function find({ tensors }: Gguf, { name, shape }: Piece, path: string): GgufTensor {

@@ -71,9 +71,7 @@ function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: n
   const { heads, headDim } = config;
   const { queryRank, rank, unrotated, value, normEps } = sizesOf(config);
   const layer = config.mixers[l] as LatentAttentionConfig;
-  const get = (name: string) => parameters.get(`layers.${l}.attention.${name}`);
-  const weight = (name: string) => parameters.weight(`layers.${l}.attention.${name}`);
-  const find = (name: string) => parameters.find(`layers.${l}.attention.${name}`);
+  const { get, find, weight } = parameters.below(`layers.${l}.attention.`);
   const rotated = headDim - unrotated;
   const where = sequences.rope(layer.rope);
   const { interleaved = false } = config.ropes[layer.rope] ?? {};
@@ -100,8 +98,7 @@ const indexNormEps = 1e-6;
 
 /** What the lightning indexer compares: queries from the short vector, one key per token, a weight of each head. Both are rotated half against half. */
 function indexOf(tape: Tape, { heads, headDim, topK }: IndexSizes, x: Tensor, shortQuery: Tensor, parameters: Parameters, l: number, where: RopePlaces, rotary: number): Index {
-  const get = (name: string) => parameters.get(`layers.${l}.attention.index${name}`);
-  const weight = (name: string) => parameters.weight(`layers.${l}.attention.index${name}`);
+  const { get, weight } = parameters.below(`layers.${l}.attention.index`);
   const keys = layerNorm(tape, linear(tape, x, weight("K")), get("KNorm"), get("KNormBias"), indexNormEps);
   return {
     q: rope(tape, linear(tape, shortQuery, weight("Q")), where, { heads, headDim, rotary }),

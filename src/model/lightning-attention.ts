@@ -59,8 +59,7 @@ export function lightningRates(heads: number, l: number, layers: number): number
 }
 
 function attendLightning(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
-  const get = (name: string) => parameters.get(`layers.${l}.attention.lightning.${name}`);
-  const weight = (name: string) => parameters.weight(`layers.${l}.attention.lightning.${name}`);
+  const { get, weight } = parameters.below(`layers.${l}.attention.lightning.`);
   const qkv = activate(tape, linear(tape, x, weight("qkv")), config.activation);
   const y = mix(tape, config, l, qkv, get, sequences);
   const gate = unary(tape, "sigmoid", linear(tape, x, weight("gate")));

@@ -56,8 +56,7 @@ function mambaParameters({ width: D, mixers }: ModelConfig, l: number): MixerPar
 
 function scan(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
   const { channels: C, states: N, rank } = config.mixers[l] as MambaConfig;
-  const get = (name: string) => parameters.get(`layers.${l}.attention.mamba.${name}`);
-  const find = (name: string) => parameters.find(`layers.${l}.attention.mamba.${name}`);
+  const { get, find, weight } = parameters.below(`layers.${l}.attention.mamba.`);
   const rows = (w: Tensor, first: number, count: number) => view(w, [count, ...w.shape.slice(1)], first * (w.size / (w.shape[0] as number)));
 
   const bias = find("inBias");
@@ -71,5 +70,5 @@ function scan(tape: Tape, { config, parameters }: TransformerParts, l: number, x
   const y = overSequences(tape, sequences, l, 1, [u, delta, b, c], ([v, step, input, output], past) =>
     selectiveScan(tape, v as Tensor, { delta: step as Tensor, b: input as Tensor, c: output as Tensor, ...fixed }, past),
   );
-  return linear(tape, mul(tape, y, activate(tape, project(C), "silu")), parameters.weight(`layers.${l}.attention.mamba.out`), find("outBias"));
+  return linear(tape, mul(tape, y, activate(tape, project(C), "silu")), weight("out"), find("outBias"));
 }

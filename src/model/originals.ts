@@ -2,6 +2,7 @@ import type { GgufMetadata, GgufValue } from "../formats/gguf/metadata.js";
 import { sizeOf } from "../tensor/tensor.js";
 import type { Elements, Piece } from "./families/names.js";
 import type { PublishedTensor } from "./published.js";
+import { joined } from "./stored.js";
 
 /**
  * Metadata of a tensor whose elements are a function of ours (1 + w, -exp(w)), where rounding them to f32 lost what ours were: f32 [elements, in the
@@ -18,7 +19,7 @@ export function originals(tensors: readonly PublishedTensor[]): [string, GgufVal
   return tensors.flatMap(({ name, sources, rows }): [string, GgufValue][] => {
     const { elements } = sources[0].piece;
     if (elements === undefined) return [];
-    const ours = Float32Array.from([...rows()].flatMap(({ values }) => [...values]));
+    const ours = joined([...rows()].map(({ values }) => values));
     const back = ours.map(elements.fromOurs).map(elements.toOurs);
     const isLost = !Buffer.from(ours.buffer).equals(Buffer.from(back.buffer));
     return isLost && (room -= ours.byteLength) >= 0 ? [[keyOf(name), { type: "array", of: "f32", value: ours }]] : [];

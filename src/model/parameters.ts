@@ -219,6 +219,17 @@ export class Parameters {
     return own === undefined ? (this.mapped.get(name) ?? [this.get(name)]) : [own];
   }
 
+  /** The same for names that begin with `prefix`, by what follows it. */
+  below(prefix: string): Pick<Parameters, "get" | "find" | "weight" | "findWeight" | "experts"> {
+    return {
+      get: (name) => this.get(prefix + name),
+      find: (name) => this.find(prefix + name),
+      weight: (name) => this.weight(prefix + name),
+      findWeight: (name) => this.findWeight(prefix + name),
+      experts: (name) => this.experts(prefix + name),
+    };
+  }
+
   /** The narrowest numbers that products multiply: to the bytes of quantised weights, and to bf16, rows of activations are rounded too. */
   get operands(): "int8" | Precision {
     const types = [...this.mapped.values()].flat(2).map(({ dtype }) => dtype);

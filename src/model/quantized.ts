@@ -8,7 +8,7 @@ import type { Tensor } from "../tensor/tensor.js";
 import type { Piece } from "./families/names.js";
 import type { Quantization } from "./families/quantization.js";
 import { mxfp4Rows, type RepackedRows, transposedRows } from "./repacked.js";
-import { checkStoredShape, readBytes, readPiece } from "./stored.js";
+import { checkStoredShape, joined, readBytes, readPiece } from "./stored.js";
 
 type Tensors = ReadonlyMap<string, CheckpointTensor>;
 
@@ -54,7 +54,7 @@ function fp8Elements(dtype: Fp8, { name }: Piece, stored: CheckpointTensor, tens
   checkStoredShape(`${name}_scale_inv`, scales, [Math.ceil(rows / block[0]), Math.ceil(cols / block[1])], `expected, for [${rows}, ${cols}] in blocks of ${block.join(" x ")},`);
   return function* () {
     const perRow = Math.ceil(cols / block[1]);
-    const all = Float32Array.from([...readAsF32(scales)].flatMap((values) => Array.from(values)));
+    const all = joined(readAsF32(scales));
     let first = 0;
     for (const bytes of readChunks(stored.file, stored.begin, stored.end, block[0] * cols)) {
       yield decodeFp8Blocks(dtype, bytes, [bytes.length / cols, cols], all.subarray(first, first + perRow), block);

@@ -41,11 +41,10 @@ function shortConvParameters(config: ModelConfig, l: number): MixerParameter[] {
 
 function convolve(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
   const D = config.width;
-  const get = (name: string) => parameters.get(`layers.${l}.attention.conv.${name}`);
-  const find = (name: string) => parameters.find(`layers.${l}.attention.conv.${name}`);
+  const { get, find, weight } = parameters.below(`layers.${l}.attention.conv.`);
   const bias = find("inBias");
   const part = (i: number) => linear(tape, x, view(get("in"), [D, D], i * D * D), bias && view(bias, [D], i * D));
   const [b, c, u] = [part(0), part(1), part(2)];
   const y = overSequences(tape, sequences, l, 0, [mul(tape, b, u)], ([v], past) => causalConv(tape, v as Tensor, get("kernel"), find("kernelBias"), past));
-  return linear(tape, mul(tape, c, y), parameters.weight(`layers.${l}.attention.conv.out`), find("outBias"));
+  return linear(tape, mul(tape, c, y), weight("out"), find("outBias"));
 }

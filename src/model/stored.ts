@@ -97,6 +97,9 @@ export function* decodeTensor({ type, file, begin, end }: { type: GgufType; file
   for (const bytes of readChunks(file, begin, end, step)) yield decodeBlocks(type, bytes);
 }
 
+/** All of a tensor that comes in pieces, which must be small. */
+export const joined = (pieces: Iterable<Float32Array>): Float32Array<ArrayBuffer> => Float32Array.from([...pieces].flatMap((values) => [...values]));
+
 /** The bytes of a whole tensor, which must be small. */
 export function readBytes({ file, begin, end }: CheckpointTensor): Uint8Array {
   const [bytes = new Uint8Array(0)] = [...readChunks(file, begin, end, Math.max(1, end - begin))];

@@ -88,13 +88,13 @@ function feedForwardBlock(tape: Tape, { config, parameters, router }: Transforme
 }
 
 function feedForwardParameters(parameters: Parameters, l: number, name: "ffn" | "shared"): FeedForwardParameters {
-  const at = (part: string) => `layers.${l}.${name}.${part}`;
-  return { up: parameters.weight(at("up")), down: parameters.weight(at("down")), upBias: parameters.find(at("upBias")), downBias: parameters.find(at("downBias")) };
+  const { weight, find } = parameters.below(`layers.${l}.${name}.`);
+  return { up: weight("up"), down: weight("down"), upBias: find("upBias"), downBias: find("downBias") };
 }
 
 function expertParameters(parameters: Parameters, l: number): MoeParameters["experts"] {
-  const at = (part: string) => `layers.${l}.experts.${part}`;
-  const biases = { upBias: parameters.find(at("upBias")), downBias: parameters.find(at("downBias")) };
+  const { experts, find } = parameters.below(`layers.${l}.experts.`);
+  const biases = { upBias: find("upBias"), downBias: find("downBias") };
   const { cache } = parameters;
   if (cache !== undefined) {
     return (routing, decide) => {
@@ -102,8 +102,8 @@ function expertParameters(parameters: Parameters, l: number): MoeParameters["exp
       return { up, beside, down, ...biases };
     };
   }
-  const [up, beside] = parameters.experts(at("up")) as [ExpertMatrices, ExpertMatrices?];
-  const [down] = parameters.experts(at("down")) as [ExpertMatrices];
+  const [up, beside] = experts("up") as [ExpertMatrices, ExpertMatrices?];
+  const [down] = experts("down") as [ExpertMatrices];
   return { up, beside, down, ...biases };
 }
 
@@ -111,18 +111,18 @@ function expertParameters(parameters: Parameters, l: number): MoeParameters["exp
 const byLoad = (load: Int32Array): number[] => [...load.keys()].filter((e) => (load[e] as number) > 0).sort((a, b) => (load[b] as number) - (load[a] as number));
 
 function routerParameters(parameters: Parameters, l: number): RouterParameters {
-  const find = (name: string) => parameters.find(`layers.${l}.router.${name}`);
-  return { weight: parameters.get(`layers.${l}.router.weight`), bias: find("bias"), noise: find("noise"), selectionBias: find("selectionBias") };
+  const { get, find } = parameters.below(`layers.${l}.router.`);
+  return { weight: get("weight"), bias: find("bias"), noise: find("noise"), selectionBias: find("selectionBias") };
 }
 
 /** The tensors of sparse layer `l`. */
 export function moeParameters(parameters: Parameters, l: number): MoeParameters {
-  const find = (name: string) => parameters.find(`layers.${l}.${name}`);
+  const { find } = parameters.below(`layers.${l}.shared.`);
   return {
     router: routerParameters(parameters, l),
     experts: expertParameters(parameters, l),
-    shared: find("shared.up") === undefined ? undefined : feedForwardParameters(parameters, l, "shared"),
-    sharedGate: find("shared.gate"),
+    shared: find("up") === undefined ? undefined : feedForwardParameters(parameters, l, "shared"),
+    sharedGate: find("gate"),
   };
 }
 

@@ -7,7 +7,7 @@ import { readJsonFile } from "../../formats/json.js";
 import { view } from "../../tensor/tensor.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import { readSwitchConfig, switchPieces, writeSwitchConfig } from "../families/switch.js";
-import { readTensor, storedTensor } from "../stored.js";
+import { checkStoredShape, readTensor, storedTensor } from "../stored.js";
 import type { EncoderDecoderConfig } from "./config.js";
 import { type EncoderDecoderParameters, encoderDecoderSpecs } from "./parameters.js";
 
@@ -27,11 +27,7 @@ export async function readEncoderDecoderFolder(folder: string): Promise<EncoderD
     switchPieces(spec).map((piece) => {
       const stored = tensors.get(piece.name) ?? tensors.get(piece.sharedName ?? piece.name);
       check(stored !== undefined, "ERR_SWITCHYARD_FORMAT", () => `${folder}: tensor "${piece.name}" of a Switch Transformer is missing`);
-      check(
-        stored.shape.length === piece.shape.length && stored.shape.every((n, i) => n === piece.shape[i]),
-        "ERR_SWITCHYARD_FORMAT",
-        () => `${stored.file}: tensor "${piece.name}": config.json says [${piece.shape.join(", ")}], the file has [${stored.shape.join(", ")}]`,
-      );
+      checkStoredShape(piece.name, stored, piece.shape, "config.json says");
       return { spec, piece, stored };
     }),
   );

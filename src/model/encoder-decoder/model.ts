@@ -27,14 +27,15 @@ export interface EncoderDecoderOutput {
 export class EncoderDecoderModel implements EncoderDecoderParts {
   readonly parameters: EncoderDecoderParameters;
 
-  /** Parameters are uninitialised: `create` and `load` fill them. */
+  /** Without `fill` the parameters are uninitialised: `create` fills them. */
   constructor(
     readonly engine: Engine,
     readonly config: EncoderDecoderConfig,
     public tokenizer: Tokenizer | undefined,
+    fill?: (parameters: EncoderDecoderParameters) => void,
   ) {
     checkEncoderDecoderConfig(config);
-    this.parameters = new EncoderDecoderParameters(engine, config);
+    this.parameters = new EncoderDecoderParameters(engine, config, fill);
   }
 
   /** A new model with random weights. */
@@ -47,14 +48,7 @@ export class EncoderDecoderModel implements EncoderDecoderParts {
   /** A model folder in the Hugging Face layout. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field. */
   static async load(folder: string, options: { engine?: Engine | undefined } = {}): Promise<EncoderDecoderModel> {
     const { config, fill } = await readEncoderDecoderFolder(folder);
-    const model = new EncoderDecoderModel(options.engine ?? loadEngine(), config, loadTokenizer(folder));
-    try {
-      fill(model.parameters);
-    } catch (error) {
-      model[Symbol.dispose]();
-      throw error;
-    }
-    return model;
+    return new EncoderDecoderModel(options.engine ?? loadEngine(), config, loadTokenizer(folder), fill);
   }
 
   /** Writes the folder in one step: it is there whole or not at all. */

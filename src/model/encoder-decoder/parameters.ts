@@ -61,14 +61,21 @@ export class EncoderDecoderParameters {
   private readonly byName: ReadonlyMap<string, Tensor>;
   private readonly arena: Arena;
 
-  /** Allocates them uninitialised. Throws ERR_SWITCHYARD_MEMORY. */
+  /** Allocates them; without `fill` they are uninitialised. Throws ERR_SWITCHYARD_MEMORY, and as `fill`. */
   constructor(
     readonly engine: Engine,
     config: EncoderDecoderConfig,
+    fill?: (parameters: EncoderDecoderParameters) => void,
   ) {
     this.arena = new Arena(engine);
     this.list = encoderDecoderSpecs(config).map((spec) => ({ ...spec, tensor: this.arena.alloc(engine.float, spec.shape) }));
     this.byName = new Map(this.list.map(({ name, tensor }) => [name, tensor]));
+    try {
+      fill?.(this);
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** Random initial values; the same seed gives the same bits. */
