@@ -36,6 +36,11 @@ export class SwitchyardError extends Error {
   }
 }
 
+/** Throws ERR_SWITCHYARD_ABORTED once the caller has aborted. */
+export function checkAborted(signal: AbortSignal | undefined, operation: string): void {
+  if (signal?.aborted === true) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", `${operation}: aborted by the caller`, { cause: signal.reason });
+}
+
 /** Throws a `SwitchyardError` unless `condition` holds; the message is built only on failure. */
 export function check(condition: boolean, code: ErrorCode, message: () => string): asserts condition {
   if (!condition) throw new SwitchyardError(code, message());

@@ -8,7 +8,7 @@ import { measureSpeed, type SpeedTest } from "../inspect/speed.js";
 import { measurePeaks } from "../inspect/work.js";
 import type { KvType } from "../model/cache.js";
 import { formatBytes } from "../train/log/format.js";
-import { describeCommand, memoryFlag, memoryMeaning, parseBytes, parseNumber } from "./flags.js";
+import { describeCommand, memoryOption, modelArgument, parseNumber } from "./flags.js";
 import { grouped, type Io, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
@@ -30,14 +30,14 @@ export function benchCommand(io: Io): Command {
     "switchyard bench olmoe-q4_k.gguf --prompt none --generate 32 --depth 4096 # after a long prompt",
     "switchyard bench olmoe-q4_k.gguf --memory 2200MB # with experts read from the file when they are needed",
   ])
-    .argument("<model>", "folder of a model, or a .gguf file (of a split one, the first)")
+    .argument(...modelArgument)
     .option("-p, --prompt <list>", 'lengths of prompts, or "none"', parseList, [64, 512])
     .option("-n, --generate <list>", 'numbers of tokens to generate, or "none"', parseList, [64, 128])
     .option("-r, --repetitions <n>", "times that each test runs; the median counts", parseNumber, 5)
     .option("-d, --depth <n>", "tokens before each test", parseNumber, 0)
     .option("--kv <type>", "keep keys and values as f32 or f16 (default: f16 for quantised models)")
     .option("-t, --threads <n>", "compute threads (default: one per core)", parseNumber)
-    .option(memoryFlag, memoryMeaning, parseBytes)
+    .option(...memoryOption)
     .action((path: string, flags: BenchFlags) => benchAction(io, path, flags));
 }
 

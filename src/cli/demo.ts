@@ -14,7 +14,7 @@ import { affordableSteps, trainOne } from "./demo/race.js";
 import { expertUse, revealed, shares, strongest } from "./demo/specialisation.js";
 import { classifyBytes, kinds } from "./demo/token-kinds.js";
 import { describeCommand, parseNumber } from "./flags.js";
-import { type Io, onInterrupt, printJson, quote } from "./io.js";
+import { counted, type Io, onInterrupt, printJson, quote } from "./io.js";
 import { RoutingView } from "./routing-view.js";
 import { terminal } from "./terminal.js";
 
@@ -70,7 +70,7 @@ async function demo(io: Io, { json = false, seconds, out = freeFolder() }: DemoF
   say(`text     ${formatNumber(tokens.length)} bytes: ${corpus.files.length} declaration files of ${corpus.packages.length} packages that npm installed`);
   say(`         (${few}, ...); the last tenth is held out`);
   say(`mixture  ${config.layers} layers of ${moe.experts} experts, ${moe.active} per token; one byte is one token`);
-  say(`engine   ${engine.name}, ${engine.isa}, ${engine.threads} thread${engine.threads === 1 ? "" : "s"}`);
+  say(`engine   ${engine.name}, ${engine.isa}, ${counted(engine.threads, "thread")}`);
   if (small) say(paint("         There is no native engine here, so the models are smaller than usual. For full speed: switchyard build-engine", "yellow"));
   say(`plan     ${steps} steps of ${formatNumber(train.batch * config.context)} tokens for each model, which fits into about ${formatDuration(seconds)}`);
 

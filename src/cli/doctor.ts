@@ -7,7 +7,7 @@ import type { Addon } from "../engine/native-core.js";
 import { SwitchyardError } from "../errors.js";
 import { formatBytes } from "../train/log/format.js";
 import { describeCommand } from "./flags.js";
-import { type Io, printJson } from "./io.js";
+import { counted, type Io, printJson } from "./io.js";
 import { terminal } from "./terminal.js";
 import { packageVersion } from "./version.js";
 
@@ -57,9 +57,9 @@ function describe(io: Io, { version, node, platform, cpu, cores, memory, engine 
   const rows = [
     ["switchyard", version],
     ["node", `${node}, ${platform}`],
-    ["cpu", `${cpu}, ${cores} core${cores === 1 ? "" : "s"} for this process`],
+    ["cpu", `${cpu}, ${counted(cores, "core")} for this process`],
     ["memory", `${formatBytes(memory.total)}, ${formatBytes(memory.free)} free`],
-    ["engine", `${paint(engine.name, engine.name === "native" ? "green" : "yellow")}, kernels ${engine.isa}${isas}, ${engine.threads} thread${engine.threads === 1 ? "" : "s"}, ${engine.float}`],
+    ["engine", `${paint(engine.name, engine.name === "native" ? "green" : "yellow")}, kernels ${engine.isa}${isas}, ${counted(engine.threads, "thread")}, ${engine.float}`],
     ["from", engine.source],
     ...(engine.why === null ? [] : [["why", engine.why]]),
   ];

@@ -5,7 +5,7 @@ import { Model } from "../generate/model.js";
 import { overLayers } from "../routing/statistics.js";
 import { evaluate, type Evaluation } from "../train/evaluate.js";
 import { loadBar } from "../train/log/format.js";
-import { describeCommand, memoryFlag, memoryMeaning, parseBytes, parseNumber } from "./flags.js";
+import { describeCommand, memoryOption, modelArgument, parseNumber } from "./flags.js";
 import { grouped, type Io, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
@@ -23,11 +23,11 @@ export function evalCommand(io: Io): Command {
     "switchyard eval runs/first --data a.txt b.txt --json",
     "switchyard eval runs/first --data short.txt --context 32 # shorter windows for a short text",
   ])
-    .argument("<model>", "folder of a model, or a .gguf file (of a split one, the first)")
+    .argument(...modelArgument)
     .option("--data <files...>", "text files, or folders of them")
     .option("--context <n>", "tokens per window (default: the model's context)", parseNumber)
     .option("--batch <n>", "windows at a time", parseNumber, 16)
-    .option(memoryFlag, memoryMeaning, parseBytes)
+    .option(...memoryOption)
     .action((dir: string, flags: EvalFlags) => evalAction(io, dir, flags));
 }
 

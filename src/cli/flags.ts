@@ -67,5 +67,6 @@ export function parseBytes(text: string): number {
   return bytes;
 }
 
-export const memoryFlag = "--memory <size>";
-export const memoryMeaning = 'memory for the whole process, as in "6GiB": experts that do not fit are read from the file when they are needed';
+/** Arguments of `argument` and of `option`, for commands that run a model. */
+export const modelArgument = ["<model>", "folder of a model, or a .gguf file (of a split one, the first)"] as const;
+export const memoryOption = ["--memory <size>", 'memory for the whole process, as in "6GiB": experts that do not fit are read from the file when they are needed', parseBytes] as const;

@@ -10,7 +10,7 @@ import { type CacheReport, cacheReport } from "../inspect/residency.js";
 import type { ExpertCache } from "../model/residency/expert-cache.js";
 import type { ChatMessage } from "../tokenizer/chat.js";
 import { formatBytes, formatNumber } from "../train/log/format.js";
-import { describeCommand, memoryFlag, memoryMeaning, parseBytes, parseNumber } from "./flags.js";
+import { describeCommand, memoryOption, modelArgument, parseNumber } from "./flags.js";
 import { type Io, printJson } from "./io.js";
 import { RoutingView } from "./routing-view.js";
 import { terminal } from "./terminal.js";
@@ -35,7 +35,7 @@ export function generateCommand(io: Io): Command {
     'switchyard generate Qwen3-30B-A3B-Q4_K_M.gguf "Once" --memory 6GiB # a model that is larger than memory',
     "cat start.txt | switchyard generate runs/first - --json --routing > routes.json",
   ])
-    .argument("<model>", "folder of a model, or a .gguf file (of a split one, the first)")
+    .argument(...modelArgument)
     .argument("<prompt>", 'text to continue; "-" reads it from standard input')
     .option("--max-tokens <n>", "tokens to generate at most", parseNumber, 200)
     .option("--temperature <n>", "0: always the most likely token; 1: as the model believes", parseNumber, 0.8)
@@ -54,7 +54,7 @@ export function generateCommand(io: Io): Command {
     .option("--system <text>", "with --chat: what the model is told before")
     .option("--routing", "show, or add to the JSON, the experts and weights of every token and layer")
     .option("--routing-out <file>", "write them to a file, one line of JSON per token")
-    .option(memoryFlag, memoryMeaning, parseBytes)
+    .option(...memoryOption)
     .option("--layer <n>", "layer whose experts colour the text (default: the middle sparse one)", parseNumber)
     .action((dir: string, prompt: string, flags: GenerateFlags) => generateAction(io, dir, prompt, flags));
 }

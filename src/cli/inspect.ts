@@ -6,7 +6,7 @@ import type { LayerDescription } from "../inspect/layers.js";
 import type { LayerName } from "../inspect/subject.js";
 import { formatBytes } from "../train/log/format.js";
 import { describeCommand } from "./flags.js";
-import { grouped, type Io, printJson } from "./io.js";
+import { counted, grouped, type Io, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
 interface InspectFlags {
@@ -75,7 +75,7 @@ function describeShape(config: Inspection["config"]): string {
 
 function describeWeights({ tensors, bytesByDtype, bytes, files }: NonNullable<Inspection["weights"]>): string {
   const types = Object.entries(bytesByDtype).map(([dtype, n]) => `${dtype} ${formatBytes(n)}`);
-  return `${formatBytes(bytes)} in ${files} file${files === 1 ? "" : "s"}, ${tensors} tensors: ${types.join(", ")}`;
+  return `${formatBytes(bytes)} in ${counted(files, "file")}, ${tensors} tensors: ${types.join(", ")}`;
 }
 
 /** One row for neighbouring layers that are alike. */

@@ -23,6 +23,9 @@ export function printJson(io: Io, value: unknown): void {
 /** Numbers as people read them: 1234567 -> "1,234,567". */
 export const grouped = (n: number): string => n.toLocaleString("en");
 
+/** "1 thread", "2 threads" */
+export const counted = (n: number, what: string): string => `${n} ${what}${n === 1 ? "" : "s"}`;
+
 /** Says what a written model cannot do. */
 export function noteWritten(io: Io, { target, tokenizer, architecture }: { target: string; tokenizer: boolean; architecture: string | null }): void {
   if (!tokenizer) io.stderr.write(`switchyard: ${target} has no tokenizer: only weights and configuration were written\n`);

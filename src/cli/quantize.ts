@@ -3,7 +3,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { quantize, type QuantizationReport } from "../inspect/quantize.js";
 import { type FileType, fileTypes, type TensorType } from "../model/stored-types.js";
 import { formatBytes, type Paint } from "../train/log/format.js";
-import { describeCommand, parseNumber } from "./flags.js";
+import { describeCommand, modelArgument, parseNumber } from "./flags.js";
 import { grouped, type Io, noteWritten, onInterrupt, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
@@ -23,7 +23,7 @@ export function quantizeCommand(io: Io): Command {
     "switchyard quantize OLMoE-1B-7B --type q3_k --calibrate text.txt --out olmoe-q3_k.gguf # errors where they cost least",
     "switchyard quantize runs/first --type q4_0 --data test.txt --out first-q4_0 # a folder; perplexity before and after",
   ])
-    .argument("<model>", "folder of a model, or a .gguf file (of a split one, the first)")
+    .argument(...modelArgument)
     .option("--out <target>", "what to write: a name with .gguf is a file, any other a folder (default: MODEL-TYPE.gguf in this folder)")
     .addOption(new Option("--type <name>", "type of the matrices; norms, biases and other vectors stay f32").choices(fileTypes.map((name) => name.toLowerCase())).default("q4_k"))
     .option("--tensor-type <pattern=type>", "another type for the tensors whose names in the target fit a regular expression; may be repeated, the first that fits counts", addTensorType)

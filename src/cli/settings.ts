@@ -3,6 +3,7 @@ import { z } from "zod";
 import { check, SwitchyardError } from "../errors.js";
 import { readFileUpTo } from "../formats/io.js";
 import { type ModelOptions, type MoeOptions, sizes } from "../model/presets.js";
+import { balanceMethods } from "../routing/config.js";
 import { routerConfig, type RouterPreset, routerPresets } from "../routing/presets.js";
 import type { Balance, RouterConfig } from "../routing/types.js";
 import { type TrainInput, trainSchema } from "../train/options.js";
@@ -12,7 +13,6 @@ import { nearest } from "./nearest.js";
 const count = z.number().int().min(1);
 const names = <T extends object>(table: T) => Object.keys(table) as [keyof T & string, ...(keyof T & string)[]];
 
-export const balanceMethods = ["none", "switch", "gshard", "importance", "load", "entropy", "loss-free"] as const;
 /** Coefficient of Fedus et al. 2021, bias step of Wang et al. 2024. */
 const balanceDefaults = { coefficient: 0.01, rate: 0.001, update: "sign" } as const;
 

@@ -1,10 +1,11 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { check } from "../errors.js";
 import type { MoeOptions } from "../model/presets.js";
+import { balanceMethods } from "../routing/config.js";
 import { routerPresets } from "../routing/presets.js";
 import { trainSchema } from "../train/options.js";
 import { addSchemaFlags, flagName, parseNumber } from "./flags.js";
-import { balanceMethods, checkRun, modelFields, moeSchema, type MoeShorthands, type RunInput, runSchema } from "./settings.js";
+import { checkRun, modelFields, moeSchema, type MoeShorthands, type RunInput, runSchema } from "./settings.js";
 
 /** Fields of `moe` that are plain values, under the names that the field's tools give them. */
 const moeFlags = {

@@ -5,7 +5,7 @@ import { formatDuration, formatNumber } from "../train/log/format.js";
 import { checkpoints, readRunState } from "../train/checkpoint.js";
 import { train, type TrainStep } from "../train/train.js";
 import { describeCommand } from "./flags.js";
-import { grouped, type Io, onInterrupt, printJson, quote } from "./io.js";
+import { counted, grouped, type Io, onInterrupt, printJson, quote } from "./io.js";
 import { prepareRun, type PreparedRun } from "./prepare.js";
 import { terminal } from "./terminal.js";
 import { addTrainFlags, type TrainFlags } from "./train-flags.js";
@@ -61,7 +61,7 @@ function describeRun({ model, train: { steps, batch, accumulation = 1 }, startSt
   return [
     `model   ${formatNumber(parameterCount.total)} parameters, ${formatNumber(parameterCount.active)} active per token: ${config.layers} layers of width ${config.width}, ${mixture}`,
     `data    ${grouped(tokens.length)} tokens of ${grouped(config.vocab)} kinds`,
-    `run     steps ${startStep + 1} to ${steps} of ${grouped(batch * accumulation * config.context)} tokens; ${engine.name} engine, ${engine.isa}, ${engine.threads} thread${engine.threads === 1 ? "" : "s"}`,
+    `run     steps ${startStep + 1} to ${steps} of ${grouped(batch * accumulation * config.context)} tokens; ${engine.name} engine, ${engine.isa}, ${counted(engine.threads, "thread")}`,
   ].join("\n");
 }
 

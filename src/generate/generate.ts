@@ -1,6 +1,6 @@
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
-import { check, SwitchyardError } from "../errors.js";
+import { check, checkAborted } from "../errors.js";
 import { KvCache, type KvType } from "../model/cache.js";
 import type { LanguageModel } from "../model/language-model.js";
 import { forward, logits } from "../model/transformer.js";
@@ -105,7 +105,7 @@ export async function* run(model: LanguageModel, sequences: readonly Sequence[],
   for (;;) {
     const active = sequences.map((sequence, index) => ({ sequence, index })).filter(({ sequence }) => !sequence.finished);
     if (active.length === 0) return;
-    if (signal?.aborted === true) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", "generate: aborted by the caller", { cause: signal.reason });
+    checkAborted(signal, "generate");
     arena.reset();
     const runs = active.map(({ sequence, index }) => nextRun(sequence, index));
     const { logitsOf, routings } = step(model, new Tape(model.engine, arena, { precision }), runs);

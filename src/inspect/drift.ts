@@ -1,7 +1,7 @@
 import { Tape } from "../autograd/tape.js";
 import type { TokenBatch } from "../data/index.js";
 import { Arena } from "../engine/arena.js";
-import { SwitchyardError } from "../errors.js";
+import { checkAborted } from "../errors.js";
 import type { LanguageModel } from "../model/language-model.js";
 import { forward, logits } from "../model/transformer.js";
 import type { Routing } from "../routing/types.js";
@@ -34,7 +34,7 @@ export async function measureDrift(before: LanguageModel, after: LanguageModel, 
   for (const window of windows) {
     // Lets a Ctrl-C through.
     await new Promise(setImmediate);
-    if (signal?.aborted === true) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", "measure drift: aborted by the caller");
+    checkAborted(signal, "measure drift");
     const [x, y] = [run(before, window), run(after, window)];
     window.targets.forEach((target, t) => {
       const row = compareRows(x.logits.subarray(t * vocab, (t + 1) * vocab), y.logits.subarray(t * vocab, (t + 1) * vocab), target);

@@ -6,7 +6,7 @@ import { readChunks } from "../formats/chunks.js";
 import { bf16ToF32, f16ToF32 } from "../formats/convert.js";
 import { conform, readJsonFile } from "../formats/json.js";
 import { readSafetensorsHeader, type SafetensorsDtype, type StoredTensor } from "../formats/safetensors.js";
-import type { Inputs, LayerName } from "./subject.js";
+import { type Inputs, type LayerName, layerPrefix } from "./subject.js";
 
 /** A stored tensor of any float or integer type, as numbers. */
 export interface GoldenTensor {
@@ -127,7 +127,7 @@ function checkGolden({ source, ids, decoderIds, logits, layers, greedy }: Golden
   require(logits !== undefined || layers.length > 0 || greedy !== undefined, () => "expected logits or tensors of layers, found neither");
   require(logits === undefined || isMatrix(logits, answered), () => `tensor "logits": expected [tokens..., vocabulary] for ${answered} token ids, got [${logits?.shape.join(", ")}]`);
   for (const layer of layers) {
-    const prefix = typeof layer.layer === "number" ? `layers.${layer.layer}` : layer.layer;
+    const prefix = layerPrefix(layer.layer);
     const rows = prefix.startsWith("decoder") ? answered : tokens(ids);
     for (const kind of layerTensors) {
       const tensor = layer[kind];

@@ -6,7 +6,7 @@ import { check } from "../errors.js";
 import { writeFolderAtomically } from "../formats/folder.js";
 import { type TensorToWrite, writeSafetensors } from "../formats/safetensors-writer.js";
 import { Random } from "../tensor/random.js";
-import type { Inputs, Subject } from "./subject.js";
+import { type Inputs, layerPrefix, type Subject } from "./subject.js";
 
 /** Tokens of the first row that the greedy run continues, and how many it adds, at most. */
 const greedyPrompt = 10;
@@ -35,7 +35,7 @@ export async function recordGolden(model: Subject, folder: string, inputs: Input
   const tensors = [
     f32("logits", [answered.length, answered[0]?.length ?? 0, vocab], engine.read(logits)),
     ...[...routings].flatMap(([layer, routing]) => {
-      const at = (name: string) => `${typeof layer === "number" ? `layers.${layer}` : layer}.${name}`;
+      const at = (name: string) => `${layerPrefix(layer)}.${name}`;
       return [
         f32(at("router_logits"), routing.logits.shape, engine.read(routing.logits)),
         f32(at("weights"), routing.weights.shape, engine.read(routing.weights)),

@@ -14,6 +14,9 @@ import type { Tensor } from "../tensor/tensor.js";
 /** Number of a layer; of an encoder-decoder "encoder.1" or "decoder.3". */
 export type LayerName = number | string;
 
+/** What the names of a layer's tensors begin with in a golden. */
+export const layerPrefix = (layer: LayerName): string => (typeof layer === "number" ? `layers.${layer}` : layer);
+
 /** Token ids that a model is run on: sequences of one length, and of an encoder-decoder what its decoder is given. */
 export interface Inputs {
   ids: readonly (readonly number[])[];

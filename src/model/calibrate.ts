@@ -1,7 +1,7 @@
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import type { Engine, ExpertMatrices } from "../engine/engine.js";
-import { check, SwitchyardError } from "../errors.js";
+import { check, checkAborted } from "../errors.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import { LanguageModel } from "./language-model.js";
@@ -48,7 +48,7 @@ export async function calibrate(engine: Engine, config: ModelConfig, sources: Re
   for (const { inputs, batch } of windows) {
     // Lets a Ctrl-C through.
     await new Promise(setImmediate);
-    if (signal?.aborted === true) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", "calibrate: aborted by the caller");
+    checkAborted(signal, "calibrate");
     arena.reset();
     observed.learnWeights(config, model.parameters);
     const tape = new Tape(observed.engine, arena);

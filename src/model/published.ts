@@ -1,4 +1,4 @@
-import { check, SwitchyardError } from "../errors.js";
+import { check, checkAborted } from "../errors.js";
 import { ggufBytes, type GgufType } from "../formats/gguf/types.js";
 import { encodeBlocks, fitBlocks } from "../quant/codecs.js";
 import type { EncoderPool } from "../quant/encoder-pool.js";
@@ -139,7 +139,7 @@ export async function* encodedRows(tensor: PublishedTensor, type: GgufType, opti
   const alike = new Float32Array(transposed ? matrixRows : cols).fill(1);
   const begun: Promise<Uint8Array>[] = [];
   for (const { first, values: ours } of tensor.rows(transposed)) {
-    if (signal?.aborted === true) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", `write tensor "${tensor.name}": aborted by the caller`);
+    checkAborted(signal, `write tensor "${tensor.name}"`);
     const values = elements === undefined ? ours : ours.map(elements.fromOurs);
     // Of a transposed matrix the columns are outputs, of which nothing is known.
     const weights = (transposed ? undefined : importanceOf(tensor, first, importance)) ?? alike;

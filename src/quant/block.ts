@@ -28,6 +28,17 @@ export function f16Of(value: number): number {
   return f16At(f16Bytes, 0);
 }
 
+/** The 4 bits of element i of 32, in 16 bytes: elements 0..15 low, 16..31 high. */
+export const nibbleAt = (bytes: Uint8Array, at: number, i: number): number => (bytes[at + (i & 15)] >>> (i < 16 ? 0 : 4)) & 15;
+
+/** The 2 bits of element i of 256, in 64 bytes: a byte holds elements l, l + 32, l + 64, l + 96 of its half of the block. */
+export const pairAt = (bytes: Uint8Array, at: number, i: number): number => (bytes[at + (i >>> 7) * 32 + (i & 31)] >>> (((i >>> 5) & 3) * 2)) & 3;
+
+/** Sets bits `shift` and `shift + 1` of 256 codes there, where zeros are. */
+export function putPairs(bytes: Uint8Array, at: number, codes: Uint8Array, shift = 0): void {
+  for (let i = 0; i < 256; i++) bytes[at + (i >>> 7) * 32 + (i & 31)] |= ((codes[i] >>> shift) & 3) << (((i >>> 5) & 3) * 2);
+}
+
 /** Signed value of a byte. */
 export const i8 = (byte: number): number => (byte << 24) >> 24;
 

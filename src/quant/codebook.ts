@@ -1,4 +1,4 @@
-import { type BlockCodec, f16At, f16Of, putF16 } from "./block.js";
+import { type BlockCodec, f16At, f16Of, nibbleAt, putF16 } from "./block.js";
 import { encodeLevels, fitScale, integers, levelsOf } from "./search.js";
 import { fitScales } from "./super-blocks.js";
 
@@ -12,7 +12,7 @@ const codes = new Uint8Array(32);
 export const iq4_NL: BlockCodec = {
   decode(bytes, at, values, to) {
     const d = f16At(bytes, at);
-    for (let i = 0; i < 32; i++) values[to + i] = d * steps[(bytes[at + 2 + (i & 15)] >>> (i < 16 ? 0 : 4)) & 15];
+    for (let i = 0; i < 32; i++) values[to + i] = d * steps[nibbleAt(bytes, at + 2, i)];
   },
   fit(x, w, bytes, at) {
     const d = f16Of(fitScale(x, w, 0, 32, levels));
@@ -30,9 +30,7 @@ export const iq4_XS: BlockCodec = {
       const low = (bytes[at + 4 + (j >>> 1)] >>> ((j & 1) * 4)) & 15;
       const high = (bytes[at + 2 + (j >>> 2)] >>> ((j & 3) * 2)) & 3;
       const scale = Math.fround(d * ((low | (high << 4)) - 32));
-      for (let i = 0; i < 32; i++) {
-        values[to + j * 32 + i] = scale * steps[(bytes[at + 8 + j * 16 + (i & 15)] >>> (i < 16 ? 0 : 4)) & 15];
-      }
+      for (let i = 0; i < 32; i++) values[to + j * 32 + i] = scale * steps[nibbleAt(bytes, at + 8 + j * 16, i)];
     }
   },
   fit(x, w, bytes, at) {

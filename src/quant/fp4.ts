@@ -1,4 +1,4 @@
-import { type BlockCodec, extreme } from "./block.js";
+import { type BlockCodec, extreme, nibbleAt } from "./block.js";
 import { encodeLevels, levelsOf, scaleError } from "./search.js";
 
 /** Twice the values of E2M1 (OCP Microscaling Formats 1.0), so that they are integers; the scales of GGUF's types are halved to match. */
@@ -17,7 +17,7 @@ const halfE8m0 = (e: number): number => 2 ** (e - 128);
 export const mxfp4: BlockCodec = {
   decode(bytes, at, values, to) {
     const scale = halfE8m0(bytes[at]);
-    for (let i = 0; i < 32; i++) values[to + i] = scale * doubled[(bytes[at + 1 + (i & 15)] >>> (i < 16 ? 0 : 4)) & 15];
+    for (let i = 0; i < 32; i++) values[to + i] = scale * doubled[nibbleAt(bytes, at + 1, i)];
   },
   encode(values, from, bytes, at) {
     const largest = Math.abs(extreme(values, from, 32));

@@ -1,17 +1,12 @@
-import { type BlockCodec, f16At, i8, putF16 } from "./block.js";
+import { type BlockCodec, f16At, i8, pairAt, putF16, putPairs } from "./block.js";
 import { integers } from "./search.js";
 import { fitRanges, fitScales } from "./super-blocks.js";
 
 /**
  * The formats of 256 elements whose sub-blocks of 16 or 32 have small integer scales of their own, below one f16 scale d of the
- * block: y = (d s) q, or y = (d s) q - dmin m. Two-bit fields hold elements l, l + 32, l + 64, l + 96 of each half of a block.
+ * block: y = (d s) q, or y = (d s) q - dmin m. Two-bit fields are those of `pairAt`.
  */
 const f = Math.fround;
-
-/** Two bits of each of 256 codes, from bit `shift` on. */
-function putPairs(bytes: Uint8Array, at: number, codes: Uint8Array, shift: number): void {
-  for (let i = 0; i < 256; i++) bytes[at + (i >>> 7) * 32 + (i & 31)] |= ((codes[i] >>> shift) & 3) << (((i >>> 5) & 3) * 2);
-}
 
 const [fourBits, sixBits, signedSixBits, eightBits] = [integers(0, 15), integers(0, 63), integers(-32, 31), integers(-128, 127)];
 const [threeBitLevels, sixBitLevels] = [integers(-4, 3), integers(-32, 31)];
@@ -23,7 +18,7 @@ export const q2_K: BlockCodec = {
     const dmin = f16At(bytes, at + 82);
     for (let i = 0; i < 256; i++) {
       const scales = bytes[at + (i >>> 4)];
-      const q = (bytes[at + 16 + (i >>> 7) * 32 + (i & 31)] >>> (((i >>> 5) & 3) * 2)) & 3;
+      const q = pairAt(bytes, at + 16, i);
       values[to + i] = f(d * (scales & 15)) * q - f(dmin * (scales >>> 4));
     }
   },
@@ -31,7 +26,7 @@ export const q2_K: BlockCodec = {
     const { d, dmin, scales, minima, codes } = fitRanges(x, w, 16, 3, fourBits);
     bytes.fill(0, at, at + 80);
     for (let j = 0; j < 16; j++) bytes[at + j] = scales[j] | (minima[j] << 4);
-    putPairs(bytes, at + 16, codes, 0);
+    putPairs(bytes, at + 16, codes);
     putF16(bytes, at + 80, d);
     putF16(bytes, at + 82, dmin);
   },
@@ -45,7 +40,7 @@ export const q3_K: BlockCodec = {
       const block = i >>> 4;
       const low = (bytes[at + 96 + (block & 7)] >>> (block < 8 ? 0 : 4)) & 15;
       const high = (bytes[at + 104 + (block & 3)] >>> ((block >>> 2) * 2)) & 3;
-      const q = (bytes[at + 32 + (i >>> 7) * 32 + (i & 31)] >>> (((i >>> 5) & 3) * 2)) & 3;
+      const q = pairAt(bytes, at + 32, i);
       const set = (bytes[at + (i & 31)] >>> (i >>> 5)) & 1;
       values[to + i] = f(d * ((low | (high << 4)) - 32)) * (q - (set === 1 ? 0 : 4));
     }
@@ -54,7 +49,7 @@ export const q3_K: BlockCodec = {
     const { d, scales, codes } = fitScales(x, w, 16, threeBitLevels, signedSixBits);
     bytes.fill(0, at, at + 108);
     for (let i = 0; i < 256; i++) bytes[at + (i & 31)] |= (codes[i] >>> 2) << (i >>> 5);
-    putPairs(bytes, at + 32, codes, 0);
+    putPairs(bytes, at + 32, codes);
     for (let j = 0; j < 16; j++) {
       const s = scales[j] + 32;
       bytes[at + 96 + (j & 7)] |= (s & 15) << (j < 8 ? 0 : 4);
@@ -119,7 +114,7 @@ export const q6_K: BlockCodec = {
     const d = f16At(bytes, at + 208);
     for (let i = 0; i < 256; i++) {
       const low = (bytes[at + (i >>> 7) * 64 + (i & 63)] >>> (((i >>> 6) & 1) * 4)) & 15;
-      const high = (bytes[at + 128 + (i >>> 7) * 32 + (i & 31)] >>> (((i >>> 5) & 3) * 2)) & 3;
+      const high = pairAt(bytes, at + 128, i);
       values[to + i] = f(d * i8(bytes[at + 192 + (i >>> 4)])) * ((low | (high << 4)) - 32);
     }
   },

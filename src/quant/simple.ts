@@ -1,4 +1,4 @@
-import { type BlockCodec, extreme, f16At, f16Of, i8, putF16, reciprocal, roundAway } from "./block.js";
+import { type BlockCodec, extreme, f16At, f16Of, i8, nibbleAt, putF16, reciprocal, roundAway } from "./block.js";
 import { encodeLevels, fitScale, integers } from "./search.js";
 import { encodeRange, fitRange } from "./search-range.js";
 
@@ -31,7 +31,7 @@ function nibbles(bits: 4 | 5, hasMinimum: boolean): BlockCodec {
       const d = f16At(bytes, at);
       const m = hasMinimum ? f16At(bytes, at + 2) : 0;
       for (let i = 0; i < count; i++) {
-        const nibble = (bytes[at + low + (i & 15)] >>> (i < 16 ? 0 : 4)) & 15;
+        const nibble = nibbleAt(bytes, at + low, i);
         const q = bits === 4 ? nibble : nibble | (((bytes[at + high + (i >>> 3)] >>> (i & 7)) & 1) << 4);
         values[to + i] = hasMinimum ? d * q + m : d * (q - half);
       }

@@ -1,4 +1,4 @@
-import { type BlockCodec, extreme, f16At, putF16, reciprocal, roundAway } from "./block.js";
+import { type BlockCodec, extreme, f16At, pairAt, putF16, putPairs, reciprocal, roundAway } from "./block.js";
 
 /** Values -d, 0, d (BitNet and its kin), 256 to a block, the f16 d at its end. */
 const f = Math.fround;
@@ -44,16 +44,16 @@ export const tq1_0: BlockCodec = {
   },
 };
 
-/** Two bits each: a byte holds elements l, l + 32, l + 64, l + 96 of its half of the block. */
+/** Two bits each. */
 export const tq2_0: BlockCodec = {
   decode(bytes, at, values, to) {
     const d = f16At(bytes, at + 64);
-    for (let i = 0; i < 256; i++) values[to + i] = d * (((bytes[at + (i >>> 7) * 32 + (i & 31)] >>> (((i >>> 5) & 3) * 2)) & 3) - 1);
+    for (let i = 0; i < 256; i++) values[to + i] = d * (pairAt(bytes, at, i) - 1);
   },
   encode(values, from, bytes, at) {
     const d = Math.abs(extreme(values, from, 256));
     bytes.fill(0, at, at + 64);
-    for (const [i, q] of digits(values, from, d).entries()) bytes[at + (i >>> 7) * 32 + (i & 31)] |= q << (((i >>> 5) & 3) * 2);
+    putPairs(bytes, at, digits(values, from, d));
     putF16(bytes, at + 64, d);
   },
 };

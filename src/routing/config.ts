@@ -2,11 +2,13 @@ import { check } from "../errors.js";
 import { checkShape } from "../tensor/tensor.js";
 import type { Balance, DropPolicy, RouterConfig, RouterInput, Selection } from "./types.js";
 
+export const balanceMethods = ["none", "switch", "gshard", "importance", "load", "entropy", "loss-free"] as const satisfies readonly Balance["method"][];
+
 /** What goes with each way of choosing. perToken: each token takes its k best, so a selection bias and groups have a meaning. */
 const selections: Readonly<Record<Selection, { perToken: boolean; balance: readonly Balance["method"][] }>> = {
-  "top-k": { perToken: true, balance: ["none", "switch", "gshard", "importance", "load", "entropy", "loss-free"] },
-  "noisy-top-k": { perToken: true, balance: ["none", "switch", "gshard", "importance", "load", "entropy", "loss-free"] },
-  stochastic: { perToken: true, balance: ["none", "switch", "gshard", "importance", "load", "entropy", "loss-free"] },
+  "top-k": { perToken: true, balance: balanceMethods },
+  "noisy-top-k": { perToken: true, balance: balanceMethods },
+  stochastic: { perToken: true, balance: balanceMethods },
   "expert-choice": { perToken: false, balance: ["none"] },
   dense: { perToken: false, balance: ["none", "importance", "entropy"] },
   hash: { perToken: false, balance: ["none"] },

@@ -69,11 +69,6 @@ export class Random {
     return items;
   }
 
-  /** An independent generator; advances this one. */
-  fork(): Random {
-    return new Random(this.seed());
-  }
-
   get state(): RandomState {
     return [this.s[0], this.s[1], this.s[2], this.s[3]];
   }

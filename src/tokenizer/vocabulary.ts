@@ -6,18 +6,11 @@ import { byteStream, type ChatTemplates, type DecodeStream, looksSpecial, saveTo
 const kinds = ["undefined", "normal", "unknown", "control", "user-defined", "unused", "byte"] as const;
 export type TokenKind = (typeof kinds)[number];
 
-export interface VocabularyOptions {
+export interface VocabularyOptions extends Partial<Pick<Tokenizer, "bosId" | "eosId" | "padId" | "endIds">>, Pick<Tokenizer, "prefix"> {
   /** Text of each token: GPT-2's byte characters, or U+2581 for spaces, as the kind of tokenizer has it. */
   tokens: readonly string[];
   /** Numbers of `tokenizer.ggml.token_type`; default: all normal. */
   types?: ArrayLike<number> | undefined;
-  bosId?: number | undefined;
-  eosId?: number | undefined;
-  padId?: number | undefined;
-  /** Ids that end an answer beside `eosId`. */
-  endIds?: readonly number[] | undefined;
-  /** The ids before every text. */
-  prefix: readonly number[];
   /** What errors call the file. */
   source: string;
 }

@@ -4,7 +4,7 @@ import type { LanguageModel } from "../model/language-model.js";
 import { forward, logits } from "../model/transformer.js";
 import { crossEntropy, sum } from "../ops/index.js";
 import { loadStatistics, type LoadStatistics } from "../routing/statistics.js";
-import { SwitchyardError } from "../errors.js";
+import { checkAborted } from "../errors.js";
 import type { Batch } from "./trainer.js";
 
 export interface Evaluation {
@@ -24,7 +24,7 @@ export function evaluate(model: LanguageModel, batches: Iterable<Batch>, signal?
   let tokens = 0;
   const counts = config.sparseLayers.map(() => ({ load: new Int32Array(config.moe?.experts ?? 0), tokens: 0, dropped: 0, fullyDropped: 0 }));
   for (const { inputs, targets, batch } of batches) {
-    if (signal?.aborted === true) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", "evaluate: aborted by the caller");
+    checkAborted(signal, "evaluate");
     arena.reset();
     const tape = new Tape(engine, arena);
     const { hidden, routings } = forward(tape, model, { ids: tape.constant([inputs.length], inputs, "i32"), batch });

@@ -59,7 +59,7 @@ export function trainOptions(input: TrainInput): TrainOptions {
   const shapes: Record<typeof kind, Schedule> = {
     constant: { kind: "constant", warmup },
     cosine: { kind: "cosine", warmup, steps: total, floor },
-    wsd: { kind: "wsd", warmup, steps: total, decay: decaySteps ?? Math.floor(total / 5), shape: "linear", floor },
+    wsd: { kind: "wsd", warmup, steps: total, decay: decaySteps ?? Math.floor(total / 5), floor },
   };
   checkSchedule(shapes[kind]);
   return { ...rest, schedule: shapes[kind], evalEvery: rest.evalEvery ?? Math.ceil(total / 10), checkpointEvery: rest.checkpointEvery ?? Math.ceil(total / 5) };

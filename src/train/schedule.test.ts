@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { checkSchedule, type Schedule, scheduleFactor } from "./schedule.js";
 
 const charModel: Schedule = { kind: "cosine", warmup: 100, steps: 2000, floor: 0.1 };
-const wsd: Schedule = { kind: "wsd", warmup: 10, steps: 100, decay: 20, shape: "linear", floor: 0 };
+const wsd: Schedule = { kind: "wsd", warmup: 10, steps: 100, decay: 20, floor: 0 };
 
 describe("cosine", () => {
   test("equals nanoGPT's character setting (1e-3 to 1e-4, 100 of 2,000 steps of warm-up) at every step", () => {
@@ -41,15 +41,6 @@ describe("warm-up, stable, decay", () => {
     [100, 0],
   ])("linear: step %i has factor %d", (step, factor) => {
     expect(scheduleFactor(step, wsd)).toBeCloseTo(factor, 14);
-  });
-
-  test.each([
-    [80, 1],
-    [85, 0.5 + 0.5 * 0.5],
-    [90, 0.5 + 0.5 * (1 - Math.SQRT1_2)],
-    [100, 0.5],
-  ])("1-sqrt to half the peak: step %i has factor %d", (step, factor) => {
-    expect(scheduleFactor(step, { ...wsd, shape: "1-sqrt", floor: 0.5 })).toBeCloseTo(factor, 14);
   });
 
   test("without a decay it is constant until the end", () => {

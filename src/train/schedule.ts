@@ -5,11 +5,8 @@ export type Schedule =
   | { kind: "constant"; warmup: number }
   /** Half a cosine from the end of the warm-up to step `steps` (Loshchilov and Hutter 2017). */
   | { kind: "cosine"; warmup: number; steps: number; floor: number }
-  /**
-   * Warm-up, stable, decay (Hu et al. 2024): the peak rate until the last `decay` of `steps`, then down to the floor in a
-   * straight line, or as 1 - sqrt(progress), which ends a little lower in loss (Haegele et al. 2024).
-   */
-  | { kind: "wsd"; warmup: number; steps: number; decay: number; shape: "linear" | "1-sqrt"; floor: number };
+  /** Warm-up, stable, decay (Hu et al. 2024): the peak rate until the last `decay` of `steps`, then down to the floor in a straight line. */
+  | { kind: "wsd"; warmup: number; steps: number; decay: number; floor: number };
 
 /** Throws ERR_SWITCHYARD_CONFIG unless the lengths fit into each other. */
 export function checkSchedule(schedule: Schedule): void {
@@ -42,8 +39,6 @@ export function scheduleFactor(step: number, schedule: Schedule): number {
 
 const cosine = (progress: number): number => (1 + Math.cos(Math.PI * progress)) / 2;
 
-function stableThenDecay(step: number, { steps, decay, shape }: Extract<Schedule, { kind: "wsd" }>): number {
-  const progress = (step - (steps - decay)) / decay;
-  if (decay === 0 || progress <= 0) return 1;
-  return 1 - (shape === "linear" ? progress : Math.sqrt(progress));
+function stableThenDecay(step: number, { steps, decay }: Extract<Schedule, { kind: "wsd" }>): number {
+  return decay === 0 ? 1 : 1 - Math.max(0, (step - (steps - decay)) / decay);
 }

@@ -1,5 +1,5 @@
 import { closeSync, ftruncateSync, openSync, readSync, writeFileSync } from "node:fs";
-import { SwitchyardError } from "../../errors.js";
+import { withIoErrors } from "../../formats/io.js";
 import type { StepRecord } from "./record.js";
 
 /** The training log: one JSON object per line, with the operating system when `write` returns. */
@@ -38,11 +38,7 @@ export class JsonlLog {
   }
 
   private io<T>(verb: string, action: () => T): T {
-    try {
-      return action();
-    } catch (cause) {
-      throw new SwitchyardError("ERR_SWITCHYARD_IO", `training log: cannot ${verb} ${this.path}: ${(cause as Error).message}`, { cause, details: { path: this.path } });
-    }
+    return withIoErrors(`training log: cannot ${verb}`, this.path, action);
   }
 }
 

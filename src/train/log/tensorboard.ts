@@ -1,7 +1,7 @@
 import { closeSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { SwitchyardError } from "../../errors.js";
+import { withIoErrors } from "../../formats/io.js";
 import { bytes, concat, double, doubles, fixedFloat, string, varint } from "./protobuf.js";
 import type { StepRecord } from "./record.js";
 import { tfRecord } from "./tfrecord.js";
@@ -22,12 +22,10 @@ export class TensorBoardLog {
     // TensorBoard reads the files in the order of their names: the time comes first, in microseconds, so that no two are equal.
     const time = Math.round((performance.timeOrigin + performance.now()) * 1000);
     this.path = join(folder, `events.out.tfevents.${time}.${hostname()}.${process.pid}`);
-    try {
+    this.fd = this.io(() => {
       mkdirSync(folder, { recursive: true });
-      this.fd = openSync(this.path, "wx");
-    } catch (cause) {
-      throw ioError(this.path, cause);
-    }
+      return openSync(this.path, "wx");
+    });
     this.append(event(0, string(3, "brain.Event:2")));
     this.append(event((options.resumeStep ?? -1) + 1, sessionStart));
   }
@@ -44,11 +42,11 @@ export class TensorBoardLog {
   }
 
   private append(data: Uint8Array): void {
-    try {
-      writeFileSync(this.fd, tfRecord(data));
-    } catch (cause) {
-      throw ioError(this.path, cause);
-    }
+    this.io(() => writeFileSync(this.fd, tfRecord(data)));
+  }
+
+  private io<T>(action: () => T): T {
+    return withIoErrors("TensorBoard log: cannot write", this.path, action);
   }
 }
 
@@ -99,8 +97,4 @@ function loadHistogram(tag: string, load_E: readonly number[]): Uint8Array {
     doubles(7, load_E),
   ]);
   return bytes(1, concat([string(1, tag), bytes(5, histogram)]));
-}
-
-function ioError(path: string, cause: unknown): SwitchyardError {
-  return new SwitchyardError("ERR_SWITCHYARD_IO", `TensorBoard log: cannot write ${path}: ${(cause as Error).message}`, { cause, details: { path } });
 }
