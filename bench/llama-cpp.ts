@@ -70,7 +70,7 @@ export async function run(args: string[]): Promise<BenchResult> {
       using model = await open();
       const inputs = [...model.prompts, ...Array.from({ length: prompts - model.prompts.length }, (_, p) => randomPrompt(p, model.config.vocab))];
       const files = types.map((type) => join(folder, `${type}.gguf`));
-      for (const [i, type] of types.entries()) await writeModelGguf(files[i] as string, model.config, model.parameters, { type, vocabulary: new Map(byteVocabulary(model.config.vocab)) });
+      for (const [i, type] of types.entries()) await writeModelGguf(files[i] as string, model.config, model.parameters, { type, vocabulary: byteVocabulary(model.config.vocab) });
       const theirs = llamaGreedy(files, inputs, count);
       for (const [i, type] of types.entries()) {
         const { same, parted } = await compare(files[i] as string, inputs, theirs[i] as number[][]);

@@ -10,7 +10,7 @@ export { type QuantizationReport, quantize, type QuantizeOptions } from "./inspe
 export { type ModelConfig } from "./model/config.js";
 export { type EncoderDecoderConfig } from "./model/encoder-decoder/config.js";
 export { EncoderDecoderModel } from "./model/encoder-decoder/model.js";
-export { countParameters } from "./model/parameters.js";
+export { countParameters } from "./model/parameter-specs.js";
 export { modelConfig, type ModelOptions, type MoeOptions, type Size, sizes } from "./model/presets.js";
 export { type ChatMessage, type ChatOptions } from "./tokenizer/chat.js";
 export { byteTokenizer } from "./tokenizer/bytes.js";

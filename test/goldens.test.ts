@@ -12,7 +12,7 @@ import { type GoldenLayer, readGolden } from "../src/inspect/golden.js";
 import { readModelFolder } from "../src/model/folder.js";
 import { publishedPieces } from "../src/model/families/names.js";
 import { LanguageModel } from "../src/model/language-model.js";
-import { parameterSpecs } from "../src/model/parameters.js";
+import { parameterSpecs } from "../src/model/parameter-specs.js";
 import { forward, logits, loss, moeParameters } from "../src/model/transformer.js";
 import { moeLayer } from "../src/moe/layer.js";
 import type { Routing } from "../src/routing/types.js";

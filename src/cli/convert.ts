@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { loadEngine } from "../engine/load.js";
 import { check } from "../errors.js";
 import { readModel } from "../model/language-model.js";
-import { countParameters } from "../model/parameters.js";
+import { countParameters } from "../model/parameter-specs.js";
 import { StagedWeights } from "../model/staged.js";
 import { type FileType, fileTypes } from "../model/stored-types.js";
 import { weightFiles, writeModel } from "../model/write.js";

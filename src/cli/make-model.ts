@@ -4,7 +4,7 @@ import { check } from "../errors.js";
 import { readHfConfig } from "../model/families/hf-config.js";
 import { publishedConfig, type PublishedShape, publishedShapes } from "../model/families/published.js";
 import { isGguf } from "../model/gguf-file.js";
-import { countParameters } from "../model/parameters.js";
+import { countParameters } from "../model/parameter-specs.js";
 import { type RandomType, writeRandomGguf } from "../model/random-gguf.js";
 import { randomTypes } from "../quant/random-blocks.js";
 import { formatBytes } from "../train/log/format.js";

@@ -8,7 +8,7 @@ import { conform, parseJson } from "../formats/json.js";
 import type { ModelConfig } from "../model/config.js";
 import { readModelFolder } from "../model/folder.js";
 import { isGguf, readModelGguf } from "../model/gguf-file.js";
-import { parameterSpecs } from "../model/parameters.js";
+import { parameterSpecs } from "../model/parameter-specs.js";
 import { expertBytes, halfLife } from "../model/residency/expert-cache.js";
 import { headroom } from "../model/residency/room.js";
 import { cachedBytes, storedExperts } from "../model/residency/stored-experts.js";

@@ -14,7 +14,7 @@ import { isSwitchConfig, readSwitchConfig, switchFamily } from "../model/familie
 import { type ModelFolder, readModelFolder } from "../model/folder.js";
 import { isGguf, readModelGguf } from "../model/gguf-file.js";
 import { packedName } from "../model/packed.js";
-import { countParameters } from "../model/parameters.js";
+import { countParameters } from "../model/parameter-specs.js";
 import { checkpoints } from "../train/checkpoint.js";
 import { describeLayers, describeStacks, type LayerDescription } from "./layers.js";
 import { estimateEncoderDecoderMemory, estimateMemory, type MemoryEstimate } from "./memory.js";

@@ -3,7 +3,7 @@ import type { ModelConfig } from "../model/config.js";
 import type { EncoderDecoderConfig } from "../model/encoder-decoder/config.js";
 import { countEncoderDecoderParameters } from "../model/encoder-decoder/parameters.js";
 import type { ParameterSource } from "../model/mapped.js";
-import { parameterSpecs } from "../model/parameters.js";
+import { parameterSpecs } from "../model/parameter-specs.js";
 import { blockElements, byteLength, dtypeBytes } from "../tensor/dtype.js";
 import { sizeOf } from "../tensor/tensor.js";
 

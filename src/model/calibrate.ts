@@ -6,7 +6,8 @@ import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import { LanguageModel } from "./language-model.js";
 import type { ParameterSource } from "./mapped.js";
-import { type Parameters, parameterSpecs } from "./parameters.js";
+import { parameterSpecs } from "./parameter-specs.js";
+import type { Parameters } from "./parameters.js";
 import type { Importance } from "./published.js";
 import { forward } from "./transformer.js";
 

@@ -1,7 +1,7 @@
 import { describeRouter } from "../routing/describe.js";
 import type { ModelConfig } from "./config.js";
 import type { Architecture } from "./families/family.js";
-import { countParameters } from "./parameters.js";
+import { countParameters } from "./parameter-specs.js";
 
 /** README.md of a saved model. */
 export function modelCard(config: ModelConfig, { modelType, architecture }: Architecture): string {

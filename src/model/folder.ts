@@ -12,7 +12,7 @@ import { type Piece, publishedPieces, sharedTableName, type TensorNames } from "
 import { readQuantization } from "./families/quantization.js";
 import type { ParameterSource } from "./mapped.js";
 import { checkPacked, packedName, packedShape, packedTensors, type PackedTensor, tensorToWrite } from "./packed.js";
-import { type ParameterSpec, parameterSpecs } from "./parameters.js";
+import { type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
 import { chooseTypes, type EncodingOptions, publishedTensors, type TypeOptions, type WrittenTensor } from "./published.js";
 import { pieceReader, type Reader, repackedRows } from "./quantized.js";
 import { repacked } from "./repacked.js";

@@ -14,7 +14,7 @@ import type { ModelFolder } from "./folder.js";
 import type { ParameterSource } from "./mapped.js";
 import { fromOriginals, originals } from "./originals.js";
 import { type DescribedGguf, ownArchitecture, readOwnGguf, writeOwnGguf } from "./own-gguf.js";
-import { type ParameterSpec, parameterSpecs } from "./parameters.js";
+import { type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
 import { chooseTypes, encodedRows, type EncodingOptions, publishedTensors, type TypeOptions, type WrittenTensor } from "./published.js";
 import type { Weights } from "./staged.js";
 import type { Reader } from "./quantized.js";

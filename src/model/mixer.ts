@@ -6,7 +6,7 @@ import { deltaNet } from "./delta-net.js";
 import { latentAttention } from "./latent-attention.js";
 import { lightningAttention } from "./lightning-attention.js";
 import { mamba } from "./mamba.js";
-import type { Init } from "./parameters.js";
+import type { Init } from "./parameter-specs.js";
 import type { Sequences } from "./sequences.js";
 import { shortConv } from "./short-conv.js";
 import type { TransformerParts } from "./transformer.js";

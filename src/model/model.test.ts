@@ -4,7 +4,7 @@ import { routerConfig } from "../routing/presets.js";
 import { checkModelConfig, type ModelConfig } from "./config.js";
 import { readHfConfig, writeHfConfig } from "./families/hf-config.js";
 import { publishedPieces } from "./families/names.js";
-import { countParameters, parameterSpecs } from "./parameters.js";
+import { countParameters, parameterSpecs } from "./parameter-specs.js";
 import { modelConfig, type ModelOptions } from "./presets.js";
 
 const json = (value: unknown) => JSON.parse(JSON.stringify(value)) as Json;

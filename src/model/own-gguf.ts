@@ -6,7 +6,7 @@ import type { Architecture } from "./families/family.js";
 import { readHfConfig, writeHfConfig } from "./families/hf-config.js";
 import { type Piece, publishedPieces } from "./families/names.js";
 import { packedShape } from "./packed.js";
-import type { ParameterSpec } from "./parameters.js";
+import type { ParameterSpec } from "./parameter-specs.js";
 import { decodeTensor } from "./stored.js";
 
 /**

@@ -5,7 +5,7 @@ import type { EncoderPool } from "../quant/encoder-pool.js";
 import { sizeOf, view } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import type { Piece } from "./families/names.js";
-import { type ParameterSpec, parameterSpecs } from "./parameters.js";
+import { type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
 import type { Weights } from "./staged.js";
 import { chunkElements, run } from "./stored.js";
 import { type FileType, parameterType, storedType, type TensorType } from "./stored-types.js";

@@ -2,12 +2,13 @@ import type { GgufValue } from "../formats/gguf/metadata.js";
 import { ggufBytes, type GgufType, ggufTypes } from "../formats/gguf/types.js";
 import { type GgufTensorToWrite, writeGguf } from "../formats/gguf/writer.js";
 import { blockShaper, randomBytes, randomTypes } from "../quant/random-blocks.js";
-import { byteCharacters } from "../tokenizer/byte-pair.js";
+import { BytePairTokenizer } from "../tokenizer/byte-pair.js";
+import { ggufVocabulary } from "../tokenizer/gguf-writer.js";
 import type { ModelConfig } from "./config.js";
 import { ggufPieces } from "./families/gguf-names.js";
 import { writeGgufConfig } from "./families/gguf.js";
 import { describeFile } from "./gguf-file.js";
-import { type ParameterSpec, parameterSpecs } from "./parameters.js";
+import { type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
 import { storedType } from "./stored-types.js";
 
 export type RandomType = (typeof randomTypes)[number];
@@ -53,17 +54,7 @@ function* randomTensor(type: GgufType, shape: readonly number[], init: Parameter
   }
 }
 
-/** A vocabulary of the 256 bytes, an end of text, and unused tokens, as many as the embedding table has rows. */
-export function byteVocabulary(size: number): [string, GgufValue][] {
-  const tokens = [...byteCharacters, "<|endoftext|>", ...Array.from({ length: Math.max(0, size - 257) }, (_, i) => `<|unused ${i}|>`)].slice(0, size);
-  const [normal, control, unused] = [1, 3, 5];
-  const types = Int32Array.from(tokens, (_, id) => (id < 256 ? normal : id === 256 ? control : unused));
-  return [
-    ["tokenizer.ggml.model", { type: "string", value: "gpt2" }],
-    ["tokenizer.ggml.pre", { type: "string", value: "gpt-2" }],
-    ["tokenizer.ggml.tokens", { type: "array", of: "string", value: tokens }],
-    ["tokenizer.ggml.token_type", { type: "array", of: "i32", value: types }],
-    ["tokenizer.ggml.merges", { type: "array", of: "string", value: [] }],
-    ...(size > 256 ? [["tokenizer.ggml.eos_token_id", { type: "u32", value: 256 }] satisfies [string, GgufValue]] : []),
-  ];
+/** The 256 bytes as a vocabulary, with an end of text and unused tokens as far as the embedding table has rows. */
+export function byteVocabulary(size: number): Map<string, GgufValue> {
+  return ggufVocabulary(new BytePairTokenizer([], size > 256 ? "<|endoftext|>" : undefined), size) as Map<string, GgufValue>;
 }

@@ -5,7 +5,7 @@ import { byteLength } from "../tensor/dtype.js";
 import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import type { ParameterSource } from "./mapped.js";
-import { parameterSpecs } from "./parameters.js";
+import { parameterSpecs } from "./parameter-specs.js";
 
 /** Where writers get parameters from, as floats: `Parameters`, or files. */
 export interface Weights {

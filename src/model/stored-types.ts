@@ -1,7 +1,7 @@
 import { ggufBytes, type GgufType, ggufTypes } from "../formats/gguf/types.js";
 import type { ModelConfig } from "./config.js";
 import type { Piece } from "./families/names.js";
-import type { ParameterSpec } from "./parameters.js";
+import type { ParameterSpec } from "./parameter-specs.js";
 
 /** The types that a model can be written in: those that products read in place. */
 export const fileTypes = [

@@ -8,7 +8,7 @@ import { ggufVocabulary } from "../tokenizer/gguf-writer.js";
 import type { ModelConfig } from "./config.js";
 import { writeModelFolder } from "./folder.js";
 import { isGguf, writeModelGguf } from "./gguf-file.js";
-import { countParameters } from "./parameters.js";
+import { countParameters } from "./parameter-specs.js";
 import type { EncodingOptions, TypeOptions, WrittenTensor } from "./published.js";
 import type { Weights } from "./staged.js";
 

@@ -1,6 +1,7 @@
 import { Arena } from "../engine/arena.js";
 import { check } from "../errors.js";
-import type { Parameter, ParameterGroup, Parameters } from "../model/parameters.js";
+import type { ParameterGroup } from "../model/parameter-specs.js";
+import type { Parameter, Parameters } from "../model/parameters.js";
 import type { Tensor } from "../tensor/tensor.js";
 
 export interface OptimizerOptions {

@@ -2,7 +2,7 @@ import { type Json, type JsonObject, parseJson } from "../../src/formats/json.js
 import { readHfConfig } from "../../src/model/families/hf-config.js";
 import { families } from "../../src/model/families/families.js";
 import { publishedShapes } from "../../src/model/families/published.js";
-import { countParameters } from "../../src/model/parameters.js";
+import { countParameters } from "../../src/model/parameter-specs.js";
 import type { Random } from "../../src/tensor/random.js";
 import { writeJson } from "./json-text.js";
 import { chance, edge, pick } from "./mutate.js";

@@ -1,6 +1,6 @@
 import { check } from "../../errors.js";
 import type { LatentSizes, ModelConfig } from "../config.js";
-import type { ParameterSpec } from "../parameters.js";
+import type { ParameterSpec } from "../parameter-specs.js";
 import type { GgufArchitecture } from "./gguf-architecture.js";
 import { type Piece, publishedPieces, type StoredAs, type TensorNames } from "./names.js";
 

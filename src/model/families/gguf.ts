@@ -2,7 +2,7 @@ import { check, SwitchyardError } from "../../errors.js";
 import { GgufMetadata, type GgufValue } from "../../formats/gguf/metadata.js";
 import type { JsonObject } from "../../formats/json.js";
 import { checkModelConfig, type ModelConfig } from "../config.js";
-import { parameterSpecs } from "../parameters.js";
+import { parameterSpecs } from "../parameter-specs.js";
 import type { GgufArchitecture, GgufFields, GgufKeys } from "./gguf-architecture.js";
 import { ggufArchitectures } from "./gguf-architectures.js";
 import { ggufPieces } from "./gguf-names.js";

@@ -7,7 +7,7 @@ import { openCheckpointTensors, readAsF32, writeCheckpointTensors } from "../../
 import type { Json } from "../../formats/json.js";
 import type { TensorToWrite } from "../../formats/safetensors-writer.js";
 import { LanguageModel } from "../language-model.js";
-import { countParameters } from "../parameters.js";
+import { countParameters } from "../parameter-specs.js";
 import { readHfConfig, writeHfConfig } from "./hf-config.js";
 
 const read = (json: object) => readHfConfig(JSON.parse(JSON.stringify(json)) as Json, "config.json").config;

@@ -1,6 +1,6 @@
 import { sizeOf } from "../../tensor/tensor.js";
 import type { ModelConfig } from "../config.js";
-import type { ParameterSpec } from "../parameters.js";
+import type { ParameterSpec } from "../parameter-specs.js";
 
 /** How a published tensor holds a parameter, or a part of it. */
 export interface StoredAs {

@@ -3,7 +3,7 @@ import { check } from "../../errors.js";
 import { byteLength } from "../../tensor/dtype.js";
 import type { ModelConfig } from "../config.js";
 import { type ParameterSource, type StoredMatrix, storedParts } from "../mapped.js";
-import type { ParameterSpec } from "../parameters.js";
+import type { ParameterSpec } from "../parameter-specs.js";
 import type { StoredExperts } from "./expert-cache.js";
 
 const names = (layer: number): [up: string, down: string] => [`layers.${layer}.experts.up`, `layers.${layer}.experts.down`];

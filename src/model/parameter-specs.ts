@@ -1,0 +1,91 @@
+import { sizeOf } from "../tensor/tensor.js";
+import type { ModelConfig } from "./config.js";
+import { mixerOf } from "./mixer.js";
+
+/** What a parameter belongs to: its learning rate, its gradient norm in the log, its place in the active count. */
+export type ParameterGroup = "dense" | "expert" | "router";
+
+export interface ParameterSpec {
+  name: string;
+  shape: readonly number[];
+  group: ParameterGroup;
+  /** Initial value: normal with this deviation, or a constant. */
+  init: { std: number } | { constant: number };
+  /** false: not changed by the optimiser (the selection bias). */
+  trainable: boolean;
+}
+
+/** How a parameter starts; "residual": a projection back into the residual stream. */
+export type Init = "normal" | "residual" | "one" | "zero";
+
+/** Deviation of initial weights, as in GPT-2; projections back into the residual stream get it divided by sqrt(2 L). */
+const initStd = 0.02;
+
+/** Every parameter of a model, in the order of the forward pass. Names: "layers.3.experts.up", ... */
+export function parameterSpecs(config: ModelConfig): ParameterSpec[] {
+  const { width: D, moe } = config;
+  const specs: ParameterSpec[] = [];
+  const push = (name: string, shape: readonly number[], init: ParameterSpec["init"], group: ParameterGroup = "dense", trainable = true) =>
+    specs.push({ name, shape, group, init, trainable });
+  const inits = { normal: { std: initStd }, residual: { std: initStd / Math.sqrt(2 * config.layers) }, one: { constant: 1 }, zero: { constant: 0 } };
+  const { normal, residual, one, zero } = inits;
+
+  const pushNorm = (name: string) => {
+    push(name, [D], one);
+    if (config.layerNorm?.bias) push(`${name}Bias`, [D], zero);
+  };
+  /** One feed-forward network, or a stack of `experts`. */
+  const pushFeedForward = (name: string, hidden: number, rows: number, bias: boolean, group: ParameterGroup, experts?: number) => {
+    const stack = experts === undefined ? [] : [experts];
+    push(`${name}.up`, [...stack, rows * hidden, D], normal, group);
+    if (bias) push(`${name}.upBias`, [...stack, rows * hidden], zero, group);
+    push(`${name}.down`, [...stack, D, hidden], residual, group);
+    if (bias) push(`${name}.downBias`, [...stack, D], zero, group);
+  };
+  const { branches, ffnBias = false } = config;
+  const normedAfter = branches === "after" || branches === "around";
+
+  push("embedding", [config.vocab, D], normal);
+  for (let l = 0; l < config.layers; l++) {
+    const at = (name: string) => `layers.${l}.${name}`;
+    if (branches !== "after") pushNorm(at("attention.norm"));
+    for (const { name, shape, init } of mixerOf(config, l).parameters(config, l)) push(at(`attention.${name}`), shape, inits[init]);
+    if (normedAfter) pushNorm(at("attention.postNorm"));
+    if (branches !== "after" && branches !== "parallel") pushNorm(at("ffn.norm"));
+    if (moe === undefined || !config.sparseLayers.includes(l)) pushFeedForward(at("ffn"), config.hidden, 2, ffnBias, "dense");
+    else {
+      const rows = moe.gated ? 2 : 1;
+      push(at("router.weight"), [moe.experts, D], normal, "router");
+      if (moe.router.bias) push(at("router.bias"), [moe.experts], zero, "router");
+      if (moe.router.selection === "noisy-top-k") push(at("router.noise"), [moe.experts, D], zero, "router");
+      if (moe.router.selectionBias) push(at("router.selectionBias"), [moe.experts], zero, "router", false);
+      pushFeedForward(at("experts"), moe.hidden, rows, moe.bias ?? false, "expert", moe.experts);
+      if (moe.shared !== undefined) {
+        const { hidden, combine } = moe.shared;
+        pushFeedForward(at("shared"), hidden, rows, ffnBias, "dense");
+        if (combine === "sigmoid" || combine === "softmax") push(at("shared.gate"), [combine === "sigmoid" ? 1 : 2, D], normal);
+      }
+    }
+    if (normedAfter) pushNorm(at("ffn.postNorm"));
+  }
+  pushNorm("norm");
+  if (!config.tiedEmbeddings) push("head", [config.vocab, D], normal);
+  if (config.headBias) push("headBias", [config.vocab], zero);
+  return specs;
+}
+
+/**
+ * Parameters in all, and those that work on one token: all but the routed experts that it does not use. As published figures have it,
+ * a selection bias, which no gradient trains, is not counted.
+ */
+export function countParameters(config: ModelConfig): { total: number; active: number } {
+  let total = 0;
+  let active = 0;
+  for (const { shape, group, trainable } of parameterSpecs(config)) {
+    if (!trainable) continue;
+    const n = sizeOf(shape);
+    total += n;
+    active += group === "expert" && config.moe !== undefined ? (n / config.moe.experts) * config.moe.active : n;
+  }
+  return { total, active };
+}
