@@ -10,7 +10,7 @@ import { parseArgs } from "node:util";
 import { loadEngine } from "../src/engine/load.js";
 import type { MoeOptions } from "../src/model/presets.js";
 import { maxViolation, maxViolationFloor } from "../src/routing/statistics.js";
-import { type BenchResult, machine } from "./bench.js";
+import { type BenchResult, machine, round } from "./bench.js";
 import { batch, context, expertHidden, readCharacters, trainCharacters } from "./tasks/characters.js";
 
 /** Steps whose batches are averaged. */
@@ -59,12 +59,12 @@ export async function run(args: string[]): Promise<BenchResult> {
     batchViolation[name] = Math.max(...sums);
     rows.push({
       balancing: name,
-      loss: fixed(loss, 4),
-      "MaxVio batch": fixed(Math.max(...sums)),
-      "MaxVio global": fixed(Math.max(...routing.map((r) => r.maxvio))),
+      loss: round(loss, 4),
+      "MaxVio batch": round(Math.max(...sums), 2),
+      "MaxVio global": round(Math.max(...routing.map((r) => r.maxvio)), 2),
       dead: routing.reduce((sum, r) => sum + r.dead, 0),
-      "load entropy": fixed(Math.min(...routing.map((r) => r.load_entropy))),
-      seconds: fixed(seconds, 1),
+      "load entropy": round(Math.min(...routing.map((r) => r.load_entropy)), 2),
+      seconds: round(seconds),
     });
     console.error(Object.entries(rows.at(-1) ?? {}).map(([key, value]) => `${key} ${value}`).join(", "));
   }
@@ -88,5 +88,3 @@ export async function run(args: string[]): Promise<BenchResult> {
       "Wanted: none: an expert dead or MaxVio above 2; loss-free: at most half the MaxVio of aux 0.01.",
   };
 }
-
-const fixed = (x: number, digits = 2) => Math.round(x * 10 ** digits) / 10 ** digits;

@@ -54,6 +54,11 @@ function commit(): string {
   }
 }
 
+export const round = (x: number, decimals = 1): number => Math.round(x * 10 ** decimals) / 10 ** decimals;
+
+/** Three significant digits. */
+export const rounded = (x: number): number => Number(x.toPrecision(3));
+
 /** Median of a non-empty list. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);

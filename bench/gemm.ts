@@ -6,7 +6,7 @@ import { parseArgs } from "node:util";
 import type { MatmulForm } from "../src/engine/engine.js";
 import { loadEngine } from "../src/engine/load.js";
 import type { NativeEngine } from "../src/engine/native.js";
-import { type BenchResult, machine, median } from "./bench.js";
+import { type BenchResult, machine, median, round } from "./bench.js";
 import { openblasAvailable, openblasLoop } from "./peers/openblas/openblas.js";
 
 const shapes = [[128, 1024, 1024], [512, 1024, 768], [2048, 256, 256], [2048, 1024, 256], [8, 1024, 1024], [1, 4096, 4096]] as const;
@@ -32,7 +32,7 @@ export async function run(args: string[]): Promise<BenchResult> {
       const ours: number[] = [];
       const theirs: number[] = [];
       let near = 0; // the peak while this case was measured: the clock of a shared machine drifts by some percent within a run
-      for (let round = 0; round < Number(values.rounds); round++) {
+      for (let left = Number(values.rounds); left > 0; left--) {
         for (let i = 0; i < 3; i++) near = Math.max(near, engine.peakGflops(precision));
         for (let i = 0; i < calls; i++) {
           const start = performance.now();
@@ -57,5 +57,3 @@ export async function run(args: string[]): Promise<BenchResult> {
   const note = `best of all repetitions; ours: geometric mean of the cases with m >= 128, ${round(mean("% of peak"))} % of what ${engine.threads} threads reached beside each case, least ${Math.min(...large.map((row) => row["% of peak"] as number))} %${peer ? "" : "; no OpenBLAS"}`;
   return { name: "gemm", unit: "GFLOP/s", ours, peer: theirs, ratio: theirs && ours / theirs, peak, machine: about, rows, note };
 }
-
-const round = (x: number) => Math.round(x * 10) / 10;

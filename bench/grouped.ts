@@ -6,7 +6,7 @@ import { parseArgs } from "node:util";
 import { loadEngine } from "../src/engine/load.js";
 import type { NativeEngine } from "../src/engine/native.js";
 import { Random } from "../src/tensor/random.js";
-import { type BenchResult, machine, median } from "./bench.js";
+import { type BenchResult, machine, median, round } from "./bench.js";
 import { openblasAvailable, openblasLoop } from "./peers/openblas/openblas.js";
 
 const shapes = [
@@ -73,8 +73,8 @@ export async function run(args: string[]): Promise<BenchResult> {
       const best = Math.min(...ours);
       const loop = theirs.length === 0 ? null : Math.min(...theirs);
       rows.push({
-        shape: `${T} tokens, ${E} experts, top-${K}, ${D} -> ${F}`, form, ms: round(best * 1e3), "median ms": round(median(ours) * 1e3),
-        "GFLOP/s": round(gflop / best), "% of peak": round((100 * gflop) / best / peak), "openblas ms": loop && round(loop * 1e3), "x openblas": loop && round(loop / best),
+        shape: `${T} tokens, ${E} experts, top-${K}, ${D} -> ${F}`, form, ms: round(best * 1e3, 2), "median ms": round(median(ours) * 1e3, 2),
+        "GFLOP/s": round(gflop / best, 2), "% of peak": round((100 * gflop) / best / peak, 2), "openblas ms": loop && round(loop * 1e3, 2), "x openblas": loop && round(loop / best, 2),
         repetitions: ours.length,
       });
     }
@@ -85,5 +85,3 @@ export async function run(args: string[]): Promise<BenchResult> {
   const note = `best of all repetitions; ours and peer: the first row; OpenBLAS is given its rows already gathered${peer ? "" : "; no OpenBLAS"}`;
   return { name: "grouped", unit: "GFLOP/s", ours, peer: ratio && ours / ratio, ratio, peak, machine: about, rows, note };
 }
-
-const round = (x: number) => Math.round(x * 100) / 100;

@@ -9,7 +9,7 @@
 import { parseArgs } from "node:util";
 import { loadEngine } from "../src/engine/load.js";
 import type { MoeOptions } from "../src/model/presets.js";
-import { type BenchResult, machine, median } from "./bench.js";
+import { type BenchResult, machine, median, round } from "./bench.js";
 import { characterScript, type TorchCharacters, torchCharacters } from "./peers/torch/characters.js";
 import { expertHidden, readCharacters, trainCharacters } from "./tasks/characters.js";
 
@@ -78,5 +78,3 @@ export async function run(args: string[]): Promise<BenchResult> {
     note: `Wanted: dense at most ${target.dense} for each seed, moe at least ${target.gain} below it, in at most 1/${target.speed} of PyTorch's time.`,
   };
 }
-
-const round = (x: number, digits: number) => Math.round(x * 10 ** digits) / 10 ** digits;

@@ -12,7 +12,7 @@ import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { loadEngine } from "../src/engine/load.js";
-import { type BenchResult, machine } from "./bench.js";
+import { type BenchResult, machine, rounded } from "./bench.js";
 import type { Measured } from "./tasks/under-budget.js";
 
 export async function run(args: string[]): Promise<BenchResult> {
@@ -25,7 +25,7 @@ export async function run(args: string[]): Promise<BenchResult> {
   const ratios = new Map<number, number>();
   for (let round = 0; round < Number(values.rounds); round++) {
     const whole = measure(file, 0, tokens);
-    rows.push({ "MB allowed": null, "MB peak": whole.peak, "in memory": null, "read ahead": null, foreseen: null, "MB read/token": null, "disk MB/s": null, "tokens/s": round3(whole.tokensPerSecond), predicted: null, ratio: null, "same bits": null });
+    rows.push({ "MB allowed": null, "MB peak": whole.peak, "in memory": null, "read ahead": null, foreseen: null, "MB read/token": null, "disk MB/s": null, "tokens/s": rounded(whole.tokensPerSecond), predicted: null, ratio: null, "same bits": null });
     for (const budget of budgets) {
       const m = measure(file, budget, tokens);
       const predicted = 1 / (1 / whole.tokensPerSecond + m.missedPerToken / m.readRate);
@@ -34,14 +34,14 @@ export async function run(args: string[]): Promise<BenchResult> {
       rows.push({
         "MB allowed": budget,
         "MB peak": m.peak,
-        "in memory": round3(m.hitRate),
-        "read ahead": round3(m.aheadRate),
-        foreseen: m.foreseen === null ? null : round3(m.foreseen),
-        "MB read/token": round3(m.bytesPerToken / 1e6),
+        "in memory": rounded(m.hitRate),
+        "read ahead": rounded(m.aheadRate),
+        foreseen: m.foreseen === null ? null : rounded(m.foreseen),
+        "MB read/token": rounded(m.bytesPerToken / 1e6),
         "disk MB/s": Math.round(m.readRate / 1e6),
-        "tokens/s": round3(m.tokensPerSecond),
-        predicted: round3(predicted),
-        ratio: round3(ratio),
+        "tokens/s": rounded(m.tokensPerSecond),
+        predicted: rounded(predicted),
+        ratio: rounded(ratio),
         "same bits": m.hash === whole.hash ? "yes" : "NO",
       });
     }
@@ -49,8 +49,6 @@ export async function run(args: string[]): Promise<BenchResult> {
   const worst = Math.min(...ratios.values());
   return { name: "memory-budget", unit: "tokens/s measured over predicted, the worst budget", ours: worst, peer: null, ratio: worst, peak: null, machine: machine(loadEngine()), rows, note: "MB are of 10^6 bytes. In memory: part of the uses of experts. Predicted: see the head of bench/memory-budget.ts." };
 }
-
-const round3 = (x: number): number => Number(x.toPrecision(3));
 
 function measure(file: string, budget: number, tokens: number): Measured {
   const script = fileURLToPath(new URL("tasks/under-budget.js", import.meta.url));

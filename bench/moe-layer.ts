@@ -9,7 +9,7 @@ import { loadEngine } from "../src/engine/load.js";
 import type { NativeEngine } from "../src/engine/native.js";
 import { moeLayer } from "../src/moe/layer.js";
 import { routerConfig } from "../src/routing/presets.js";
-import { type BenchResult, machine, median } from "./bench.js";
+import { type BenchResult, machine, median, round } from "./bench.js";
 
 const shapes = [
   { T: 2048, D: 256, F: 256, E: 16, K: 4 },
@@ -54,7 +54,6 @@ export async function run(args: string[]): Promise<BenchResult> {
     return { shape: `${T} tokens, ${D} wide, ${E} experts of ${F}, top-${K}`, ms: Math.min(...seconds) * 1e3, "median ms": median(seconds) * 1e3, "GFLOP/s": gflop / Math.min(...seconds) };
   });
   const [first] = rows as [(typeof rows)[number]];
-  const round = (value: number) => Math.round(value * 10) / 10;
   return {
     name: `moe-layer ${precision}`,
     unit: "GFLOP/s",

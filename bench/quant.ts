@@ -14,7 +14,7 @@ import type { NativeEngine } from "../src/engine/native.js";
 import { byteLength, dtypeBytes, type StoredDType } from "../src/tensor/dtype.js";
 import { Random } from "../src/tensor/random.js";
 import { randomBlocks } from "../test/stored.js";
-import { type BenchResult, machine } from "./bench.js";
+import { type BenchResult, machine, round } from "./bench.js";
 
 const [D, F, E, K] = [2048, 1024, 64, 8];
 const defaults = "q4_k,q4_0,q6_k,q8_0,mxfp4,iq4_nl,q5_k,bf16";
@@ -63,7 +63,7 @@ export async function run(args: string[]): Promise<BenchResult> {
         return (performance.now() - start) / 1e3;
       };
       const best = { prompt: Infinity, token: Infinity, dense: Infinity };
-      for (let round = 0; round < rounds; round++) {
+      for (let turn = 0; turn < rounds; turn++) {
         peak = Math.max(peak, engine.peakGflops(type === "bf16" ? "bf16" : type === "f16" ? "f32" : "int8"));
         bandwidth = Math.max(bandwidth, engine.readBandwidth(probe));
         const counts = new Array<number>(E).fill(0);
@@ -71,7 +71,7 @@ export async function run(args: string[]): Promise<BenchResult> {
         best.prompt = Math.min(best.prompt, layer(counts, T));
         for (let i = 0; i < 8; i++) best.token = Math.min(best.token, layer(counts.map((_, e) => (e % 8 === i ? 1 : 0)), 1));
         const start = performance.now();
-        engine.matmul("nt", region.tensor("f32", [T, D], 2 ** 27), x, file.tensor(type, [D, D], (round % 32) * byteLength(type, D * D)));
+        engine.matmul("nt", region.tensor("f32", [T, D], 2 ** 27), x, file.tensor(type, [D, D], (turn % 32) * byteLength(type, D * D)));
         best.dense = Math.min(best.dense, (performance.now() - start) / 1e3);
       }
       const prompt = (6 * T * K * D * F) / 1e9 / best.prompt;
@@ -89,5 +89,3 @@ export async function run(args: string[]): Promise<BenchResult> {
   const note = `best of ${rounds} rounds; read bandwidth ${round(bandwidth)} GB/s; ours: ${T} tokens of the first type; peak: products of bytes (of bf16 for bf16, of f32 for f16)`;
   return { name: "quant", unit: "GOP/s", ours: first[`${T} tokens GOP/s`] as number, peer: null, ratio: null, peak, machine: about, rows, note };
 }
-
-const round = (value: number) => Math.round(value * 10) / 10;

@@ -11,7 +11,7 @@ import type { Engine } from "../src/engine/engine.js";
 import { generate } from "../src/generate/generate.js";
 import { LanguageModel } from "../src/model/language-model.js";
 import { byteTokenizer } from "../src/tokenizer/bytes.js";
-import { type BenchResult, interleave, machine, median } from "./bench.js";
+import { type BenchResult, interleave, machine, median, round } from "./bench.js";
 import { baselineScript, torchBaseline } from "./peers/torch/torch.js";
 import { shapes, subject } from "./tasks/subject.js";
 
@@ -30,9 +30,9 @@ export async function run(args: string[]): Promise<BenchResult> {
   const torch = values["no-peer"] ? undefined : torchSteps(steps);
   const row = (what: string, [a, b]: readonly [number, number], wanted: number | null) => ({
     what,
-    "ms, 8 experts": Math.round(a * 1e5) / 100,
-    "ms, 64 experts": Math.round(b * 1e5) / 100,
-    ratio: Math.round((b / a) * 1000) / 1000,
+    "ms, 8 experts": round(a * 1e3, 2),
+    "ms, 64 experts": round(b * 1e3, 2),
+    ratio: round(b / a, 3),
     "at most": wanted,
   });
   return {

@@ -15,7 +15,7 @@ import { measurePeaks } from "../src/inspect/work.js";
 import { readHfConfig } from "../src/model/families/hf-config.js";
 import { publishedConfig, type PublishedShape } from "../src/model/families/published.js";
 import { type RandomType, writeRandomGguf } from "../src/model/random-gguf.js";
-import { type BenchResult, machine, median } from "./bench.js";
+import { type BenchResult, machine, median, rounded } from "./bench.js";
 import { LlamaSpeed } from "./peers/llama-cpp/llama-cpp.js";
 
 const numbers = (text: string): number[] => (text === "none" ? [] : text.split(",").map(Number));
@@ -73,5 +73,3 @@ export async function run(args: string[]): Promise<BenchResult> {
     rmSync(folder, { recursive: true, force: true });
   }
 }
-
-const rounded = (x: number): number => Number(x.toPrecision(3));

@@ -45,3 +45,6 @@ export function checkAborted(signal: AbortSignal | undefined, operation: string)
 export function check(condition: boolean, code: ErrorCode, message: () => string): asserts condition {
   if (!condition) throw new SwitchyardError(code, message());
 }
+
+/** `check` for several conditions on one thing, which messages begin with. */
+export const checker = (code: ErrorCode, subject: string) => (condition: boolean, message: () => string): void => check(condition, code, () => `${subject}: ${message()}`);

@@ -13,7 +13,7 @@ interface EvalFlags {
   json?: boolean;
   data?: string[];
   context?: number;
-  batch?: number;
+  batch: number;
   memory?: number;
 }
 
@@ -31,7 +31,7 @@ export function evalCommand(io: Io): Command {
     .action((dir: string, flags: EvalFlags) => evalAction(io, dir, flags));
 }
 
-async function evalAction(io: Io, dir: string, { data, json, context: given, batch = 16, memory }: EvalFlags): Promise<void> {
+async function evalAction(io: Io, dir: string, { data, json, context: given, batch, memory }: EvalFlags): Promise<void> {
   check(data !== undefined, "ERR_SWITCHYARD_USAGE", () => "eval: no data; name text files or folders with --data");
   check(Number.isInteger(batch) && batch >= 1, "ERR_SWITCHYARD_USAGE", () => `eval: --batch: expected an integer of at least 1, got ${batch}`);
   using model = await Model.load(dir, { memory });

@@ -21,7 +21,7 @@ interface VerifyFlags {
   record?: string;
   ids?: number[][];
   data?: string[];
-  tokens?: number;
+  tokens: number;
 }
 
 export function verifyCommand(io: Io): Command {
@@ -69,7 +69,7 @@ function addIds(text: string, before: number[][] = []): number[][] {
   return [...before, text.split(",").map(Number)];
 }
 
-function inputsToRecord(subject: Subject, checkpoint: string, { ids, data, tokens = 40 }: VerifyFlags): Inputs {
+function inputsToRecord(subject: Subject, checkpoint: string, { ids, data, tokens }: VerifyFlags): Inputs {
   const { context, decoderStart } = subject;
   if (ids === undefined && data === undefined) return randomInputs(subject, 0);
   const rows = ids ?? [textIds(checkpoint, data ?? [], tokens, context)];

@@ -1,7 +1,7 @@
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { check } from "../errors.js";
+import { check, checker } from "../errors.js";
 import { readChunks } from "../formats/chunks.js";
 import { bf16ToF32, f16ToF32 } from "../formats/convert.js";
 import { conform, readJsonFile } from "../formats/json.js";
@@ -121,7 +121,7 @@ function readLayers(file: string, stored: ReadonlyMap<string, StoredTensor>): Go
 
 /** Shapes fit the ids and each other, experts are expert numbers, and there is something to compare with. */
 function checkGolden({ source, ids, decoderIds, logits, layers, greedy }: Golden): void {
-  const require = (condition: boolean, message: () => string) => check(condition, "ERR_SWITCHYARD_FORMAT", () => `${source}: ${message()}`);
+  const require = checker("ERR_SWITCHYARD_FORMAT", source);
   const tokens = (rows: Golden["ids"]) => rows.length * (rows[0]?.length ?? 0);
   const answered = tokens(decoderIds ?? ids);
   require(logits !== undefined || layers.length > 0 || greedy !== undefined, () => "expected logits or tensors of layers, found neither");

@@ -1,5 +1,5 @@
 import type { Activation } from "../engine/engine.js";
-import { check } from "../errors.js";
+import { checker } from "../errors.js";
 import type { JsonObject } from "../formats/json.js";
 import type { MoeConfig } from "../moe/layer.js";
 import { checkRouterConfig } from "../routing/route.js";
@@ -131,7 +131,7 @@ const maxExperts = 2 ** 16;
 
 /** Throws ERR_SWITCHYARD_CONFIG naming the field unless the parts fit together. Returns its argument. */
 export function checkModelConfig(config: ModelConfig): ModelConfig {
-  const require = (condition: boolean, message: () => string) => check(condition, "ERR_SWITCHYARD_CONFIG", () => `model config: ${message()}`);
+  const require = checker("ERR_SWITCHYARD_CONFIG", "model config");
   for (const key of positive) require(Number.isSafeInteger(config[key]) && config[key] > 0, () => `${key} must be a positive integer, got ${config[key]}`);
   require(config.heads % config.kvHeads === 0, () => `heads (${config.heads}) must be a multiple of kvHeads (${config.kvHeads})`);
   require(config.normEps >= 0, () => `normEps must not be negative, got ${config.normEps}`);

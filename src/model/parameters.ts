@@ -125,13 +125,7 @@ export class Parameters {
     return this.parts(name);
   }
 
-  private parts(name: string): readonly ExpertMatrices[] {
-    if (this.cached.has(name)) return [];
-    const own = this.tensors.get(name);
-    return own === undefined ? (this.mapped.get(name) ?? [this.get(name)]) : [own];
-  }
-
-  /** The same for names that begin with `prefix`, by what follows it. */
+  /** The same look-ups of names that begin with `prefix`, by what follows it. */
   below(prefix: string): Pick<Parameters, "get" | "find" | "weight" | "findWeight" | "experts"> {
     return {
       get: (name) => this.get(prefix + name),
@@ -140,6 +134,12 @@ export class Parameters {
       findWeight: (name) => this.findWeight(prefix + name),
       experts: (name) => this.experts(prefix + name),
     };
+  }
+
+  private parts(name: string): readonly ExpertMatrices[] {
+    if (this.cached.has(name)) return [];
+    const own = this.tensors.get(name);
+    return own === undefined ? (this.mapped.get(name) ?? [this.get(name)]) : [own];
   }
 
   /** The narrowest numbers that products multiply: to the bytes of quantised weights, and to bf16, rows of activations are rounded too. */

@@ -1,6 +1,6 @@
 import { Arena } from "../engine/arena.js";
 import type { Engine } from "../engine/engine.js";
-import { check } from "../errors.js";
+import { checker } from "../errors.js";
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 
@@ -26,7 +26,7 @@ export interface RopeScaling {
 
 /** Throws ERR_SWITCHYARD_CONFIG naming the field unless heads of `headDim` can be rotated so. */
 export function checkRope({ theta, rotary, scaling, long }: RopeConfig, headDim: number): void {
-  const require = (condition: boolean, message: () => string) => check(condition, "ERR_SWITCHYARD_CONFIG", () => `model config: ropes: ${message()}`);
+  const require = checker("ERR_SWITCHYARD_CONFIG", "model config: ropes");
   require(theta > 0, () => `theta must be positive, got ${theta}`);
   require(Number.isInteger(rotary) && rotary > 0 && rotary % 2 === 0 && rotary <= headDim, () => `rotary must be an even number up to headDim (${headDim}), got ${rotary}`);
   for (const s of [scaling, long]) {

@@ -1,4 +1,4 @@
-import { check } from "../errors.js";
+import { check, checker } from "../errors.js";
 import { checkShape } from "../tensor/tensor.js";
 import type { Balance, DropPolicy, RouterConfig, RouterInput, Selection } from "./types.js";
 
@@ -20,7 +20,7 @@ export const choosesPerToken = (selection: Selection): boolean => selections[sel
 
 /** Throws ERR_SWITCHYARD_CONFIG naming the field unless the config makes sense for E experts, k per token. It may come from a file. */
 export function checkRouterConfig(config: RouterConfig, experts: number, k: number): void {
-  const require = (condition: boolean, message: () => string) => check(condition, "ERR_SWITCHYARD_CONFIG", () => `router: ${message()}`);
+  const require = checker("ERR_SWITCHYARD_CONFIG", "router");
   const oneOf = (name: string, value: unknown, known: readonly string[]) =>
     require(known.includes(value as string), () => `${name}: expected one of ${known.join(", ")}, got ${JSON.stringify(value)}`);
   const atLeast0 = (name: string, value: unknown) =>

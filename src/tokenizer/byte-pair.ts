@@ -1,6 +1,6 @@
 import { check } from "../errors.js";
 import { IdList, maxVocab, mergePairs, type Merges, pairKey, remembering } from "./merge.js";
-import { bpeModel, byteStream, type ChatTemplates, type DecodeStream, saveTokenizer, type Tokenizer, tokenizerJson } from "./tokenizer.js";
+import { bpeModel, byteStream, type ChatTemplates, type DecodeStream, saveTokenizer, textOf, type Tokenizer, tokenizerJson } from "./tokenizer.js";
 
 /** Words as GPT-2 cuts them (Radford et al. 2019); no token crosses their borders. */
 export const wordPattern = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
@@ -68,8 +68,7 @@ export class BytePairTokenizer implements Tokenizer {
   }
 
   decode(ids: ArrayLike<number>): string {
-    const stream = this.decodeStream();
-    return Array.from(ids, (id) => stream.push(id)).join("") + stream.end();
+    return textOf(this.decodeStream(), ids);
   }
 
   decodeStream(): DecodeStream {

@@ -45,6 +45,9 @@ export interface DecodeStream {
   end(): string;
 }
 
+/** What a stream makes of all of the ids. */
+export const textOf = (stream: DecodeStream, ids: ArrayLike<number>): string => Array.from(ids, (id) => stream.push(id)).join("") + stream.end();
+
 /** A stream over tokens that are bytes of UTF-8; `bytesOf` gives undefined for what has no text. */
 export function byteStream(bytesOf: (id: number) => Uint8Array | undefined): DecodeStream {
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });

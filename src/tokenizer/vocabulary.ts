@@ -1,6 +1,6 @@
-import { check } from "../errors.js";
+import { checker } from "../errors.js";
 import { maxVocab } from "./merge.js";
-import { byteStream, type ChatTemplates, type DecodeStream, looksSpecial, saveTokenizer, type Tokenizer, tokenizerJson } from "./tokenizer.js";
+import { byteStream, type ChatTemplates, type DecodeStream, looksSpecial, saveTokenizer, textOf, type Tokenizer, tokenizerJson } from "./tokenizer.js";
 
 /** What a token of a GGUF vocabulary is; the place in the list is its number in the file. */
 const kinds = ["undefined", "normal", "unknown", "control", "user-defined", "unused", "byte"] as const;
@@ -35,7 +35,7 @@ export abstract class VocabularyTokenizer implements Tokenizer {
   /** Throws ERR_SWITCHYARD_FORMAT. */
   constructor(protected readonly vocabulary: VocabularyOptions) {
     const { tokens, types, source, bosId, eosId, padId, endIds = [], prefix } = vocabulary;
-    const require = (condition: boolean, message: () => string) => check(condition, "ERR_SWITCHYARD_FORMAT", () => `${source}: ${message()}`);
+    const require = checker("ERR_SWITCHYARD_FORMAT", source);
     require(tokens.length > 0 && tokens.length <= maxVocab, () => `tokens: expected 1 to ${maxVocab}, got ${tokens.length}`);
     require(types === undefined || types.length === tokens.length, () => `token types: expected as many as the ${tokens.length} tokens, got ${types?.length}`);
     for (const [name, id] of Object.entries({ bos: bosId, eos: eosId, padding: padId, "end of turn": endIds.find((end) => end >= tokens.length) })) require(id === undefined || id < tokens.length, () => `${name} token id: expected one below ${tokens.length}, got ${id}`);
@@ -68,8 +68,7 @@ export abstract class VocabularyTokenizer implements Tokenizer {
   protected abstract json(vocab: Record<string, number>): Record<string, unknown>;
 
   decode(ids: ArrayLike<number>): string {
-    const stream = this.decodeStream();
-    return Array.from(ids, (id) => stream.push(id)).join("") + stream.end();
+    return textOf(this.decodeStream(), ids);
   }
 
   decodeStream(): DecodeStream {

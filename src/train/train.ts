@@ -49,7 +49,7 @@ const tokenHash = (tokens: Tokens): string => createHash("sha256").update(new Ui
 export async function* train(model: LanguageModel, settings: TrainSettings): AsyncGenerator<TrainStep> {
   const { data, out, resume = false, signal, warn = () => undefined, ...input } = settings;
   const options = trainOptions(input);
-  const tokens = typeof data === "string" || Array.isArray(data) ? await loadText(model, data as string | string[]) : (data as Tokens);
+  const tokens = typeof data === "string" || Array.isArray(data) ? loadText(model, data as string | string[]) : (data as Tokens);
   const { training, validation } = splitTokens(tokens, options.validation);
   const context = options.context ?? model.config.context;
   check(context <= model.config.context, "ERR_SWITCHYARD_USAGE", () => `train: a training context of ${context} is longer than the model's, ${model.config.context}`);
@@ -146,8 +146,7 @@ export function checkNewRun(out: string): void {
   check(checkpoints(out).length === 0, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds a run; continue it with --resume, or choose another folder`);
 }
 
-async function loadText(model: LanguageModel, paths: string | readonly string[]): Promise<Tokens> {
-  const { tokenizer } = model;
+function loadText({ tokenizer }: LanguageModel, paths: string | readonly string[]): Tokens {
   check(tokenizer !== undefined, "ERR_SWITCHYARD_USAGE", () => "train: a model without a tokenizer cannot read text; pass token numbers as `data`, or create the model with a tokenizer");
   return loadTokens(typeof paths === "string" ? [paths] : paths, tokenizer);
 }

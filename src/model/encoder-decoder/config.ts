@@ -1,5 +1,5 @@
 import type { Activation } from "../../engine/engine.js";
-import { check } from "../../errors.js";
+import { checker } from "../../errors.js";
 import type { MoeConfig } from "../../moe/layer.js";
 import { checkRouterConfig } from "../../routing/route.js";
 
@@ -46,7 +46,7 @@ const positive = ["vocab", "width", "heads", "headDim", "hidden", "distanceBucke
 
 /** Throws ERR_SWITCHYARD_CONFIG naming the field unless the parts fit together. Returns its argument. */
 export function checkEncoderDecoderConfig(config: EncoderDecoderConfig): EncoderDecoderConfig {
-  const require = (condition: boolean, message: () => string) => check(condition, "ERR_SWITCHYARD_CONFIG", () => `model config: ${message()}`);
+  const require = checker("ERR_SWITCHYARD_CONFIG", "model config");
   const { moe, distanceBuckets, maxDistance, startId } = config;
   for (const key of positive) require(Number.isSafeInteger(config[key]) && config[key] > 0, () => `${key} must be a positive integer, got ${config[key]}`);
   for (const name of stackNames) {
