@@ -86,9 +86,13 @@ export interface RunSettings {
 /** A few pages; a parser of YAML takes seconds for a megabyte. */
 const maxConfigBytes = 2 ** 16;
 
+/** More brackets, or dashes in a row, than settings have. The parser is recursive: V8 ends the process where it compiles a regular expression at the end of the stack. */
+const isNestedTooDeep = (text: string): boolean => text.split(/[[{]/).length > 256 || /(?:[-?][ \t]+){64}/.test(text);
+
 /** Keys of a YAML file. Throws ERR_SWITCHYARD_USAGE naming file and line or key, ERR_SWITCHYARD_IO. */
 export function readConfigFile(path: string): RunInput {
   const text = readFileUpTo(path, maxConfigBytes, "ERR_SWITCHYARD_USAGE").toString();
+  check(!isNestedTooDeep(text), "ERR_SWITCHYARD_USAGE", () => `${path}: nested deeper than settings are`);
   try {
     return checkRun((parse(text) as unknown) ?? {}, path);
   } catch (cause) {
