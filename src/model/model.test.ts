@@ -72,6 +72,7 @@ describe("a published config.json", () => {
     ["an encoder-decoder", { model_type: "switch_transformers" }, "ERR_SWITCHYARD_UNSUPPORTED", /switch_transformers is an encoder-decoder, not a language model/],
     ["a missing field", { hidden_size: undefined }, "ERR_SWITCHYARD_FORMAT", /hidden_size/],
     ["a string for a number", { num_hidden_layers: "32" }, "ERR_SWITCHYARD_FORMAT", /num_hidden_layers/],
+    ["more layers than a model has", { num_hidden_layers: 1001 }, "ERR_SWITCHYARD_FORMAT", /num_hidden_layers/],
     ["no experts", { num_local_experts: 0 }, "ERR_SWITCHYARD_FORMAT", /num_local_experts/],
     ["more experts per token than experts", { num_experts_per_tok: 9 }, "ERR_SWITCHYARD_CONFIG", /top-k.*8 experts, got 9/],
     ["heads that do not divide", { num_key_value_heads: 5 }, "ERR_SWITCHYARD_CONFIG", /heads \(32\).*kvHeads \(5\)/],
