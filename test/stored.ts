@@ -18,6 +18,11 @@ export function randomBlocks(type: StoredDType, elements: number, seed: number):
       bytes[at + half + 1] = (random.below(2) * 128) | (odd ? random.below(2) : type === "bf16" ? 60 + random.below(4) : 12 + random.below(32));
     }
     if (type === "mxfp4") bytes[at] = 118 + random.below(8);
+    if (type !== "fp8_e4m3" && type !== "fp8_e5m2") continue;
+    // A scale of either sign, as bf16 has it above, and elements that are finite.
+    bytes[at + 3] = (random.below(2) * 128) | (60 + random.below(4));
+    const last = type === "fp8_e4m3" ? 0x7f : 0x7c;
+    for (let i = at + 4; i < at + size; i++) if ((bytes[i]! & last) === last) bytes[i] = 0;
   }
   return bytes;
 }

@@ -12,7 +12,7 @@ namespace {
 // is wider than the result end where its last row's result ends.
 void out_and_type(Args& args, int i, Matmul& p, int64_t products = 1) {
   p.ld_out = args.integer(i, "columns of out", product(products, p.n), INT32_MAX);
-  p.type = (StoredType)args.integer(i + 1, "type of b", kFloat, kMxfp4);
+  p.type = (StoredType)args.integer(i + 1, "type of b", kFloat, kLastType);
   if (p.type != kFloat && p.form != kNT) args.fail("b may be quantised or of half width in form nt only");
 }
 int64_t spread(int64_t rows, const Matmul& p, int64_t products = 1) { return rows == 0 ? 0 : product(rows - 1, p.ld_out) + products * p.n; }
@@ -45,7 +45,7 @@ napi_value op_matmuls(napi_env env, napi_callback_info info) {
   for (int i = 0, at = 6; i < 3 && (i == 0 || args.number(at + 1) != 0); i++, at += 4) {
     Matmul& p = all[i];
     p.m = m, p.n = args.dim(at + 2, "n"), p.k = k, p.rows = m, p.groups = 1, p.bf16 = args.flag(4);
-    p.type = (StoredType)args.integer(5, "type of b", kFloat, kMxfp4);
+    p.type = (StoredType)args.integer(5, "type of b", kFloat, kLastType);
     p.ld_out = args.integer(at + 3, "columns of out", p.n, INT32_MAX);
     p.a = args.in<float>(1, "a", product(m, k));
     p.out = args.out<float>(at, "out", spread(m, p));

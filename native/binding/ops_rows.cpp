@@ -105,7 +105,7 @@ napi_value op_gather_rows(napi_env env, napi_callback_info info) {
   const KernelTable& kernels = args.kernels();
   const int64_t m = args.dim(4, "m"), cols = args.dim(5, "cols"), table_rows = args.dim(6, "tableRows");
   float* out = args.out<float>(1, "out", product(m, cols));
-  const StoredType type = (StoredType)args.integer(7, "type of table", kFloat, kMxfp4);
+  const StoredType type = (StoredType)args.integer(7, "type of table", kFloat, kLastType);
   const void* table = args.weights(2, "table", type, 1, table_rows, cols);
   const int32_t* rows = args.in<int32_t>(3, "rows", m);
   args.check_range(rows, m, "rows", INT32_MIN, table_rows - 1);

@@ -21,6 +21,16 @@ float bfloat(const uint8_t* p) {
   return x;
 }
 
+// Element i of 128 behind their scale; of E4M3 the largest magnitude is NaN.
+float scaled_fp8(StoredType type, const uint8_t* b, int i) {
+  const int bits = b[4 + i], exponent = bits >> 3 & 15, fraction = bits & 7;
+  const uint8_t halves[] = {0, b[4 + i]};
+  const float sign = bits >> 7 ? -1.0f : 1.0f, e4m3 = (bits & 127) == 127 ? __builtin_nanf("") : sign * ldexpf((float)(exponent ? 8 + fraction : fraction), (exponent ? exponent : 1) - 10);
+  float scale;
+  memcpy(&scale, b, 4);
+  return (type == kE4m3 ? e4m3 : half(halves)) * scale;
+}
+
 constexpr int8_t kSteps[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 constexpr int8_t kDoubledE2M1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
@@ -83,6 +93,7 @@ void decode(StoredType type, const uint8_t* blocks, int64_t count, float* out) {
       if (type == kFloat) memcpy(out, blocks, 4);
       else if (type == kHalf) *out = half(blocks);
       else if (type == kBfloat) *out = bfloat(blocks);
+      else if (type > kMxfp4) *out = scaled_fp8(type, blocks, i);
       else *out = elements == 32 ? element32(type, blocks, i) : element256(type, blocks, i);
     }
   }

@@ -41,12 +41,16 @@ static void pack_b(float* dst, float* wide, const Product& p, int64_t j, int64_t
     for (int half = 0; half < kPanel; half += kLanes) {
       const float* pointers[kLanes];
       for (int r = 0; r < kLanes; r++) pointers[r] = (const float*)(p.stored_row(j + (half + r < columns ? half + r : 0)) + row_bytes(p.type, k0));
+      if (P == kF32 && is_fp8(p.type)) {
+        (p.type == kE4m3 ? pack_fp8<kE4m3> : pack_fp8<kE5m2>)(dst + half, kPanel, (const char* const*)pointers, length, kPanel * p.ld_b);
+        continue;
+      }
       if (P == kF32 && p.type != kFloat && length % (2 * kLanes) == 0) {
         pack_halves(dst + half, kPanel, pointers, p.type, length, kPanel * p.ld_b);
         continue;
       }
       for (int r = 0; p.type != kFloat && r < kLanes; r++) {
-        widen(wide + r * kBlockK, (const char*)pointers[r], p.type, length);
+        widen_stored(wide + r * kBlockK, (const char*)pointers[r], p.type, length);
         pointers[r] = wide + r * kBlockK;
       }
       pack_transposed<P>(dst + half, kPanel, pointers, length);
@@ -132,7 +136,9 @@ static bool reads_in_place(const Product& p, int64_t columns) {
 template <Packing P, bool PAIRS = P == kPairs>
 static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
   if (P == kF32 && p.form == kNT && i1 - i0 == 1 && p.causal.group == 0 && p.rows_b == nullptr) {
-    return (p.type == kFloat ? row_block<kFloat, PAIRS> : p.type == kHalf ? row_block<kHalf> : row_block<kBfloat>)(p, i0, j0, j1, next ? next->p.stored_row(next->j0) : p.stored_row(j0));
+    static void (*const table[])(const Product&, int64_t, int64_t, int64_t, const char*) = {
+        row_block<kFloat, PAIRS>, row_block<kHalf>, row_block<kBfloat>, fp8_row_block<kE4m3>, fp8_row_block<kE5m2>};
+    return table[is_fp8(p.type) ? p.type - kE4m3 + 3 : p.type](p, i0, j0, j1, next ? next->p.stored_row(next->j0) : p.stored_row(j0));
   }
   const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
   if (p.k == 0) {

@@ -4,7 +4,8 @@ static void matmul(const Matmul& p) {
   if (p.f64) return double_matmul(p);
   static void (*const kernels[])(const Matmul&) = {
       float_matmul,       float_matmul,       float_matmul,       quant_matmul<kQ4_0>, quant_matmul<kQ4_1>,  quant_matmul<kQ5_0>,  quant_matmul<kQ5_1>, quant_matmul<kQ8_0>,
-      quant_matmul<kQ2K>, quant_matmul<kQ3K>, quant_matmul<kQ4K>, quant_matmul<kQ5K>,  quant_matmul<kQ6K>, quant_matmul<kIq4NL>, quant_matmul<kIq4XS>, quant_matmul<kMxfp4>};
+      quant_matmul<kQ2K>, quant_matmul<kQ3K>, quant_matmul<kQ4K>, quant_matmul<kQ5K>,  quant_matmul<kQ6K>, quant_matmul<kIq4NL>, quant_matmul<kIq4XS>, quant_matmul<kMxfp4>,
+      float_matmul,       float_matmul};
   kernels[p.type](p);
 }
 
@@ -15,7 +16,7 @@ static void gather_floats(float* out, const char* table, const int32_t* rows, in
       const char* from = table + row_bytes(T, rows[i] * cols);
       if (rows[i] < 0) memset(out + i * cols, 0, cols * sizeof(float));
       else if (T == kFloat) memcpy(out + i * cols, from, cols * sizeof(float));
-      else widen(out + i * cols, from, T, cols);
+      else widen_stored(out + i * cols, from, T, cols);
     }
   });
 }
@@ -24,7 +25,7 @@ static void gather_rows(float* out, const void* table, StoredType type, const in
   static void (*const kernels[])(float*, const char*, const int32_t*, int64_t, int64_t) = {
       gather_floats<kFloat>,  gather_floats<kHalf>,   gather_floats<kBfloat>, gather_quantised<kQ4_0>, gather_quantised<kQ4_1>,  gather_quantised<kQ5_0>,
       gather_quantised<kQ5_1>, gather_quantised<kQ8_0>, gather_quantised<kQ2K>,  gather_quantised<kQ3K>,  gather_quantised<kQ4K>,   gather_quantised<kQ5K>,
-      gather_quantised<kQ6K>, gather_quantised<kIq4NL>, gather_quantised<kIq4XS>, gather_quantised<kMxfp4>};
+      gather_quantised<kQ6K>, gather_quantised<kIq4NL>, gather_quantised<kIq4XS>, gather_quantised<kMxfp4>, gather_floats<kE4m3>,  gather_floats<kE5m2>};
   kernels[type](out, (const char*)table, rows, m, cols);
 }
 

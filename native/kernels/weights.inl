@@ -7,6 +7,7 @@
 #include "half.inl"
 #include "product.inl"
 #include "pack.inl"
+#include "fp8.inl"
 #include "micro.inl"
 #include "row.inl"
 #include "matmul.inl"

@@ -59,9 +59,9 @@ export interface GroupedOptions extends MatmulOptions {
 }
 
 /**
- * In form nt, b may be of a stored type, read where it lies. f16 is widened and multiplied as f32; so is bf16 in precision f32, and by default `a` is
- * rounded to bf16. For the quantised types each row of `a` is rounded to int8 in blocks of 32, and the products within the 16 or 32 elements that
- * share a scale are exact integers; reference/quantised.ts is the specification, and `precision` is without effect.
+ * In form nt, b may be of a stored type, read where it lies. f16 and 8-bit floats, times their scale, are widened and multiplied as f32; so is bf16 in
+ * precision f32, and by default `a` is rounded to bf16. For the quantised types each row of `a` is rounded to int8 in blocks of 32, and the products
+ * within the 16 or 32 elements that share a scale are exact integers; reference/quantised.ts is the specification, and `precision` is without effect.
  */
 export interface MatrixOps {
   matmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, options?: MatmulOptions): void;

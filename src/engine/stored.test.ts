@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { nativeVariants, nmse, sameBits, TestTensors } from "../../test/engines.js";
 import { randomBlocks } from "../../test/stored.js";
-import { blockElements, isStored, type StoredDType, storedBlocks } from "../tensor/dtype.js";
+import { blockElements, isStored, isStoredFloat, type StoredDType, storedBlocks } from "../tensor/dtype.js";
+import { e4m3Values, e5m2Values } from "../tensor/fp8.js";
 import { Random } from "../tensor/random.js";
 import { sizeOf, type Tensor, view } from "../tensor/tensor.js";
 import type { Engine, MatmulOptions } from "./engine.js";
@@ -14,11 +15,11 @@ import { ReferenceEngine } from "./reference.js";
 
 const reference = new ReferenceEngine();
 const types = Object.keys(storedBlocks) as StoredDType[];
-const isWide = (type: StoredDType) => type === "f16" || type === "bf16";
+
 
 /** Without fused multiply-adds, and where products of f32 are summed in f64, the last bits differ. */
 function expectEqual(engine: Engine, type: StoredDType, got: Float32Array, expected: Float32Array): void {
-  if (isWide(type) || engine.isa === "x86-64") expect(nmse(got, expected)).toBeLessThan(1e-10);
+  if (isStoredFloat(type) || engine.isa === "x86-64") expect(nmse(got, expected)).toBeLessThan(1e-10);
   else expect(sameBits(got, expected), `${type}: same bits`).toBe(true);
 }
 
@@ -39,8 +40,8 @@ describe.each(nativeVariants)("stored weights on %s", (isa) => {
   afterAll(() => rmSync(folder, { recursive: true }));
 
   it.each(types)("%s: products equal the reference for any shape", (type) => {
-    const blocks = fc.integer({ min: 1, max: blockElements(type) === 256 ? 2 : isWide(type) ? 150 : 19 });
-    const precisions = fc.constantFrom(...(isWide(type) ? ([undefined, "f32", "bf16"] as const) : [undefined]));
+    const blocks = fc.integer({ min: 1, max: blockElements(type) > 32 ? 512 / blockElements(type) : blockElements(type) === 1 ? 150 : 19 });
+    const precisions = fc.constantFrom(...(isStoredFloat(type) ? ([undefined, "f32", "bf16"] as const) : [undefined]));
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 70 }), blocks, fc.boolean(), fc.option(fc.nat(5), { nil: undefined }), precisions, fc.nat(1e6),
         (m, n, b, accumulate, column, precision, seed) => {
@@ -48,7 +49,7 @@ describe.each(nativeVariants)("stored weights on %s", (isa) => {
           const options = { accumulate, column, precision };
           expectEqual(engine, type, product(engine, type, m, n, k, seed, options), product(reference, type, m, n, k, seed, options));
         }),
-      { numRuns: isWide(type) ? 75 : 25 },
+      { numRuns: isStoredFloat(type) ? 75 : 25 },
     );
   });
 
@@ -59,8 +60,8 @@ describe.each(nativeVariants)("stored weights on %s", (isa) => {
     engine.gatherRows(wide, w, t.ints(Array.from({ length: n }, (_, i) => i)));
     engine.matmul("nt", out, x, w);
     engine.matmul("nt", exact, x, wide);
-    expect(nmse(engine.read(out), engine.read(exact))).toBeLessThan(type === "f16" ? 1e-14 : type === "bf16" ? 1e-5 : 5e-4);
-    if (!isWide(type)) return;
+    expect(nmse(engine.read(out), engine.read(exact))).toBeLessThan(!isStoredFloat(type) ? 5e-4 : type === "bf16" ? 1e-5 : 1e-14);
+    if (!isStoredFloat(type)) return;
     engine.matmul("nt", out, x, w, { precision: "f32" });
     expect(nmse(engine.read(out), engine.read(exact))).toBeLessThan(1e-14);
   });
@@ -197,6 +198,26 @@ describe.each(nativeVariants)("stored weights on %s", (isa) => {
       expect(row(0).every(Number.isFinite)).toBe(true);
       expect([...row(1), ...row(2)].some(Number.isFinite)).toBe(false);
       expect(row(3).every((x) => x === 0)).toBe(true);
+    }
+  });
+
+  it.each(["fp8_e4m3", "fp8_e5m2"] as const)("%s: every number is that which it stands for, times its scale, and products have the bits of those as f32", (type) => {
+    using t = new TestTensors(engine, 4);
+    const scales = Float32Array.of(1, -0.3, 2 ** -130, 3e4);
+    const all = Uint8Array.from({ length: 8 * 132 }, (_, i) => (i % 132 < 4 ? new Uint8Array(scales.buffer)[4 * (Math.floor(i / 264) % 4) + (i % 132)]! : (i % 132) - 4 + 128 * (Math.floor(i / 132) % 2)));
+    const values = type === "fp8_e4m3" ? e4m3Values : e5m2Values;
+    const expected = Float32Array.from({ length: 1024 }, (_, i) => values[i % 256]! * scales[Math.floor(i / 256)]!);
+    const decoded = t.random([4, 256]);
+    engine.gatherRows(decoded, t.of(type, [4, 256], all), t.ints([0, 1, 2, 3]));
+    expect(engine.read(decoded)).toEqual(expected);
+    const [n, k] = [75, 640];
+    const [w, wide] = [stored(t, type, [n, k], 5), t.random([n, k])];
+    engine.gatherRows(wide, w, t.ints(Array.from({ length: n }, (_, i) => i)));
+    for (const m of [1, 5, 60]) {
+      const [x, out, exact] = [t.random([m, k]), t.random([m, n]), t.random([m, n])];
+      engine.matmul("nt", out, x, w);
+      engine.matmul("nt", exact, x, wide);
+      expect(sameBits(engine.read(out), engine.read(exact)), `${m} rows`).toBe(true);
     }
   });
 

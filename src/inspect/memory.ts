@@ -4,7 +4,7 @@ import type { EncoderDecoderConfig } from "../model/encoder-decoder/config.js";
 import { countEncoderDecoderParameters } from "../model/encoder-decoder/parameters.js";
 import type { ParameterSource } from "../model/mapped.js";
 import { parameterSpecs } from "../model/parameter-specs.js";
-import { blockElements, byteLength, dtypeBytes } from "../tensor/dtype.js";
+import { byteLength, dtypeBytes, isQuantised } from "../tensor/dtype.js";
 import { sizeOf } from "../tensor/tensor.js";
 
 /** Bytes that a model takes when it runs; activations, of a few hundred tokens at a time, come on top. */
@@ -24,7 +24,7 @@ export interface MemoryEstimate {
 const usualTokens = 4096;
 
 /** What a config, and where its weights come from, say about memory. `kv`: type of the keys and values; by default as `LanguageModel.kv` has it. */
-export function estimateMemory(config: ModelConfig, sources?: ReadonlyMap<string, ParameterSource>, kv: KvType = isQuantised(sources) ? "f16" : "f32"): MemoryEstimate {
+export function estimateMemory(config: ModelConfig, sources?: ReadonlyMap<string, ParameterSource>, kv: KvType = hasQuantised(sources) ? "f16" : "f32"): MemoryEstimate {
   const weights = parameterSpecs(config).reduce((sum, { name, shape }) => sum + weightBytes(shape, sources?.get(name)), 0);
   const cacheOf = (tokens: number) => Array.from({ length: config.layers }, (_, l) => keptTensors(config, l, tokens, kv)).flat().reduce((sum, { dtype, shape }) => sum + byteLength(dtype, sizeOf(shape)), 0);
   const cacheTokens = Math.min(config.context, usualTokens);
@@ -32,8 +32,8 @@ export function estimateMemory(config: ModelConfig, sources?: ReadonlyMap<string
   return { weights, cachePerToken: cacheOf(2) - cacheOf(1), cache, cacheTokens, total: weights + cache };
 }
 
-const isQuantised = (sources: ReadonlyMap<string, ParameterSource> = new Map()): boolean =>
-  [...sources.values()].some(({ rows, repacked }) => (rows ?? [repacked]).some((part) => part !== undefined && blockElements(part.dtype) > 1));
+const hasQuantised = (sources: ReadonlyMap<string, ParameterSource> = new Map()): boolean =>
+  [...sources.values()].some(({ rows, repacked }) => (rows ?? [repacked]).some((part) => part !== undefined && isQuantised(part.dtype)));
 
 function weightBytes(shape: readonly number[], source: ParameterSource | undefined): number {
   const { rows, repacked } = shape.length > 1 ? (source ?? {}) : {};

@@ -8,6 +8,7 @@ import { isSwitchConfig } from "../model/families/switch.js";
 import { readModelFolder } from "../model/folder.js";
 import { isGguf, readModelGguf } from "../model/gguf-file.js";
 import { LanguageModel } from "../model/language-model.js";
+import { isQuantised } from "../tensor/dtype.js";
 
 /**
  * A model folder or GGUF file of either kind, without its tokenizer: what it generates does not end at the end of text. Throws as
@@ -20,6 +21,6 @@ export async function openModel(path: string, engine = loadEngine()): Promise<La
   }
   const { config, sources } = isGguf(path) ? readModelGguf(path) : await readModelFolder(path);
   // Products of MXFP4 round activations to 8 bits, where a reference multiplies the numbers that the blocks stand for.
-  const exact = new Map([...sources].map(([name, source]) => [name, { ...source, repacked: undefined }]));
+  const exact = new Map([...sources].map(([name, source]) => [name, source.repacked && isQuantised(source.repacked.dtype) ? { ...source, repacked: undefined } : source]));
   return new LanguageModel(engine, config, undefined, exact);
 }

@@ -1,7 +1,7 @@
 import { Arena } from "../engine/arena.js";
 import type { Engine, ExpertMatrices, Precision } from "../engine/engine.js";
 import { check } from "../errors.js";
-import { blockElements } from "../tensor/dtype.js";
+import { isQuantised } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import { copyMapped, mapWeight, MappedFiles, type ParameterSource } from "./mapped.js";
@@ -145,7 +145,7 @@ export class Parameters {
   /** The narrowest numbers that products multiply: to the bytes of quantised weights, and to bf16, rows of activations are rounded too. */
   get operands(): "int8" | Precision {
     const types = [...this.mapped.values()].flat(2).map(({ dtype }) => dtype);
-    return types.some((dtype) => blockElements(dtype) > 1) ? "int8" : types.includes("bf16") ? "bf16" : "f32";
+    return types.some(isQuantised) ? "int8" : types.includes("bf16") ? "bf16" : "f32";
   }
 
   /** Bytes of a parameter as products read it. */

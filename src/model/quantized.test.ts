@@ -12,6 +12,7 @@ import { openCheckpointTensors, readAsF32, writeCheckpointTensors } from "../for
 import type { SafetensorsDtype } from "../formats/safetensors.js";
 import type { TensorToWrite } from "../formats/safetensors-writer.js";
 import { decodeMxfp4Pairs, packMxfp4Pairs } from "../quant/fp4.js";
+import { decodeFp8Blocks, type Fp8 } from "../quant/fp8.js";
 import { Random } from "../tensor/random.js";
 import { sizeOf } from "../tensor/tensor.js";
 import { readGolden } from "../inspect/golden.js";
@@ -154,5 +155,66 @@ describe.skipIf(!existsSync(golden) || loadEngine().name !== "native")("BF16 exp
     expect(await verify(subjectOf(model), readGolden(recorded))).toMatchObject({ pass: true, logits: { relativeError: 0 } });
     const { shape } = model.parameters.list.find(({ name }) => name === "layers.0.experts.down")!;
     expect(model.parameters.bytes("layers.0.experts.down")).toBe(2 * sizeOf(shape));
+  });
+});
+
+describe("8-bit floats with scales in blocks", () => {
+  /** A model whose matrices are random 8-bit floats with a scale for each `block`, and the same with the numbers that they stand for. */
+  async function folders(type: Fp8, block: readonly [number, number]): Promise<{ narrow: string; wide: string }> {
+    const [narrow, wide] = ["narrow", "wide"].map((kind) => join(root, `${type}-${block.join("x")}-${kind}`)) as [string, string];
+    using model = LanguageModel.create({ width: 128, layers: 1, heads: 2, context: 32, vocab: 160, moe: { experts: 3, active: 2, hidden: 256 }, seed: 1, engine: loadEngine() });
+    for (const folder of [narrow, wide]) await model.save(folder);
+    const random = new Random(7);
+    const lists: { narrow: TensorToWrite[]; wide: TensorToWrite[] } = { narrow: [], wide: [] };
+    for (const [name, { file, dtype, shape, begin, end }] of openCheckpointTensors(narrow)) {
+      const [rows = 0, cols = 0] = shape;
+      const plain = toWrite(name, dtype, shape, Uint8Array.from(readFileSync(file).subarray(begin, end)));
+      if (shape.length !== 2 || /embed|lm_head|gate\.weight/.test(name)) {
+        lists.narrow.push(plain);
+        lists.wide.push(plain);
+        continue;
+      }
+      const scaleShape = [Math.ceil(rows / block[0]), Math.ceil(cols / block[1])];
+      const scales = Float32Array.from({ length: sizeOf(scaleShape) }, () => (type === "F8_E4M3" ? 1e-3 : 1e-5) * (0.5 + random.float()));
+      // Of both signs, subnormal numbers among them, none of which is infinite or NaN.
+      const bytes = Uint8Array.from({ length: rows * cols }, () => random.below(2) * 128 + random.below(0x7c));
+      lists.narrow.push(toWrite(name, type, shape, bytes), toWrite(`${name}_scale_inv`, "F32", scaleShape, new Uint8Array(scales.buffer)));
+      lists.wide.push(toWrite(name, "F32", shape, new Uint8Array(decodeFp8Blocks(type, bytes, [rows, cols], scales, block).buffer)));
+    }
+    const config = JSON.parse(readFileSync(join(narrow, "config.json"), "utf8")) as object;
+    writeFileSync(join(narrow, "config.json"), JSON.stringify({ ...config, quantization_config: { quant_method: "fp8", weight_block_size: block } }));
+    for (const [folder, list] of [[narrow, lists.narrow], [wide, lists.wide]] as const) {
+      rmSync(join(folder, "manifest.json"), { force: true });
+      await writeCheckpointTensors(folder, list);
+    }
+    return { narrow, wide };
+  }
+
+  const bytesPer = (model: LanguageModel, name: string) => model.parameters.bytes(name) / sizeOf(model.parameters.list.find((p) => p.name === name)!.shape);
+
+  it.each<[Fp8, readonly [number, number]]>([["F8_E4M3", [128, 128]], ["F8_E5M2", [128, 128]], ["F8_E4M3", [32, 256]]])("%s in blocks of %j: the bits of the numbers that they stand for, in 132 bytes per 128", async (type, block) => {
+    const { narrow, wide } = await folders(type, block);
+    const engine = loadEngine();
+    const want = await logitsOf(wide, engine);
+    expect(want.every(Number.isFinite)).toBe(true);
+    expect(await logitsOf(narrow, engine)).toEqual(want);
+    expect(await logitsOf(narrow, new ReferenceEngine())).toEqual(await logitsOf(wide, new ReferenceEngine()));
+    using model = await LanguageModel.load(narrow, { engine });
+    expect(model.kv).toBe("f32");
+    const expected = engine.name === "native" ? 132 / 128 : 4;
+    for (const name of ["attention.q", "experts.up", "experts.down"]) expect(bytesPer(model, `layers.0.${name}`), name).toBe(expected);
+    // As `verify` opens it, and saved.
+    using opened = (await openModel(narrow, engine)) as LanguageModel;
+    expect([bytesPer(opened, "layers.0.experts.up"), logitsWith(opened)]).toEqual([expected, want]);
+    const saved = join(root, `${type}-${block.join("x")}-saved`);
+    await model.save(saved);
+    expect(await logitsOf(saved, engine)).toEqual(want);
+  });
+
+  it("whose blocks are no whole 128 columns are read as floats", async () => {
+    const { narrow, wide } = await folders("F8_E4M3", [128, 64]);
+    using model = await LanguageModel.load(narrow);
+    expect(bytesPer(model, "layers.0.experts.up")).toBe(4);
+    expect(logitsWith(model)).toEqual(await logitsOf(wide, loadEngine()));
   });
 });

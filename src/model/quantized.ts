@@ -7,7 +7,7 @@ import { decodeFp8Blocks, type Fp8 } from "../quant/fp8.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { Piece } from "./families/names.js";
 import type { Quantization } from "./families/quantization.js";
-import { mxfp4Rows, type RepackedRows, transposedRows } from "./repacked.js";
+import { type Fp8Matrix, fp8Rows, mxfp4Rows, type RepackedRows, transposedRows } from "./repacked.js";
 import { checkStoredShape, joined, readBytes, readPiece } from "./stored.js";
 
 type Tensors = ReadonlyMap<string, CheckpointTensor>;
@@ -31,20 +31,26 @@ export function pieceReader(source: string, piece: Piece, tensors: Tensors, quan
   const stored = tensors.get(name);
   check(stored !== undefined, "ERR_SWITCHYARD_FORMAT", () => `${source}: tensor "${name}" is missing`);
   checkStoredShape(name, stored, shape, "config.json says");
-  const elements = isFp8(stored.dtype) ? fp8Elements(stored.dtype, piece, stored, tensors, quantization) : () => readAsF32(stored);
-  return (engine, parameter) => readPiece(engine, parameter, piece, elements());
+  const fp8 = fp8Tensors(piece, tensors, quantization);
+  return (engine, parameter) => readPiece(engine, parameter, piece, fp8 === undefined ? readAsF32(stored) : fp8Elements(fp8));
 }
 
 /** The same piece for products, where `repacked` can make it so. */
 export function repackedRows(piece: Piece, tensors: Tensors, quantization: Quantization | undefined): RepackedRows | undefined {
   if (piece.columns !== undefined || piece.elements !== undefined) return undefined;
   const mxfp4 = mxfp4Tensors(piece, tensors, quantization);
-  return mxfp4 === undefined ? transposedRows(piece, tensors.get(piece.name)) : mxfp4Rows(piece, mxfp4.blocks, mxfp4.scales);
+  if (mxfp4 !== undefined) return mxfp4Rows(piece, mxfp4.blocks, mxfp4.scales);
+  const fp8 = fp8Tensors(piece, tensors, quantization);
+  return fp8 === undefined ? transposedRows(piece, tensors.get(piece.name)) : fp8Rows(piece, fp8);
 }
 
 const isFp8 = (dtype: string): dtype is Fp8 => dtype === "F8_E4M3" || dtype === "F8_E5M2";
 
-function fp8Elements(dtype: Fp8, { name }: Piece, stored: CheckpointTensor, tensors: Tensors, quantization: Quantization | undefined): () => Iterable<Float32Array> {
+/** A matrix of 8-bit floats and its scales; undefined for a tensor of another type. */
+function fp8Tensors({ name }: Piece, tensors: Tensors, quantization: Quantization | undefined): Fp8Matrix | undefined {
+  const stored = tensors.get(name);
+  if (stored === undefined || !isFp8(stored.dtype)) return undefined;
+  const { dtype } = stored;
   const scales = tensors.get(`${name}_scale_inv`);
   const [rows = 0, cols = 0] = stored.shape;
   if (quantization?.method !== "fp8" || scales === undefined || stored.shape.length !== 2) {
@@ -52,15 +58,17 @@ function fp8Elements(dtype: Fp8, { name }: Piece, stored: CheckpointTensor, tens
   }
   const { block } = quantization;
   checkStoredShape(`${name}_scale_inv`, scales, [Math.ceil(rows / block[0]), Math.ceil(cols / block[1])], `expected, for [${rows}, ${cols}] in blocks of ${block.join(" x ")},`);
-  return function* () {
-    const perRow = Math.ceil(cols / block[1]);
-    const all = joined(readAsF32(scales));
-    let first = 0;
-    for (const bytes of readChunks(stored.file, stored.begin, stored.end, block[0] * cols)) {
-      yield decodeFp8Blocks(dtype, bytes, [bytes.length / cols, cols], all.subarray(first, first + perRow), block);
-      first += perRow;
-    }
-  };
+  return { dtype, stored, cols, scales, block };
+}
+
+function* fp8Elements({ dtype, stored, cols, scales, block }: Fp8Matrix): Generator<Float32Array> {
+  const perRow = Math.ceil(cols / block[1]);
+  const all = joined(readAsF32(scales));
+  let first = 0;
+  for (const bytes of readChunks(stored.file, stored.begin, stored.end, block[0] * cols)) {
+    yield decodeFp8Blocks(dtype, bytes, [bytes.length / cols, cols], all.subarray(first, first + perRow), block);
+    first += perRow;
+  }
 }
 
 /** Matrices of MXFP4 stand [out, in], whatever the plain form of the tensor is, each row in blocks of 32: 16 bytes and one scale. */

@@ -1,15 +1,16 @@
 import type { Engine } from "../engine/engine.js";
-import type { CheckpointTensor } from "../formats/checkpoint.js";
+import { type CheckpointTensor, readAsF32 } from "../formats/checkpoint.js";
 import { readChunks } from "../formats/chunks.js";
 import { packMxfp4Pairs } from "../quant/fp4.js";
-import { byteLength, type StoredDType } from "../tensor/dtype.js";
+import type { Fp8 } from "../quant/fp8.js";
+import { byteLength, storedBlocks, type StoredDType } from "../tensor/dtype.js";
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { Piece } from "./families/names.js";
-import { readBytes, run } from "./stored.js";
+import { joined, readBytes, run } from "./stored.js";
 
 /**
- * Weights of a type that products read, but not as files have them: 16-bit matrices that stand [in, out], and MXFP4 with its scales apart.
- * They are copied once, bit for bit, as rows [out, in] of blocks.
+ * Weights of a type that products read, but not as files have them: 16-bit matrices that stand [in, out], and 8-bit floats and MXFP4 with their
+ * scales apart. They are copied once, bit for bit, as rows [out, in] of blocks.
  */
 export interface Repacked {
   dtype: StoredDType;
@@ -62,6 +63,42 @@ export function mxfp4Rows(piece: Piece, blocks: CheckpointTensor, scales: Checkp
         const count = bytes.length / 16;
         yield packMxfp4Pairs(bytes, all.subarray(first, first + count));
         first += count;
+      }
+    },
+  };
+}
+
+/** A matrix [out, in] of 8-bit floats, and its scales [blocks of rows, blocks of columns]. */
+export interface Fp8Matrix {
+  dtype: Fp8;
+  stored: CheckpointTensor;
+  cols: number;
+  scales: CheckpointTensor;
+  /** Rows and columns that share a scale. */
+  block: readonly [number, number];
+}
+
+/** Blocks of 128 behind the scale that they have; undefined where one would have several. */
+export function fp8Rows(piece: Piece, { dtype, stored, cols, scales, block: [height, width] }: Fp8Matrix): RepackedRows | undefined {
+  const type = dtype === "F8_E4M3" ? "fp8_e4m3" : "fp8_e5m2";
+  const [elements, size] = storedBlocks[type];
+  if (piece.transposed || cols % elements !== 0 || width % elements !== 0) return undefined;
+  return {
+    dtype: type,
+    piece,
+    *rows() {
+      const scale = new Uint8Array(joined(readAsF32(scales)).buffer);
+      const perRow = Math.ceil(cols / width);
+      let row = 0;
+      for (const bytes of readChunks(stored.file, stored.begin, stored.end, Math.ceil(chunkBytes / cols) * cols)) {
+        const out = new Uint8Array(byteLength(type, bytes.length));
+        for (let from = 0, to = 0; from < bytes.length; from += elements, to += size) {
+          const at = 4 * (Math.floor((row + Math.floor(from / cols)) / height) * perRow + Math.floor((from % cols) / width));
+          out.set(scale.subarray(at, at + 4), to);
+          out.set(bytes.subarray(from, from + elements), to + 4);
+        }
+        yield out;
+        row += bytes.length / cols;
       }
     },
   };

@@ -1,22 +1,9 @@
-import { f16ToF32 } from "../formats/convert.js";
 import { check } from "../errors.js";
+import { e4m3Values, e5m2Values } from "../tensor/fp8.js";
 
 export type Fp8 = "F8_E4M3" | "F8_E5M2";
 
-/** E4M3 without infinities (OCP 8-bit floating point 1.0): bias 7, NaN where all seven bits are set. */
-function e4m3(byte: number): number {
-  const sign = byte < 128 ? 1 : -1;
-  const exponent = (byte >>> 3) & 15;
-  const fraction = byte & 7;
-  if ((byte & 127) === 127) return Number.NaN;
-  return sign * (exponent === 0 ? fraction * 2 ** -9 : (8 + fraction) * 2 ** (exponent - 10));
-}
-
-/** Value of each of the 256 bytes. E5M2 is the upper byte of a binary16. */
-const values: Readonly<Record<Fp8, Float32Array>> = {
-  F8_E4M3: Float32Array.from({ length: 256 }, (_, byte) => e4m3(byte)),
-  F8_E5M2: f16ToF32(Uint16Array.from({ length: 256 }, (_, byte) => byte << 8)),
-};
+const values: Readonly<Record<Fp8, Readonly<Float32Array>>> = { F8_E4M3: e4m3Values, F8_E5M2: e5m2Values };
 
 /** 8-bit floats to f32, exactly. */
 export function decodeFp8(type: Fp8, bytes: Uint8Array): Float32Array {

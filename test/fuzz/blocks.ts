@@ -12,8 +12,8 @@ import { type Tensor, view } from "../../src/tensor/tensor.js";
 import { chance, pick } from "./mutate.js";
 import { accepted, ensure, type Target } from "./target.js";
 
-const types = Object.keys(storedBlocks) as StoredDType[];
 const ggufNames = new Map(Object.keys(ggufTypes).map((name) => [name.toLowerCase(), name as GgufType]));
+const types = (Object.keys(storedBlocks) as StoredDType[]).filter((type) => ggufNames.has(type));
 const [maxRows, maxCols] = [4, 512];
 
 interface Setting {
@@ -44,7 +44,7 @@ function open(): Setting {
 }
 
 export const blocks: Target = {
-  about: "random bytes of a mapped file as rows of every stored type: decoded by the engine as by the codecs, and multiplied",
+  about: "random bytes of a mapped file as rows of every stored type that GGUF has: decoded by the engine as by the codecs, and multiplied",
   run(random) {
     setting ??= open();
     const { engine, bytes, region, out, x, product, rows } = setting;

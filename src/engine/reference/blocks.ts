@@ -1,6 +1,6 @@
-import type { StoredDType } from "../../tensor/dtype.js";
+import type { StoredDType, StoredFloat } from "../../tensor/dtype.js";
 
-export type QuantisedDType = Exclude<StoredDType, "f16" | "bf16">;
+export type QuantisedDType = Exclude<StoredDType, StoredFloat>;
 
 /** What one block of a quantised type says: element i is scale[i / group] * q[i] - minimum[i / group], each product exact in f32. */
 export interface Block {
@@ -32,6 +32,12 @@ export function f16At(bytes: Uint8Array, at: number): number {
 /** The bfloat16 number at byte `at`. */
 export function bf16At(bytes: Uint8Array, at: number): number {
   bits[0] = ((bytes[at] | (bytes[at + 1] << 8)) << 16) >>> 0;
+  return float[0];
+}
+
+/** The f32 number at byte `at`. */
+export function f32At(bytes: Uint8Array, at: number): number {
+  bits[0] = (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
   return float[0];
 }
 

@@ -1,5 +1,5 @@
 import { check } from "../../errors.js";
-import { isStored } from "../../tensor/dtype.js";
+import { isStored, isStoredFloat } from "../../tensor/dtype.js";
 import { type Tensor, view } from "../../tensor/tensor.js";
 import type { ExpertMatrices, GroupedOptions, MatmulForm, MatmulOptions } from "../engine.js";
 import { columnsOf, roundsToBf16 } from "../matrix-lists.js";
@@ -38,7 +38,7 @@ function product(form: "nt" | "nn", target: Target, a: Floats, M: number, K: num
     const { dtype } = b;
     check(form === "nt", "ERR_SWITCHYARD_DTYPE", () => `matmul ${form}: b may be ${dtype} in form nt only; widen it to f32`);
     const bytes = storedBytes(b);
-    if (dtype !== "f16" && dtype !== "bf16") {
+    if (!isStoredFloat(dtype)) {
       const { values, start, stride, accumulate } = target;
       quantisedProduct(dtype, a, bytes, N, K, (m, n, add) => {
         const at = start + m * stride + n;

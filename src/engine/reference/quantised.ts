@@ -1,8 +1,9 @@
 import { check } from "../../errors.js";
-import { blockElements, byteLength, type StoredDType } from "../../tensor/dtype.js";
+import { blockElements, byteLength, isStoredFloat, storedBlocks, type StoredDType, type StoredFloat } from "../../tensor/dtype.js";
+import { e4m3Values, e5m2Values } from "../../tensor/fp8.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { Floats } from "./arrays.js";
-import { bf16At, type Block, blockFormats, f16At, type QuantisedDType } from "./blocks.js";
+import { bf16At, type Block, blockFormats, f16At, f32At, type QuantisedDType } from "./blocks.js";
 
 /** Weights of a stored type: what their elements are, and what their product with f32 rows is. */
 
@@ -18,11 +19,17 @@ export function storedBytes(t: Tensor): Uint8Array {
   return storage;
 }
 
+const fp8At = (values: Readonly<Float32Array>) => (bytes: Uint8Array, at: number, i: number) => f(values[bytes[at + 4 + i]] * f32At(bytes, at));
+
+/** Element i of the block at byte `at`. */
+const floatAt: Readonly<Record<StoredFloat, (bytes: Uint8Array, at: number, i: number) => number>> = { f16: f16At, bf16: bf16At, fp8_e4m3: fp8At(e4m3Values), fp8_e5m2: fp8At(e5m2Values) };
+
 /** Row `row` of a matrix of `cols` columns as f32, to out[to...]. */
 export function decodeRow(dtype: StoredDType, bytes: Uint8Array, row: number, cols: number, out: Floats, to: number): void {
   const start = byteLength(dtype, row * cols);
-  if (dtype === "f16" || dtype === "bf16") {
-    for (let i = 0; i < cols; i++) out[to + i] = (dtype === "f16" ? f16At : bf16At)(bytes, start + 2 * i);
+  if (isStoredFloat(dtype)) {
+    const [elements, size] = storedBlocks[dtype];
+    for (let i = 0; i < cols; i++) out[to + i] = floatAt[dtype](bytes, start + Math.floor(i / elements) * size, i % elements);
     return;
   }
   const { group } = blockFormats[dtype];
