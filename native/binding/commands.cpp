@@ -56,6 +56,13 @@ void run_ops(Progress& p) {
   }
 }
 
+// Returns when no other thread runs ops of it.
+void stop(Progress& p) {
+  __atomic_store_n(&p.stop, true, __ATOMIC_RELEASE);
+  finish_beside(&p);
+  p.stop = false;
+}
+
 // start(list, length): another thread may run the ops in the first `length` elements of a Float64Array while JavaScript goes on. To the list may only be
 // appended until `run` is called with it; of two lists at a time the second waits for that.
 napi_value op_start(napi_env env, napi_callback_info info) {
@@ -74,9 +81,7 @@ napi_value op_run(napi_env env, napi_callback_info info) {
   Args args(env, info, "run", 2, 0);
   Progress other = {};
   Progress& p = args.list() == started.list ? started : other;
-  __atomic_store_n(&p.stop, true, __ATOMIC_RELEASE);
-  finish_beside(&p);
-  p.stop = false;
+  stop(p);
   p.list = args.list();
   p.length = args.integer(1, "length", 0, args.list_length());
   if (args.ok()) run_ops(p);
@@ -101,6 +106,10 @@ void export_commands(napi_env env, napi_value exports, const Op* list, int count
   pthread_mutex_unlock(&lock);
 }
 
-void export_lists(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+void export_lists(napi_env env, napi_value exports) {
+  export_ops(env, exports, ops, sizeof ops / sizeof *ops);
+  // A JavaScript thread may be terminated while it prepares a list, which goes with it.
+  napi_add_env_cleanup_hook(env, [](void*) { stop(started), started = {}; }, nullptr);
+}
 
 }  // namespace sw

@@ -1,6 +1,7 @@
 import { mkdtempSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
 import { TestTensors } from "../../test/engines.js";
@@ -161,6 +162,34 @@ describe("thread pool", () => {
     const t = region.tensor("f32", [1 << 20], 0);
     engine.fill(t, 5);
     expect(engine.read(t).every((x) => x === 5)).toBe(true);
+    region.free();
+  });
+
+  it("runs no op of a JavaScript thread that was terminated while it prepared a list", async () => {
+    const engine = loadEngine({ engine: "native", threads: 2 });
+    const region = engine.allocate(2 ** 24 + 64);
+    const [large, count] = [region.tensor("f32", [2 ** 22], 0), region.tensor("f32", [1], 2 ** 24)];
+    const program = `
+      const { parentPort, workerData: { source, large, count } } = require("node:worker_threads");
+      const addon = require(source);
+      const fill = addon.commands().indexOf("fill");
+      const list = new Float64Array(2 ** 17);
+      for (let i = 0; i < 9000; i++) list.set([fill, 4, 0, large, 2 ** 22, 1, 0, fill, 4, 0, count, 1, i + 1, 0], 14 * i);
+      addon.start(list, 14 * 9000);
+      parentPort.postMessage("started");
+      for (;;);`;
+    const done = () => engine.read(count)[0] as number;
+    for (let i = 0; i < 3; i++) {
+      engine.fill(count, 0);
+      const worker = new Worker(program, { eval: true, workerData: { source: engine.source, large: large.storage, count: count.storage } });
+      await new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject));
+      while (done() === 0) await setTimeout(1);
+      await worker.terminate();
+      const last = done();
+      expect(last).toBeLessThan(9000);
+      await setTimeout(50);
+      expect(done()).toBe(last);
+    }
     region.free();
   });
 });
