@@ -14,6 +14,7 @@ import { modelConfig, type MoeOptions } from "../src/model/presets.js";
 import type { CachedSequence } from "../src/model/sequences.js";
 import { forward, logits } from "../src/model/transformer.js";
 import type { Balance } from "../src/routing/types.js";
+import type { StepRecord } from "../src/train/log/record.js";
 import { train, type TrainStep } from "../src/train/train.js";
 import { nativeVariants } from "./engines.js";
 
@@ -159,8 +160,9 @@ describe("training", () => {
     expect([...begin.losses, ...end.losses]).toEqual(uninterrupted.losses);
     expect([...begin.evaluations, ...end.evaluations]).toEqual(uninterrupted.evaluations);
     expect(end.weights).toEqual(uninterrupted.weights);
-    const lines = readFileSync(join(out, "train.jsonl"), "utf8").trim().split("\n").map((line) => (JSON.parse(line) as { step: number }).step);
-    expect(lines).toEqual([1, 5, 10, 15, 20]);
+    const records = readFileSync(join(out, "train.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line) as StepRecord);
+    expect(records.map(({ step }) => step)).toEqual([1, 5, 10, 15, 20]);
+    expect(records.every(({ flops_s, mfu }) => (nativeVariants.length > 0 ? flops_s / mfu! > 1e9 : mfu === null))).toBe(true);
   });
 
   it.skipIf(nativeVariants.length === 0)("1 thread equals 2 threads", async () => {

@@ -117,12 +117,12 @@ export interface OverLayers {
   worstIndex: number;
 }
 
-/** Mean and worst of one statistic over layers; `worst` says whether high or low values are bad. Undefined without layers. */
-export function overLayers<T>(layers: readonly T[], value: (layer: T) => number, worst: "highest" | "lowest" = "highest"): OverLayers | undefined {
+/** Mean and worst of one statistic over layers, of which high values are bad. Undefined without layers. */
+export function overLayers<T>(layers: readonly T[], value: (layer: T) => number): OverLayers | undefined {
   if (layers.length === 0) return undefined;
   const values = layers.map(value);
-  const extreme = worst === "highest" ? Math.max(...values) : Math.min(...values);
-  return { mean: mean(values), worst: extreme, worstIndex: values.indexOf(extreme) };
+  const worst = Math.max(...values);
+  return { mean: mean(values), worst, worstIndex: values.indexOf(worst) };
 }
 
 function mean(values: readonly number[]): number {

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { NativeEngine } from "../engine/native.js";
 import { check } from "../errors.js";
 import { withIoErrors } from "../formats/io.js";
 import { BatchSampler, evaluationWindows, loadTokens, splitTokens, type Tokens } from "../data/index.js";
@@ -86,6 +87,8 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
   };
 
   try {
+    const { engine } = model;
+    const peak = engine instanceof NativeEngine ? engine.peakGflops(options.precision) * 1e9 : undefined;
     let since = { time: performance.now(), tokens: tokensSeen, flops: 0 };
     let flops = 0;
     while (trainer.step < options.steps) {
@@ -106,6 +109,7 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
         const seconds = (performance.now() - since.time) / 1e3;
         const evaluation = evaluating ? evaluate(model, limited(evaluationWindows(validation, { context, batch: options.batch }), options.evalTokens), signal) : undefined;
         const { aux, z } = observer.lossRecords();
+        const flopsPerSecond = (flops - since.flops) / seconds;
         step.record = {
           step: index,
           tokens: tokensSeen,
@@ -117,8 +121,8 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
           grad_norm: result.norms,
           moe: observer.layerRecords(),
           tok_s: (tokensSeen - since.tokens) / seconds,
-          flops_s: (flops - since.flops) / seconds,
-          mfu: null,
+          flops_s: flopsPerSecond,
+          mfu: peak === undefined ? null : flopsPerSecond / peak,
           rss: process.memoryUsage.rss(),
           ...(evaluation === undefined ? {} : { eval: { loss: evaluation.loss, perplexity: evaluation.perplexity } }),
         };

@@ -27,7 +27,7 @@ export interface StepRecord {
   tok_s: number;
   /** Model FLOPs per second, forward and backward; recomputation does not count. */
   flops_s: number;
-  /** flops_s / the matmul peak measured on this machine; null when that was not measured. */
+  /** flops_s / the threads' peak, measured when training began; null on the reference engine, which measures none. */
   mfu: number | null;
   /** Resident memory of the process in bytes. */
   rss: number;
