@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 namespace sw {
@@ -84,6 +85,14 @@ void catch_bus_errors() {
   sigaction(SIGBUS, &action, &previous);
 }
 
+// Whether the first touch of a mapped file reads, and where its file system can do that maps, a page of 2 MiB, if advised to, and nothing beyond it:
+// experts are touched in any order, for which the system otherwise keeps pages of 4 KiB, at half the speed of products. Linux does since 5.18;
+// before, what is advised to be random is read 4 KiB at a time.
+bool reads_huge_pages() {
+  utsname system;
+  return uname(&system) == 0 && atoi(system.release) >= 6;
+}
+
 }  // namespace
 
 uintptr_t allocate(size_t bytes) {
@@ -112,6 +121,10 @@ uintptr_t map_file(const char* path, size_t* bytes) {
     close(file);
     errno = error;
     return 0;
+  }
+  if (reads_huge_pages()) {
+    madvise(address, size, MADV_HUGEPAGE);
+    madvise(address, size, MADV_RANDOM);
   }
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, catch_bus_errors);
