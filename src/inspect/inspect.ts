@@ -3,16 +3,12 @@ import { dirname, join } from "node:path";
 import { check } from "../errors.js";
 import { openCheckpointTensors } from "../formats/checkpoint.js";
 import { verifyFolder } from "../formats/folder.js";
-import { type Json, readJsonFile } from "../formats/json.js";
-import type { ModelConfig } from "../model/config.js";
-import type { EncoderDecoderConfig } from "../model/encoder-decoder/config.js";
-import { readEncoderDecoderFolder } from "../model/encoder-decoder/folder.js";
-import { countEncoderDecoderParameters } from "../model/encoder-decoder/parameters.js";
-import type { Architecture } from "../model/families/family.js";
-import { readHfConfig } from "../model/families/hf-config.js";
-import { isSwitchConfig, readSwitchConfig, switchFamily } from "../model/families/switch.js";
-import { type ModelFolder, readModelFolder } from "../model/folder.js";
-import { isGguf, readModelGguf } from "../model/gguf-file.js";
+import { readJsonFile } from "../formats/json.js";
+import type { StoredModel } from "../model/any-model.js";
+import { type AnyConfig, isEncoderDecoder } from "../model/encoder-decoder/config.js";
+import { readPublication } from "../model/families/publication.js";
+import { readFolder } from "../model/folder.js";
+import { isGguf, readGguf } from "../model/gguf-file.js";
 import { packedName } from "../model/packed.js";
 import { countParameters } from "../model/parameter-specs.js";
 import { checkpoints } from "../train/checkpoint.js";
@@ -28,7 +24,7 @@ export interface Inspection {
   weights: StoredWeights | null;
   memory: MemoryEstimate;
   layers: LayerDescription[];
-  config: ModelConfig | EncoderDecoderConfig;
+  config: AnyConfig;
   /** Steps of a run's checkpoints. */
   checkpoints: number[];
 }
@@ -54,20 +50,14 @@ export async function inspect(path: string): Promise<Inspection> {
   return isGguf(path) ? inspectGguf(path) : inspectFolder(path);
 }
 
-type OfConfig = Pick<Inspection, "architecture" | "modelType" | "parameters" | "memory" | "layers" | "config">;
-
-function ofConfig({ config, family, sources }: { config: ModelConfig; family: Architecture; sources?: ModelFolder["sources"] }): OfConfig {
-  const { architecture, modelType } = family;
-  return { architecture, modelType, parameters: countParameters(config), memory: estimateMemory(config, sources), layers: describeLayers(config), config: { ...config, published: undefined } };
-}
-
-function ofEncoderDecoder(config: EncoderDecoderConfig): OfConfig {
-  const parameters = countEncoderDecoderParameters(config);
-  return { ...switchFamily, parameters, memory: estimateEncoderDecoderMemory(config), layers: describeStacks(config), config };
+function ofConfig({ config, family: { architecture, modelType }, sources }: Omit<StoredModel, "sources"> & Partial<StoredModel>): Omit<Inspection, "weights" | "checkpoints"> {
+  const memory = isEncoderDecoder(config) ? estimateEncoderDecoderMemory(config) : estimateMemory(config, sources);
+  const layers = isEncoderDecoder(config) ? describeStacks(config) : describeLayers(config);
+  return { architecture, modelType, parameters: countParameters(config), memory, layers, config: isEncoderDecoder(config) ? config : { ...config, published: undefined } };
 }
 
 function inspectGguf(path: string): Inspection {
-  const model = readModelGguf(path);
+  const model = readGguf(path);
   const { gguf } = model;
   const stored = [...gguf.tensors.values()].map(({ type, begin, end }) => ({ dtype: type, bytes: end - begin }));
   return { ...ofConfig(model), weights: { ...summary(stored), bytes: gguf.fileBytes, files: gguf.files.length, verified: "names and shapes" }, checkpoints: [] };
@@ -79,14 +69,9 @@ async function inspectFolder(path: string): Promise<Inspection> {
   check(existsSync(file), "ERR_SWITCHYARD_CHECKPOINT", () => `inspect: ${file} does not exist; name the folder of a model, a config.json, or a .gguf file`);
   const hasWeights = folder === path && ["model.safetensors", "model.safetensors.index.json"].some((name) => existsSync(join(folder, name)));
   const weights = hasWeights ? await inspectWeights(folder) : null;
-  const json = readJsonFile(file);
   // With weights, reading the folder checks their names and shapes.
-  const known = isSwitchConfig(json) ? await inspectSwitch(json, file, hasWeights) : ofConfig(hasWeights ? await readModelFolder(folder) : readHfConfig(json, file));
-  return { ...known, weights, checkpoints: checkpoints(folder).map(({ step }) => step) };
-}
-
-async function inspectSwitch(json: Json, file: string, hasWeights: boolean): Promise<OfConfig> {
-  return ofEncoderDecoder(hasWeights ? (await readEncoderDecoderFolder(dirname(file))).config : readSwitchConfig(json, file));
+  const known = hasWeights ? await readFolder(folder) : readPublication(readJsonFile(file), file, { has: () => false, elements: () => undefined });
+  return { ...ofConfig(known), weights, checkpoints: checkpoints(folder).map(({ step }) => step) };
 }
 
 /** What the files hold; with a manifest, its sums are checked. */

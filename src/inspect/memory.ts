@@ -1,9 +1,8 @@
 import { keptTensors, type KvType } from "../model/cache.js";
 import type { ModelConfig } from "../model/config.js";
 import type { EncoderDecoderConfig } from "../model/encoder-decoder/config.js";
-import { countEncoderDecoderParameters } from "../model/encoder-decoder/parameters.js";
 import type { ParameterSource } from "../model/mapped.js";
-import { parameterSpecs } from "../model/parameter-specs.js";
+import { countParameters, parameterSpecs } from "../model/parameter-specs.js";
 import { byteLength, dtypeBytes, isQuantised } from "../tensor/dtype.js";
 import { sizeOf } from "../tensor/tensor.js";
 
@@ -43,7 +42,7 @@ function weightBytes(shape: readonly number[], source: ParameterSource | undefin
 
 /** The same of an encoder-decoder, for a source and an answer of `cacheTokens` tokens each. */
 export function estimateEncoderDecoderMemory(config: EncoderDecoderConfig): MemoryEstimate {
-  const weights = countEncoderDecoderParameters(config).total * dtypeBytes.f32;
+  const weights = countParameters(config).total * dtypeBytes.f32;
   const cachePerToken = 2 * config.decoder.layers * config.heads * config.headDim * dtypeBytes.f32;
   const cache = 2 * usualTokens * cachePerToken;
   return { weights, cachePerToken, cache, cacheTokens: usualTokens, total: weights + cache };

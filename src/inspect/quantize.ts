@@ -6,7 +6,9 @@ import { check } from "../errors.js";
 import { writeFileAtomically } from "../formats/atomic-file.js";
 import { calibrate, type Calibration } from "../model/calibrate.js";
 import type { ModelConfig } from "../model/config.js";
-import { LanguageModel, readModel } from "../model/language-model.js";
+import { isEncoderDecoder } from "../model/encoder-decoder/config.js";
+import { LanguageModel } from "../model/language-model.js";
+import { readModel } from "../model/read.js";
 import { StagedWeights } from "../model/staged.js";
 import type { FileType, TensorType } from "../model/stored-types.js";
 import { weightFiles, writeModel } from "../model/write.js";
@@ -72,22 +74,24 @@ export async function quantize(source: string, target: string, options: Quantize
   check(Number.isInteger(expertTokens) && expertTokens >= 1, "ERR_SWITCHYARD_USAGE", () => `quantize: expected an integer of at least 1 for the tokens of an expert, got ${expertTokens}`);
   const start = performance.now();
   const { config, sources, tokenizer } = await readModel(source);
+  const language = isEncoderDecoder(config) ? undefined : config;
+  check(language !== undefined || (options.calibrate ?? data) === undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `quantize: ${source} is an encoder-decoder, which does not read plain text: leave out --calibrate and --data`);
   const text = options.calibrate && readTokens(source, options.calibrate, tokenizer);
   const ownText = data && readTokens(source, data, tokenizer);
   let calibration: Calibration | undefined;
-  if (text !== undefined) {
+  if (text !== undefined && language !== undefined) {
     onStep?.("calibrating");
-    calibration = await calibrate(engine, config, sources, windowsOf(text, config), { expertTokens, usual: calibrationTokens, signal });
+    calibration = await calibrate(engine, language, sources, windowsOf(text, language), { expertTokens, usual: calibrationTokens, signal });
   }
   onStep?.("writing");
   const written = await writeStaged();
   const comparison = ownText === undefined ? rest(text, calibration) : { tokens: ownText, text: "data" as const };
   let drift: QuantizationReport["drift"] = null;
-  if (comparison !== undefined) {
+  if (comparison !== undefined && language !== undefined) {
     onStep?.("comparing");
-    using before = new LanguageModel(engine, config, undefined, sources);
+    using before = new LanguageModel(engine, language, undefined, sources);
     using after = await LanguageModel.load(target, { engine });
-    drift = { ...(await measureDrift(before, after, windowsOf(comparison.tokens.subarray(0, comparisonTokens + 1), config), signal)), text: comparison.text };
+    drift = { ...(await measureDrift(before, after, windowsOf(comparison.tokens.subarray(0, comparisonTokens + 1), language), signal)), text: comparison.text };
   }
   const report: QuantizationReport = {
     source,

@@ -10,7 +10,9 @@ import { readSafetensorsHeader } from "../formats/safetensors.js";
 import { decodeBlocks } from "../quant/codecs.js";
 import type { MixerConfig } from "./config.js";
 import { readModelGguf, writeModelGguf } from "./gguf-file.js";
-import { type ModelFolder, readModelFolder, writeModelFolder } from "./folder.js";
+import type { StoredModel } from "./any-model.js";
+import type { ModelConfig } from "./config.js";
+import { readModelFolder, writeModelFolder } from "./folder.js";
 import { Parameters } from "./parameters.js";
 import { modelConfig } from "./presets.js";
 import type { FileType } from "./stored-types.js";
@@ -28,7 +30,7 @@ const cases = [
   "glm4_moe_lite", "mistral4", "gpt_oss", "llama4", "granitemoe", "granitemoeshared", "phimoe", "dbrx", "ernie4_5_moe", "glm4_moe", "solar_open", "dots1", "minimax_m2",
   "hunyuan_v1_moe", "exaone_moe", "afmoe", "deepseek_v32", "hy_v3", "mellum", "cohere2_moe", "lfm2_moe", "qwen3_next", "qwen3_5_moe", "jamba",
 ];
-function load(read: ModelFolder): Parameters {
+function load(read: StoredModel<ModelConfig>): Parameters {
   return new Parameters(engine, read.config, read.sources);
 }
 

@@ -6,14 +6,16 @@ import type { GgufTensor } from "../formats/gguf/reader.js";
 import { ggufFileTypeIds, type GgufType, ggufTypes } from "../formats/gguf/types.js";
 import { type GgufTensorToWrite, writeGguf } from "../formats/gguf/writer.js";
 import { encodeBlocks, isDecodable } from "../quant/codecs.js";
+import { asLanguageModel, type StoredModel } from "./any-model.js";
 import type { ModelConfig } from "./config.js";
+import { type AnyConfig, isEncoderDecoder } from "./encoder-decoder/config.js";
 import { readGgufConfig, writeGgufConfig } from "./families/gguf.js";
 import { ggufPieces } from "./families/gguf-names.js";
 import type { Piece } from "./families/names.js";
-import type { ModelFolder } from "./folder.js";
+import type { Publication } from "./families/publication.js";
 import type { ParameterSource } from "./mapped.js";
 import { fromOriginals, originals } from "./originals.js";
-import { type DescribedGguf, ownArchitecture, readOwnGguf, writeOwnGguf } from "./own-gguf.js";
+import { ownArchitecture, readOwnGguf, writeOwnGguf } from "./own-gguf.js";
 import { type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
 import { chooseTypes, encodedRows, type EncodingOptions, publishedTensors, type TypeOptions, type WrittenTensor } from "./published.js";
 import type { Weights } from "./staged.js";
@@ -23,16 +25,16 @@ import { decodeTensor, joined, readPiece, storedRows } from "./stored.js";
 /** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too. */
 export const isGguf = (path: string): boolean => /\.gguf$/i.test(path);
 
-export interface ModelGguf extends ModelFolder {
+export interface StoredGguf<C extends AnyConfig = AnyConfig> extends StoredModel<C> {
   gguf: Gguf;
 }
 
 /**
- * Config and tensor directory of a GGUF model, checked against each other; `sources` then read the weights. Throws
+ * A GGUF file of a model of either kind; `sources` read the weights. Throws
  * ERR_SWITCHYARD_FORMAT, ERR_SWITCHYARD_UNSUPPORTED or ERR_SWITCHYARD_CONFIG naming file and key or tensor, also for a tensor that this
  * architecture has no use for: leaving it out would compute something else.
  */
-export function readModelGguf(path: string): ModelGguf {
+export function readGguf(path: string): StoredGguf {
   const gguf = openGguf(path);
   const arch = gguf.metadata.string("general.architecture");
   const { config, family, pieces: piecesOf } = arch === ownArchitecture ? readOwnGguf(gguf) : readArchitecture(gguf);
@@ -53,12 +55,16 @@ export function readModelGguf(path: string): ModelGguf {
       rows: rows.every((part) => part !== undefined) ? rows : undefined,
     });
   }
-  const extra = [...unused].find((name) => !isPredictor(name, config.layers, gguf.metadata.integer(`${arch}.nextn_predict_layers`, 0)));
+  const layers = isEncoderDecoder(config) ? 0 : config.layers;
+  const extra = [...unused].find((name) => !isPredictor(name, layers, gguf.metadata.integer(`${arch}.nextn_predict_layers`, 0)));
   check(extra === undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `${path}: tensor ${JSON.stringify(extra)} is not part of a ${family.modelType} model as Switchyard computes it`);
   return { config, family, gguf, sources };
 }
 
-function readArchitecture(gguf: Gguf): DescribedGguf {
+/** The file of a language model. Throws as `readGguf`. */
+export const readModelGguf = (path: string): StoredGguf<ModelConfig> => asLanguageModel(readGguf(path), path);
+
+function readArchitecture(gguf: Gguf): Publication & { config: ModelConfig } {
   const { config, family, architecture } = readGgufConfig({ ...gguf, ropeFactors: () => ropeFactors(gguf) });
   return { config, family, pieces: (spec) => ggufPieces(spec, config, architecture, gguf.tensors) };
 }
@@ -106,7 +112,8 @@ export interface GgufOptions extends EncodingOptions, TypeOptions {
 }
 
 /** How a file describes a model: as the first architecture of GGUF that expresses it, otherwise in our own way. */
-function describeModel(config: ModelConfig): { metadata: Map<string, GgufValue>; pieces(spec: ParameterSpec): Piece[]; ropeFactors?: readonly number[] | undefined } {
+function describeModel(config: AnyConfig): { metadata: Map<string, GgufValue>; pieces(spec: ParameterSpec): Piece[]; ropeFactors?: readonly number[] | undefined } {
+  if (isEncoderDecoder(config)) return writeOwnGguf(config);
   try {
     const { architecture, ...rest } = writeGgufConfig(config);
     return { ...rest, pieces: (spec) => ggufPieces(spec, config, architecture) };
@@ -117,7 +124,7 @@ function describeModel(config: ModelConfig): { metadata: Map<string, GgufValue>;
 }
 
 /** Writes a model as GGUF, atomically, and returns what was written, and as which `general.architecture`. Throws ERR_SWITCHYARD_IO, and what `encodedRows` throws. */
-export async function writeModelGguf(path: string, config: ModelConfig, weights: Weights, { type, tensorTypes, vocabulary, ...options }: GgufOptions): Promise<{ tensors: WrittenTensor[]; architecture: string }> {
+export async function writeModelGguf(path: string, config: AnyConfig, weights: Weights, { type, tensorTypes, vocabulary, ...options }: GgufOptions): Promise<{ tensors: WrittenTensor[]; architecture: string }> {
   const { metadata, pieces, ropeFactors: factors } = describeModel(config);
   const published = publishedTensors(config, weights, pieces);
   const written = chooseTypes(published, ({ shape }) => shape, { type, tensorTypes }, config);

@@ -3,17 +3,16 @@ import { loadEngine } from "../engine/load.js";
 import type { Router } from "../routing/types.js";
 import { checkSeed } from "../tensor/random.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import { ggufTokenizer } from "../tokenizer/gguf.js";
-import { loadTokenizer } from "../tokenizer/load.js";
-import { type ModelFolder, readModelFolder, writeModelFolder } from "./folder.js";
+import { asLanguageModel } from "./any-model.js";
 import type { KvType } from "./cache.js";
-import { isGguf, readModelGguf } from "./gguf-file.js";
+import { writeModelFolder } from "./folder.js";
 import { checkModelConfig, type ModelConfig } from "./config.js";
 import type { ParameterSource } from "./mapped.js";
 import { countParameters } from "./parameter-specs.js";
 import { Parameters } from "./parameters.js";
 import { type ModelOptions, modelConfig } from "./presets.js";
 import type { Room } from "./residency/expert-cache.js";
+import { readModel } from "./read.js";
 import { type Needs, processRoom } from "./residency/room.js";
 import { RopeTables } from "./rope.js";
 import type { TransformerParts } from "./transformer.js";
@@ -29,13 +28,6 @@ export interface LoadOptions {
 
 /** This class, or one that extends it. */
 type ModelClass<M> = new (engine: Engine, config: ModelConfig, tokenizer: Tokenizer | undefined, sources?: ReadonlyMap<string, ParameterSource>, roomFor?: (needs: Needs) => Room) => M;
-
-/** A model folder or a GGUF file, with its tokenizer if it has one. Throws as `LanguageModel.load`. */
-export async function readModel(path: string): Promise<ModelFolder & { tokenizer: Tokenizer | undefined }> {
-  if (!isGguf(path)) return { ...(await readModelFolder(path)), tokenizer: loadTokenizer(path) };
-  const model = readModelGguf(path);
-  return { ...model, tokenizer: ggufTokenizer(model.gguf.metadata) };
-}
 
 /** A decoder-only transformer in engine memory, with its tokenizer: what `train` trains and `generate` runs. */
 export class LanguageModel implements TransformerParts {
@@ -71,7 +63,7 @@ export class LanguageModel implements TransformerParts {
    * ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field, ERR_SWITCHYARD_MEMORY for a budget that is too small.
    */
   static async load<M extends LanguageModel>(this: ModelClass<M>, path: string, options: LoadOptions = {}): Promise<M> {
-    const { config, sources, tokenizer } = await readModel(path);
+    const { config, sources, tokenizer } = asLanguageModel(await readModel(path), path);
     const { engine = loadEngine(), memory } = options;
     return new this(engine, config, tokenizer, sources, memory === undefined ? undefined : (needs) => processRoom(memory, needs));
   }

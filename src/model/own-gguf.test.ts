@@ -4,12 +4,19 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { cliJson } from "../../test/cli.js";
 import { ReferenceEngine } from "../engine/reference.js";
+import { openCheckpointTensors, readAsF32 } from "../formats/checkpoint.js";
 import type { GgufValue } from "../formats/gguf/metadata.js";
 import { readGgufHeader } from "../formats/gguf/reader.js";
 import { type GgufTensorToWrite, writeGguf } from "../formats/gguf/writer.js";
+import { Model } from "../generate/model.js";
+import type { Inspection } from "../inspect/inspect.js";
+import { type QuantizationReport, quantize } from "../inspect/quantize.js";
 import type { Verification } from "../inspect/verify.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { type ModelFolder, readModelFolder, writeModelFolder } from "./folder.js";
+import type { StoredModel } from "./any-model.js";
+import type { ModelConfig } from "./config.js";
+import { EncoderDecoderModel } from "./encoder-decoder/model.js";
+import { readModelFolder, writeModelFolder } from "./folder.js";
 import { readModelGguf, writeModelGguf } from "./gguf-file.js";
 import { Parameters } from "./parameters.js";
 import { modelConfig } from "./presets.js";
@@ -18,7 +25,7 @@ const dir = mkdtempSync(join(tmpdir(), "switchyard-own-gguf-"));
 afterAll(() => rmSync(dir, { recursive: true }));
 const path = join(dir, "m.gguf");
 const engine = new ReferenceEngine({ float: "f32" });
-const load = ({ config, sources }: ModelFolder) => new Parameters(engine, config, sources);
+const load = ({ config, sources }: StoredModel<ModelConfig>) => new Parameters(engine, config, sources);
 
 const goldens = new URL("../../../shared/goldens/", import.meta.url).pathname;
 
@@ -38,6 +45,20 @@ describe.skipIf(!existsSync(goldens)).each(["flex_olmo", "minimax"])("%s as GGUF
     expect((await cliJson<Verification>("verify", path, "--golden", folder)).pass).toBe(true);
   });
 
+  it("generates what the folder does", async () => {
+    const file = join(dir, `${family}-generates.gguf`);
+    await cliJson("convert", folder, file);
+    const answer = async (from: string) => {
+      using model = await Model.load(from, { engine });
+      const tokens: number[] = [];
+      for await (const { token } of model.generate(Int32Array.from([5, 80, 33, 7]), { maxTokens: 8, temperature: 0 })) tokens.push(token);
+      return tokens;
+    };
+    const tokens = await answer(file);
+    expect(tokens).toHaveLength(8);
+    expect(tokens).toEqual(await answer(folder));
+  });
+
   it("quantised it is what a folder of that type is; decays and routers stay F32", async () => {
     const [file, other] = [join(dir, `${family}-q8.gguf`), join(dir, `${family}-q8`)];
     expect(await cliJson("quantize", folder, "--type", "q8_0", "--out", file)).toMatchObject({ architecture: "switchyard" });
@@ -50,11 +71,47 @@ describe.skipIf(!existsSync(goldens)).each(["flex_olmo", "minimax"])("%s as GGUF
   });
 });
 
+describe.skipIf(!existsSync(goldens))("an encoder-decoder as GGUF in our own description (needs ../shared/goldens)", () => {
+  const folder = join(goldens, "switch");
+  const paths = (name: string) => [join(dir, `${name}.gguf`), join(dir, name)] as const;
+  const elementsOf = (of: string) => [...openCheckpointTensors(of)].map(([name, tensor]): [string, number[]] => [name, [...readAsF32(tensor)].flatMap((values) => [...values])]);
+
+  it("to F32 and back has the same tensors, and computes the same", async () => {
+    const [file, back] = paths("switch-f32");
+    expect(await cliJson("convert", folder, file)).toMatchObject({ architecture: "switchyard", modelType: "switch_transformers" });
+    expect(await cliJson("convert", file, back)).toMatchObject({ architecture: null });
+    const inOrder = (of: string) => elementsOf(of).sort(([a], [b]) => (a < b ? -1 : 1));
+    expect(inOrder(back)).toEqual(inOrder(folder));
+    for (const copy of [file, back]) expect(await cliJson("verify", copy, "--golden", folder)).toMatchObject({ pass: true, greedy: { match: true } });
+    const { parameters, layers } = await cliJson<Inspection>("inspect", folder);
+    expect(await cliJson("inspect", file)).toMatchObject({ modelType: "switch_transformers", parameters, layers, weights: { dtypes: ["F32"] } });
+    const refused = { code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/is an encoder-decoder, not a language model/) };
+    for (const either of [file, folder]) await expect(Model.load(either, { engine })).rejects.toMatchObject(refused);
+  });
+
+  it("quantised has a report, and generates, as file and as folder", async () => {
+    const [file, other] = paths("switch-q8");
+    const report = await cliJson<QuantizationReport>("quantize", folder, "--type", "q8_0", "--out", file);
+    expect(report).toMatchObject({ architecture: "switchyard", drift: null, calibration: null });
+    expect(JSON.parse(readFileSync(`${file}.report.json`, "utf8"))).toEqual(report);
+    expect(report.bytes.after).toBeLessThan(report.bytes.before / 2);
+    expect([...readGgufHeader(file).tensors].filter(([name, { type }]) => /norm|classifier|relative/.test(name) === (type === "Q8_0"))).toEqual([]);
+    await cliJson("convert", folder, other, "--type", "q8_0");
+    const answer = async (from: string) => {
+      using model = await EncoderDecoderModel.load(from, { engine });
+      return [...model.generate([9, 4, 77, 130, 1], { maxTokens: 8 })];
+    };
+    expect(await answer(file)).toHaveLength(8);
+    expect(await answer(other)).toEqual(await answer(file));
+    await expect(quantize(folder, join(dir, "never.gguf"), { type: "Q8_0", data: [file] })).rejects.toThrow(/encoder-decoder, which does not read plain text/);
+  });
+});
+
 type Change = (metadata: Map<string, GgufValue>, tensors: GgufTensorToWrite[]) => unknown;
 
 describe("our own description of a model", () => {
   /** A model with a router of our own as a file, changed. */
-  async function spoil(change: Change): Promise<ModelFolder> {
+  async function spoil(change: Change): Promise<StoredModel<ModelConfig>> {
     const config = modelConfig({ vocab: 32, width: 32, layers: 2, heads: 2, context: 8, moe: { router: "expert-choice" } });
     const parameters = new Parameters(engine, config);
     parameters.initialise(1);

@@ -1,5 +1,6 @@
 import { sizeOf } from "../tensor/tensor.js";
-import type { ModelConfig } from "./config.js";
+import { type AnyConfig, isEncoderDecoder } from "./encoder-decoder/config.js";
+import { encoderDecoderSpecs } from "./encoder-decoder/parameter-specs.js";
 import { mixerOf } from "./mixer.js";
 
 /** What a parameter belongs to: its learning rate, its gradient norm in the log, its place in the active count. */
@@ -22,7 +23,8 @@ export type Init = "normal" | "residual" | "one" | "zero";
 const initStd = 0.02;
 
 /** Every parameter of a model, in the order of the forward pass. Names: "layers.3.experts.up", ... */
-export function parameterSpecs(config: ModelConfig): ParameterSpec[] {
+export function parameterSpecs(config: AnyConfig): ParameterSpec[] {
+  if (isEncoderDecoder(config)) return encoderDecoderSpecs(config);
   const { width: D, moe } = config;
   const specs: ParameterSpec[] = [];
   const push = (name: string, shape: readonly number[], init: ParameterSpec["init"], group: ParameterGroup = "dense", trainable = true) =>
@@ -78,7 +80,7 @@ export function parameterSpecs(config: ModelConfig): ParameterSpec[] {
  * Parameters in all, and those that work on one token: all but the routed experts that it does not use. As published figures have it,
  * a selection bias, which no gradient trains, is not counted.
  */
-export function countParameters(config: ModelConfig): { total: number; active: number } {
+export function countParameters(config: AnyConfig): { total: number; active: number } {
   let total = 0;
   let active = 0;
   for (const { shape, group, trainable } of parameterSpecs(config)) {

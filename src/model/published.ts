@@ -3,7 +3,7 @@ import { ggufBytes, type GgufType } from "../formats/gguf/types.js";
 import { encodeBlocks, fitBlocks } from "../quant/codecs.js";
 import type { EncoderPool } from "../quant/encoder-pool.js";
 import { sizeOf, view } from "../tensor/tensor.js";
-import type { ModelConfig } from "./config.js";
+import type { AnyConfig } from "./encoder-decoder/config.js";
 import type { Piece } from "./families/names.js";
 import { type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
 import type { Weights } from "./staged.js";
@@ -55,7 +55,7 @@ export function chooseTypes(
   tensors: readonly PublishedTensor[],
   shapeOf: (tensor: PublishedTensor) => readonly number[],
   { type, tensorTypes = [] }: TypeOptions,
-  config: ModelConfig,
+  config: AnyConfig,
 ): WrittenTensor[] {
   for (const { tensors: pattern } of tensorTypes) {
     check(tensors.some(({ name }) => pattern.test(name)), "ERR_SWITCHYARD_USAGE", () => `tensor types: ${pattern} fits no tensor; names are like "${tensors[tensors.length >> 1]?.name}"`);
@@ -70,7 +70,7 @@ export function chooseTypes(
 }
 
 /** The tensors of a model under their published names. Each parameter is let go once the last tensor with rows of it has been read, and after each later reading. */
-export function publishedTensors(config: ModelConfig, weights: Weights, piecesOf: (spec: ParameterSpec) => readonly Piece[]): PublishedTensor[] {
+export function publishedTensors(config: AnyConfig, weights: Weights, piecesOf: (spec: ParameterSpec) => readonly Piece[]): PublishedTensor[] {
   const byName = new Map<string, [Source, ...Source[]]>();
   const uses = new Map<string, number>();
   for (const spec of parameterSpecs(config)) {

@@ -3,7 +3,7 @@ import type { Engine } from "../engine/engine.js";
 import { check } from "../errors.js";
 import { byteLength } from "../tensor/dtype.js";
 import { sizeOf, type Tensor } from "../tensor/tensor.js";
-import type { ModelConfig } from "./config.js";
+import type { AnyConfig } from "./encoder-decoder/config.js";
 import type { ParameterSource } from "./mapped.js";
 import { parameterSpecs } from "./parameter-specs.js";
 
@@ -25,7 +25,7 @@ export class StagedWeights implements Weights {
 
   constructor(
     readonly engine: Engine,
-    config: ModelConfig,
+    config: AnyConfig,
     private readonly sources: ReadonlyMap<string, ParameterSource>,
   ) {
     this.shapes = new Map(parameterSpecs(config).map(({ name, shape }) => [name, shape]));

@@ -1,5 +1,5 @@
 import { ggufBytes, type GgufType, ggufTypes } from "../formats/gguf/types.js";
-import type { ModelConfig } from "./config.js";
+import type { AnyConfig } from "./encoder-decoder/config.js";
 import type { Piece } from "./families/names.js";
 import type { ParameterSpec } from "./parameter-specs.js";
 
@@ -27,10 +27,10 @@ export function storedType(type: GgufType, { name, shape }: Pick<Piece, "name" |
 /**
  * The type that a parameter gets in a file of mostly `type`. Every token is compared to the output table: 6.6 bits or more are well spent there. The gate of
  * a shared expert is a router with one or two rows, an indexer's weights are one of keys; Mamba's rates are exponents, which llama.cpp has in F32 only; tables of
- * decays are powers of such rates.
+ * decays are powers of such rates, and a table of position biases is read for every pair of tokens.
  */
-export function parameterType(type: FileType, name: string, { tiedEmbeddings }: Pick<ModelConfig, "tiedEmbeddings">): FileType {
-  if (/\.(shared\.gate|indexWeights|mamba\.logRate|lightning\.(ofQuery|ofKey|within))$/.test(name)) return "F32";
+export function parameterType(type: FileType, name: string, { tiedEmbeddings }: Pick<AnyConfig, "tiedEmbeddings">): FileType {
+  if (/\.(shared\.gate|indexWeights|mamba\.logRate|lightning\.(ofQuery|ofKey|within)|positions)$/.test(name)) return "F32";
   const isOutput = name === (tiedEmbeddings ? "embedding" : "head");
   return isOutput && bitsPerWeight(type) < bitsPerWeight("Q6_K") ? "Q6_K" : type;
 }

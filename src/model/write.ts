@@ -5,7 +5,7 @@ import { ggufTypes } from "../formats/gguf/types.js";
 import { EncoderPool } from "../quant/encoder-pool.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { ggufVocabulary } from "../tokenizer/gguf-writer.js";
-import type { ModelConfig } from "./config.js";
+import type { AnyConfig } from "./encoder-decoder/config.js";
 import { writeModelFolder } from "./folder.js";
 import { isGguf, writeModelGguf } from "./gguf-file.js";
 import { countParameters } from "./parameter-specs.js";
@@ -26,7 +26,7 @@ export interface WrittenModel {
 /** Writes a model to `target`, a GGUF file or a folder by its name, in one step: it is there whole or not at all. Throws as `writeModelGguf` and `writeModelFolder`. */
 export async function writeModel(
   target: string,
-  config: ModelConfig,
+  config: AnyConfig,
   weights: Weights,
   tokenizer: Tokenizer | undefined,
   options: Omit<EncodingOptions, "pool"> & TypeOptions,

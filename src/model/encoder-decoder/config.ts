@@ -2,6 +2,7 @@ import type { Activation } from "../../engine/engine.js";
 import { checker } from "../../errors.js";
 import type { MoeConfig } from "../../moe/layer.js";
 import { checkRouterConfig } from "../../routing/route.js";
+import type { ModelConfig } from "../config.js";
 
 /** The layers of the encoder or of the decoder. */
 export interface StackConfig {
@@ -39,6 +40,11 @@ export interface EncoderDecoderConfig extends Record<StackName, StackConfig> {
   /** Tokens that end a generated sequence. */
   endIds: readonly number[];
 }
+
+/** Config of a model of either kind. */
+export type AnyConfig = ModelConfig | EncoderDecoderConfig;
+
+export const isEncoderDecoder = (config: AnyConfig): config is EncoderDecoderConfig => "encoder" in config;
 
 export const isSparse = ({ sparseStep }: StackConfig, l: number): boolean => sparseStep === 1 || (sparseStep > 0 && l % sparseStep === 1);
 

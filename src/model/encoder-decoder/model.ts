@@ -7,11 +7,13 @@ import { topK } from "../../ops/index.js";
 import type { Routing } from "../../routing/types.js";
 import { checkSeed } from "../../tensor/random.js";
 import type { Tensor } from "../../tensor/tensor.js";
-import { loadTokenizer } from "../../tokenizer/load.js";
 import type { Tokenizer } from "../../tokenizer/tokenizer.js";
+import { asEncoderDecoder } from "../any-model.js";
+import { writeModelFolder } from "../folder.js";
+import type { ParameterSource } from "../mapped.js";
+import { readModel } from "../read.js";
 import { DecoderCache } from "./cache.js";
 import { checkEncoderDecoderConfig, type EncoderDecoderConfig } from "./config.js";
-import { readEncoderDecoderFolder, writeEncoderDecoderFolder } from "./folder.js";
 import { EncoderDecoderParameters } from "./parameters.js";
 import { decode, encode, type EncoderDecoderParts, readSources, vocabularyLogits } from "./stacks.js";
 
@@ -27,15 +29,15 @@ export interface EncoderDecoderOutput {
 export class EncoderDecoderModel implements EncoderDecoderParts {
   readonly parameters: EncoderDecoderParameters;
 
-  /** Without `fill` the parameters are uninitialised: `create` fills them. */
+  /** Without `sources` the parameters are uninitialised: `create` fills them. */
   constructor(
     readonly engine: Engine,
     readonly config: EncoderDecoderConfig,
     public tokenizer: Tokenizer | undefined,
-    fill?: (parameters: EncoderDecoderParameters) => void,
+    sources?: ReadonlyMap<string, ParameterSource>,
   ) {
     checkEncoderDecoderConfig(config);
-    this.parameters = new EncoderDecoderParameters(engine, config, fill);
+    this.parameters = new EncoderDecoderParameters(engine, config, sources);
   }
 
   /** A new model with random weights. */
@@ -45,15 +47,15 @@ export class EncoderDecoderModel implements EncoderDecoderParts {
     return model;
   }
 
-  /** A model folder in the Hugging Face layout. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field. */
-  static async load(folder: string, options: { engine?: Engine | undefined } = {}): Promise<EncoderDecoderModel> {
-    const { config, fill } = await readEncoderDecoderFolder(folder);
-    return new EncoderDecoderModel(options.engine ?? loadEngine(), config, loadTokenizer(folder), fill);
+  /** A model folder in the Hugging Face layout or a GGUF file, whose weights become floats in memory, whatever they are. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field. */
+  static async load(path: string, options: { engine?: Engine | undefined } = {}): Promise<EncoderDecoderModel> {
+    const { config, sources, tokenizer } = asEncoderDecoder(await readModel(path), path);
+    return new EncoderDecoderModel(options.engine ?? loadEngine(), config, tokenizer, sources);
   }
 
   /** Writes the folder in one step: it is there whole or not at all. */
   async save(folder: string): Promise<void> {
-    await writeEncoderDecoderFolder(folder, this.config, this.parameters, this.tokenizer);
+    await writeModelFolder(folder, this.config, this.parameters, this.tokenizer);
   }
 
   /** Logits of whole target sequences given their sources: i32 [batch * source length] and i32 [batch * target length]. */

@@ -20,7 +20,7 @@ export function readHfConfig(json: Json, file: string): KnownModel {
   const object = isJsonObject(json) ? json : {};
   const modelType = object["model_type"];
   if (modelType === ownFamily.modelType) return { config: readOwnConfig(object, file), family: ownFamily };
-  check(!isSwitchConfig(json), "ERR_SWITCHYARD_UNSUPPORTED", () => `${file}: ${switchFamily.modelType} is an encoder-decoder, not a language model: EncoderDecoderModel runs it, inspect and verify take it`);
+  check(!isSwitchConfig(json), "ERR_SWITCHYARD_UNSUPPORTED", () => `${file}: ${switchFamily.modelType} is an encoder-decoder, not a language model: EncoderDecoderModel runs it; inspect, verify, convert and quantize take it`);
   const family = families.find((f) => f.modelType === modelType);
   check(
     family !== undefined,

@@ -1,11 +1,12 @@
 import { z } from "zod";
 import { check } from "../../errors.js";
-import { conform, isJsonObject, type Json } from "../../formats/json.js";
+import { conform, isJsonObject, type Json, type JsonObject } from "../../formats/json.js";
 import { routerPresets } from "../../routing/presets.js";
 import { sizeOf } from "../../tensor/tensor.js";
 import { checkEncoderDecoderConfig, type EncoderDecoderConfig, isSparse, type StackConfig } from "../encoder-decoder/config.js";
-import type { EncoderDecoderSpec } from "../encoder-decoder/parameters.js";
+import type { ParameterSpec } from "../parameter-specs.js";
 import { publishedActivation, readActivation } from "./activations.js";
+import type { Piece } from "./names.js";
 
 const positive = z.number().int().positive().max(2 ** 31);
 const count = z.number().int().min(0).max(2 ** 31);
@@ -86,7 +87,7 @@ export function readSwitchConfig(json: Json, file: string): EncoderDecoderConfig
 }
 
 /** The config.json that `readSwitchConfig` reads back. */
-export function writeSwitchConfig(config: EncoderDecoderConfig): Record<string, unknown> {
+export function writeSwitchConfig(config: EncoderDecoderConfig): JsonObject {
   const { encoder, decoder, moe, endIds } = config;
   const sparse = (stack: StackConfig) => Array.from({ length: stack.layers }, (_, l) => l).filter((l) => isSparse(stack, l)).length;
   return {
@@ -119,34 +120,33 @@ export function writeSwitchConfig(config: EncoderDecoderConfig): Record<string, 
     dropout_rate: 0,
     pad_token_id: config.startId,
     decoder_start_token_id: config.startId,
-    eos_token_id: endIds.length === 1 ? endIds[0] : endIds,
+    eos_token_id: endIds.length === 1 ? (endIds[0] as number) : [...endIds],
     dtype: "float32",
   };
-}
-
-/** A published tensor, and the contiguous part of one of our parameters that it is. */
-export interface SwitchPiece {
-  name: string;
-  shape: readonly number[];
-  /** First element in our parameter. */
-  offset: number;
-  /** What it is stored as where it is the same as another. */
-  sharedName?: string;
 }
 
 const shared = "shared.weight";
 const projections: Readonly<Record<string, string>> = { q: "q", k: "k", v: "v", out: "o" };
 const feedForward: Readonly<Record<string, string>> = { up: "wi", down: "wo" };
 
-/** Published names of a parameter: one tensor, or those of every expert. */
-export function switchPieces({ name, shape }: EncoderDecoderSpec): SwitchPiece[] {
-  const whole = (published: string): SwitchPiece[] => [{ name: published, shape, offset: 0 }];
+/** A whole tensor, which is a parameter from its element `first` on. */
+function piece(name: string, shape: readonly number[], first = 0): Piece {
+  const [rows = 1, cols = 1] = shape;
+  return { name, shape, rows, matrixRows: rows, cols, transposed: false, at: (r) => first + r * cols };
+}
+
+/** The published tensors that make up a parameter: one, or those of every expert. The table of both sides may be stored once: `stored` are the names that there are. */
+export function switchPieces({ name, shape }: ParameterSpec, stored?: { has(name: string): boolean }): Piece[] {
+  const whole = (published: string): Piece[] => [piece(published, shape)];
   const [, stack, layer, part, field] = /^(encoder|decoder)\.layers\.(\d+)\.(\w+)\.(\w+)$/.exec(name) ?? [];
   if (stack === undefined || part === undefined || field === undefined) {
     const [side] = name.split(".");
     if (name === "embedding") return whole(shared);
     if (name === "head") return whole("lm_head.weight");
-    if (name.endsWith(".embedding")) return [{ name: `${side}.embed_tokens.weight`, sharedName: shared, shape, offset: 0 }];
+    if (name.endsWith(".embedding")) {
+      const own = `${side}.embed_tokens.weight`;
+      return whole(stored === undefined || stored.has(own) ? own : shared);
+    }
     if (name.endsWith(".positions")) return whole(`${side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight`);
     return whole(`${side}.final_layer_norm.weight`);
   }
@@ -164,7 +164,7 @@ export function switchPieces({ name, shape }: EncoderDecoderSpec): SwitchPiece[]
       return whole(`${ffn}.mlp.router.classifier.${field}`);
     default: {
       const [experts = 0, ...one] = shape;
-      return Array.from({ length: experts }, (_, e) => ({ name: `${ffn}.mlp.experts.expert_${e}.${feedForward[field]}.weight`, shape: one, offset: e * sizeOf(one) }));
+      return Array.from({ length: experts }, (_, e) => piece(`${ffn}.mlp.experts.expert_${e}.${feedForward[field]}.weight`, one, e * sizeOf(one)));
     }
   }
 }
