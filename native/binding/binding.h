@@ -96,6 +96,10 @@ class Args {
   bool failed_ = false;
 };
 
+struct AdamW;
+// Of the arguments from `i` on: param, grad, m, v, their length n, learningRate, beta1, beta2, eps, weightDecay, step, gradScale.
+AdamW adam_w_arguments(Args& args, int i);
+
 // An op: its name in JavaScript and its function.
 struct Op {
   const char* name;

@@ -158,18 +158,7 @@ napi_value op_normal(napi_env env, napi_callback_info info) {
 napi_value op_adam_w(napi_env env, napi_callback_info info) {
   Args args(env, info, "adamW", 13);
   const KernelTable& kernels = args.kernels();
-  AdamW p = {};
-  p.n = args.integer(5, "n", 0, kMostElements);
-  p.param = args.out<float>(1, "param", p.n);
-  p.grad = args.in<float>(2, "grad", p.n);
-  p.m = args.out<float>(3, "m", p.n);
-  p.v = args.out<float>(4, "v", p.n);
-  const double rate = args.number(6), beta1 = args.number(7), beta2 = args.number(8), step = args.number(11);
-  p.beta1 = (float)beta1, p.beta2 = (float)beta2, p.rest1 = (float)(1 - beta1), p.rest2 = (float)(1 - beta2);
-  p.eps = (float)args.number(9), p.grad_scale = (float)args.number(12);
-  p.decay = (float)(1 - rate * args.number(10));
-  p.step_size = (float)(rate / (1 - pow(beta1, step)));
-  p.correction2 = (float)(1 / sqrt(1 - pow(beta2, step)));
+  const AdamW p = adam_w_arguments(args, 1);
   if (args.ok()) kernels.adam_w(p);
   return nullptr;
 }
@@ -194,6 +183,22 @@ const Op ops[] = {
 const Op measures[] = {{"sumSquares", op_sum_squares}};
 
 }  // namespace
+
+AdamW adam_w_arguments(Args& args, int i) {
+  AdamW p = {};
+  p.n = args.integer(i + 4, "n", 0, kMostElements);
+  p.param = args.out<float>(i, "param", p.n);
+  p.grad = args.in<float>(i + 1, "grad", p.n);
+  p.m = args.out<float>(i + 2, "m", p.n);
+  p.v = args.out<float>(i + 3, "v", p.n);
+  const double rate = args.number(i + 5), beta1 = args.number(i + 6), beta2 = args.number(i + 7), step = args.number(i + 10);
+  p.beta1 = (float)beta1, p.beta2 = (float)beta2, p.rest1 = (float)(1 - beta1), p.rest2 = (float)(1 - beta2);
+  p.eps = (float)args.number(i + 8), p.grad_scale = (float)args.number(i + 11);
+  p.decay = (float)(1 - rate * args.number(i + 9));
+  p.step_size = (float)(rate / (1 - pow(beta1, step)));
+  p.correction2 = (float)(1 / sqrt(1 - pow(beta2, step)));
+  return p;
+}
 
 void export_elementwise_ops(napi_env env, napi_value exports) {
   export_commands(env, exports, ops, sizeof ops / sizeof *ops);

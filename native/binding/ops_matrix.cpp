@@ -61,7 +61,7 @@ napi_value op_matmuls(napi_env env, napi_callback_info info) {
 // of rowsA and rowsB and the number of ragged rows that out (nt, nn) has or that a and b (tn) have when not gathered; aRows and bRows
 // are the rows of a and b themselves.
 napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
-  Args args(env, info, "groupedMatmul", 20, 4);
+  Args args(env, info, "groupedMatmul", 32, 4);
   const KernelTable& kernels = args.kernels();
   const int64_t m = args.dim(5, "m"), n = args.dim(6, "n"), k = args.dim(7, "k"), groups = args.dim(12, "groups");
   const int64_t rows = args.dim(16, "rows"), rows_of_a = args.dim(17, "aRows"), rows_of_b = args.dim(18, "bRows");
@@ -87,6 +87,12 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
   if (!p.b_E) p.b = args.weights(4, "b", p.type, tn ? 1 : groups, rows_of_matrix, columns_of_matrix);
   if (tn && p.b_E) args.fail("b must be one tensor in form tn");
   if (lists > 1 && !p.b_E) args.fail("two lists of b are expected as one of addresses");
+  AdamW update = {};
+  if (args.number(20) != 0) {
+    update = adam_w_arguments(args, 20);
+    p.update = &update;
+    if (p.form != kNT || p.type != kFloat || !p.b || update.param != p.b || update.n != product(groups, n, k)) args.fail("an update is for the whole of b in form nt");
+  }
   if (!args.ok()) return nullptr;
   const int64_t used = p.offsets_E[groups];
   args.check_range(p.rows_a, used, "rowsA", 0, rows_of_a - 1);

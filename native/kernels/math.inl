@@ -76,3 +76,9 @@ SW_INLINE vf vexp(vf x) {
   return select(x < least, splat(0), select(x > most, splat(__builtin_inff()), result));
 #endif
 }
+
+SW_INLINE vf vsqrt(vf x) {
+  vf result;
+  for (int i = 0; i < kLanes; i++) ((float*)&result)[i] = __builtin_sqrtf(((float*)&x)[i]);
+  return result;
+}

@@ -95,9 +95,22 @@ SW_INLINE void ask_a(Aside* aside, const Product& p, int64_t start, int64_t end,
   ask(aside, p.form != kTN, (const char*)p.a, p.ld_a * sizeof(float), p.rows_a, start, end, k0, p.k, slice, 1);
 }
 
-// Of b, for 32 columns.
+// Of b, for 32 columns; slices from kSlices on are those of the gradient and moments that its update reads.
 SW_INLINE void ask_b(Aside* aside, const Product& p, int64_t start, int64_t k0, int slice, int slices) {
-  if (p.type == kFloat) ask(aside, p.form == kNT, p.b, p.ld_b, p.rows_b, start, p.n, k0, p.k, slice, slices);
+  const char* data = p.b;
+  if (slice >= kSlices) {
+    if (!p.update) return;
+    const float* const besides[] = {p.update->grad, p.update->m, p.update->v};
+    data = (const char*)besides[slice / kSlices - 1] + (p.b - (const char*)p.update->param);
+  }
+  if (p.type == kFloat) ask(aside, p.form == kNT, data, p.ld_b, p.rows_b, start, p.n, k0, p.k, slice % kSlices, slices);
+}
+
+// Updates steps [k0, k0 + length) of columns [j, j + columns) of b, in form nt.
+static void update_columns(const Product& p, int64_t j, int64_t columns, int64_t k0, int64_t length) {
+  const int64_t first = (const float*)p.stored_row(j) - p.update->param + k0;
+  if (length == p.k) return adam_w_range(*p.update, first, first + columns * p.k);
+  for (int64_t r = 0; r < columns; r++) adam_w_range(*p.update, first + r * p.k, first + r * p.k + length);
 }
 
 struct Steps {
@@ -135,7 +148,10 @@ static bool reads_in_place(const Product& p, int64_t columns) {
 // Rows [i0, i1) and columns [j0, j1) of a product; `next`: what this thread may do after it. PAIRS: operands are packed as pairs, or consist of them.
 template <Packing P, bool PAIRS = P == kPairs>
 static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
-  if (P == kF32 && p.form == kNT && i1 - i0 == 1 && p.causal.group == 0 && p.rows_b == nullptr) {
+  const bool one = P == kF32 && p.form == kNT && i1 - i0 == 1 && p.causal.group == 0 && p.rows_b == nullptr;
+  const bool few = P == kF32 && has_few_rows(p, p.form == kTN ? p.k : i1 - i0, j1 - j0);
+  if (p.update && (one || few)) update_columns(p, j0, j1 - j0, 0, p.k);
+  if (one) {
     static void (*const table[])(const Product&, int64_t, int64_t, int64_t, const char*) = {
         row_block<kFloat, PAIRS>, row_block<kHalf>, row_block<kBfloat>, fp8_row_block<kE4m3>, fp8_row_block<kE5m2>};
     return table[is_fp8(p.type) ? p.type - kE4m3 + 3 : p.type](p, i0, j0, j1, next ? next->p.stored_row(next->j0) : p.stored_row(j0));
@@ -145,13 +161,16 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     for (int64_t i = i0; i < i1 && !p.accumulate; i++) memset(p.out + i * p.ld_out + j0, 0, (j1 - j0) * sizeof(float));
     return;
   }
-  if (P == kF32 && has_few_rows(p, p.form == kTN ? p.k : i1 - i0, j1 - j0)) return few_rows_block<PAIRS>(p, i0, i1, j0, j1, next);
+  if (few) return few_rows_block<PAIRS>(p, i0, i1, j0, j1, next);
   const bool in_place = P == kF32 && reads_in_place(p, j1 - j0), along = in_place && p.form != kTN;
   const int64_t packed_tiles = in_place ? 0 : tiles.count;
   float* const packed_b = (float*)scratch(2, kBlockK * (kPanel + (packed_tiles + 1) * kLanes) * sizeof(float));
   float *const packed_a = packed_b + kBlockK * kPanel, *const wide = packed_a + packed_tiles * kBlockK * kLanes;
   // The first tiles of a panel ask for the next panel, the others of the last panels for the next block of a.
-  const int asking = tiles.count >= kSlices ? kSlices : tiles.count >= 2 ? 2 : 1;
+  const int slices = p.update ? 4 * kSlices : kSlices;
+  int each = kSlices;
+  while (each > 1 && slices / each * 2 <= tiles.count) each /= 2;
+  const int asking = slices / each;
   const bool past = writes_past(p);
   for (int64_t k0 = 0; k0 < p.k; k0 += kBlockK) {
     const int64_t length = p.k - k0 < kBlockK ? p.k - k0 : kBlockK;
@@ -166,6 +185,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     int64_t slice = (after_i1 - after_i0 + kAskRows - 1) / kAskRows * kSlices - (j1 - j0 + kPanel - 1) / kPanel * (tiles.count - asking);
     for (int64_t j = j0; j < j1; j += kPanel) {
       const int64_t columns = j1 - j < kPanel ? j1 - j : kPanel;
+      if (p.update) update_columns(p, j, columns, k0, length);
       pack_b<P>(packed_b, wide, p, j, columns, k0, length);
       const bool last = j + kPanel >= j1;
       for (int64_t t = 0; t < tiles.count; t++) {
@@ -185,7 +205,6 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
         const float* next_c = t + 1 < tiles.count ? c + tile_rows * p.ld_out : last ? c : p.out + i0 * p.ld_out + j + kPanel;
         aside.slices = 0;
         if (t < asking) {
-          const int each = kSlices / asking;
           if (!last) ask_b(&aside, p, j + kPanel, k0, t * each, each);
           else if (after) ask_b(&aside, *after, after_j, after_k, t * each, each);
         } else if (after && ++slice > 0) {
@@ -214,6 +233,9 @@ static void round_to_words(float* words, const float* a, int64_t n) {
   });
 }
 
+// What the update of an element costs, in multiply-adds.
+constexpr double kUpdateCost = 20;
+
 // Products of f32, bfloat16 pairs where the CPU multiplies them (vdpbf16ps adds the odd product, then the even one), rounded floats elsewhere. For
 // weights of bfloat16 `a` is rounded once: rows of both are words then, multiplied as rows of f32 are.
 static void float_matmul(const Matmul& p) {
@@ -223,7 +245,7 @@ static void float_matmul(const Matmul& p) {
   if (words) round_to_words((float*)rows, p.a, p.rows * p.k);
   const auto block = words ? product_block<kF32, kPerWord == 2> : !p.bf16 ? product_block<kF32> : product_block<kPerWord == 2 ? kPairs : kRounded>;
   // To read a column from memory takes as long as to multiply it with some four rows: counted where one row is all there is.
-  const BlockKernel kernel = {block, kTileRows, kPanel, kMaxRows, p.rows == 1 ? 4.0 : 0.0};
+  const BlockKernel kernel = {block, kTileRows, kPanel, kMaxRows, p.update ? kUpdateCost : p.rows == 1 ? 4.0 : 0.0};
   Plan plan = {&p, &kernel, words ? rows : nullptr, 0, nullptr, 0};
   run_plan(plan, (Cut*)(rows - cuts));
 }

@@ -41,6 +41,7 @@ struct Product {
   int64_t ld_runs;                 // bytes
   Causal causal;                   // queries: a (nt, nn) or the rows of a and b (tn)
   bool past_caches;                // the whole result is so large that it leaves the caches before it is read
+  const AdamW* update;             // of the tensor that b is a part of, before it is read; null: none
 
   const float* row_a(int64_t i) const { return a + (rows_a ? rows_a[i] : i) * ld_a; }
   const float* row_b(int64_t i) const { return (const float*)stored_row(rows_b ? rows_b[i] : i); }
@@ -101,6 +102,7 @@ static Product group_product(const Plan& plan, int64_t e) {
     if (kPerWord == 2) g.type = kFloat;
   }
   g.past_caches = p.form == kTN && p.groups * p.m * p.n >= kLargeResult;
+  g.update = p.update;
   if (!p.rows_a) {
     g.a += first * g.ld_a;
     g.runs += first * g.ld_runs;
@@ -147,7 +149,8 @@ static Block find_block(const Plan& plan, int64_t task) {
     else high = middle - 1;
   }
   const Cut& cut = plan.cuts[low];
-  const Product g = group_product(plan, low);
+  Product g = group_product(plan, low);
+  if (cut.row_blocks > 1) g.update = nullptr;  // made before
   const int64_t index = task - cut.first_task, row = index / cut.column_blocks, column = index % cut.column_blocks;
   return {g, block_start(g.m, cut.row_blocks, kernel.tile_rows, row), block_start(g.m, cut.row_blocks, kernel.tile_rows, row + 1),
           block_start(g.n, cut.column_blocks, kernel.panel, column), block_start(g.n, cut.column_blocks, kernel.panel, column + 1)};
@@ -158,6 +161,12 @@ static void product_task(void* context, int64_t task) {
   const int64_t settled = task_after(), after = settled >= 0 ? settled : task + thread_count();  // if all threads are equally fast
   const Block block = find_block(plan, task), next = find_block(plan, after < plan.tasks ? after : task);
   plan.kernel->block(block.p, block.i0, block.i1, block.j0, block.j1, after < plan.tasks ? &next : nullptr);
+}
+
+// Makes the update of a group's b, where its tasks do not: they do if one of them alone reads each row.
+static void update_group(const Product& g) {
+  const int64_t first = (const float*)g.b - g.update->param;
+  adam_w_between(*g.update, first, first + g.n * g.k);
 }
 
 // Fills `plan.cuts` and runs all tasks.
@@ -175,12 +184,14 @@ static void run_plan(Plan& plan, Cut* cuts) {
   for (int64_t e = 0; e < groups; e++) {
     const Product g = group_product(plan, e);
     cuts[e] = {tasks, 0, 0};
-    if (g.m == 0 || g.n == 0 || (g.k == 0 && p.accumulate)) continue;
-    // The last groups are cut into smaller tasks, so that all threads finish at the same time.
-    const double last = left / (2 * thread_count()), target = most < last ? most : last;
-    cut_product(cuts + e, g, kernel, cost(g) / (target > kMinTask ? target : kMinTask), groups == 1);
-    left -= cost(g);
-    tasks += cuts[e].row_blocks * cuts[e].column_blocks;
+    if (g.m > 0 && g.n > 0 && (g.k > 0 || !p.accumulate)) {
+      // The last groups are cut into smaller tasks, so that all threads finish at the same time.
+      const double last = left / (2 * thread_count()), target = most < last ? most : last;
+      cut_product(cuts + e, g, kernel, cost(g) / (target > kMinTask ? target : kMinTask), groups == 1);
+      left -= cost(g);
+      tasks += cuts[e].row_blocks * cuts[e].column_blocks;
+    }
+    if (g.update && cuts[e].row_blocks != 1) update_group(g);
   }
   plan.tasks = tasks;
   parallel_for(tasks, product_task, &plan);

@@ -3,12 +3,6 @@
 SW_INLINE vf vabs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 SW_INLINE vf with_sign(vf magnitude, vf x) { return (vf)((vi)magnitude | ((vi)x & (int32_t)0x80000000)); }
 
-SW_INLINE vf vsqrt(vf x) {
-  vf result;
-  for (int i = 0; i < kLanes; i++) ((float*)&result)[i] = __builtin_sqrtf(((float*)&x)[i]);
-  return result;
-}
-
 // log(x) within 2 ulp; -infinity at 0, NaN below. x = 2^e (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)).
 SW_INLINE vf vlog(vf x) {
   const vi tiny = x < 1.17549435e-38f;

@@ -31,6 +31,7 @@ struct Matmul {
   const double* b_E;  // addresses of the E matrices, or null: they follow each other at b
   int64_t groups;
   const int32_t *offsets_E, *rows_a, *rows_b;
+  const AdamW* update;   // of b, its param: made before b is read; null: none. One b in form nt, no lists
   const Matmul* beside;  // computed with this one, if not null: the same but for out, ld_out, n and b; form nt
 };
 

@@ -27,7 +27,6 @@ namespace SW_ISA {
 #include "routing.inl"
 #include "elementwise.inl"
 #include "random.inl"
-#include "optimizer.inl"
 }  // namespace SW_ISA
 }  // namespace
 

@@ -3,6 +3,7 @@
 #include "math.inl"
 
 #include "loops.inl"
+#include "optimizer.inl"
 #include "double.inl"
 #include "half.inl"
 #include "product.inl"

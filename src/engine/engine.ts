@@ -258,7 +258,7 @@ export interface AdamWOptions {
 }
 
 export interface TrainingOps {
-  /** Decoupled weight decay (Loshchilov and Hutter 2019). Updates param, m and v in place. */
+  /** Decoupled weight decay (Loshchilov and Hutter 2019). Updates param, m and v in place, those of experts by the time that something needs one of them. */
   adamW(param: Tensor, grad: Tensor, m: Tensor, v: Tensor, options: AdamWOptions): void;
   /** Sum of squares over all tensors, in f64, in a fixed order. */
   sumSquares(tensors: readonly Tensor[]): number;

@@ -3,6 +3,7 @@ import { type DType, isStored, storedBlocks, typedArray, type TypedArray } from 
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { AttentionDims, AttentionExtras, ExpertMatrices, FileReads, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Precision, Region } from "./engine.js";
 import { CommandList, type ListAddon } from "./command-list.js";
+import { everything, settle, takeUpdate } from "./late-updates.js";
 import { columnsOf, matricesOf, pairOf, roundsToBf16 } from "./matrix-lists.js";
 import { NativeRegion } from "./native-region.js";
 import { NativeReads, type ReadsAddon, systemError } from "./native-reads.js";
@@ -45,11 +46,17 @@ const fillCode: Partial<Record<DType, number>> = { f32: 0, f64: 1, i32: 2 };
 /** In the order of the enumerators of native/kernels/stored.h; -1 for what no product takes. */
 export const storedTypes: readonly DType[] = ["f32", ...(Object.keys(storedBlocks) as DType[])];
 
+/** In the place of an update of the weights. */
+const noUpdate: readonly number[] = new Array<number>(12).fill(0);
 /** In the place of a second and third product of `matmuls`. */
 const noProduct: readonly number[] = new Array<number>(12).fill(0);
 
-/** A tensor's address; 0 for none. A tensor of another engine yields a typed array, which the addon refuses. */
-export const address = (t: Tensor | undefined): number => (t === undefined ? 0 : (t.storage as number));
+/** A tensor's address, at which no update waits any more; 0 for none. A tensor of another engine yields a typed array, which the addon refuses. */
+export function address(t: Tensor | undefined): number {
+  if (t === undefined) return 0;
+  settle(t);
+  return t.storage as number;
+}
 
 /** Memory, matrix products and attention of the native engine; `NativeEngine` adds the rest. */
 export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
@@ -121,6 +128,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     check(start !== 0, "ERR_SWITCHYARD_MEMORY", () => `allocate: the system has no ${bytes} bytes left; use a smaller model, batch or context`);
     this.held += bytes;
     return new NativeRegion(start, bytes, () => {
+      settle({ storage: start, bytes });
       this.addon.release(start);
       this.held -= bytes;
     });
@@ -234,10 +242,12 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
       "ERR_SWITCHYARD_SHAPE",
       () => `groupedMatmul ${form}: ${rows} routed rows, but rowsB is ${rowsB} and out is ${out}`,
     );
+    if (list) settle(everything);
+    const update = form === "nt" && !list ? takeUpdate(first) : undefined;
     this.addon.groupedMatmul(
       this.variant, formCode[form], address(out) + 4 * column, address(a), pair ?? (list ? matricesOf(list).addresses : address(first)), m, n, k,
       accumulate ? 1 : 0, Number(roundsToBf16(first, options)), tn ? n : out.cols, storedTypes.indexOf(first.dtype),
-      groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? first.rows : 0, lists,
+      groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? first.rows : 0, lists, ...(update ?? noUpdate),
     );
   }
 

@@ -1,5 +1,6 @@
 import type { Tensor } from "../tensor/tensor.js";
 import type { Activation, AdamWOptions, BinaryFn, Engine, GluOptions, GroupLimit, RopeDims, UnaryFn } from "./engine.js";
+import { delay } from "./late-updates.js";
 import { address, type NativeOp, storedTypes } from "./native-core.js";
 import { type MixerAddon, NativeMixers } from "./native-mixers.js";
 import { broadcastSteps } from "./reference/elementwise.js";
@@ -157,10 +158,11 @@ export class NativeEngine extends NativeMixers<NativeAddon> implements Engine {
   }
 
   adamW(param: Tensor, grad: Tensor, m: Tensor, v: Tensor, o: AdamWOptions): void {
-    this.addon.adamW(
-      this.variant, address(param), address(grad), address(m), address(v), param.size,
-      o.learningRate, o.beta1, o.beta2, o.eps, o.weightDecay, o.step, o.gradScale,
-    );
+    const tensors = [param, grad, m, v];
+    const numbers = [...tensors.map(address), param.size, o.learningRate, o.beta1, o.beta2, o.eps, o.weightDecay, o.step, o.gradScale];
+    const run = () => this.addon.adamW(this.variant, ...numbers);
+    if (param.shape.length === 3) delay({ tensors, numbers, run });
+    else run();
   }
 
   sumSquares(tensors: readonly Tensor[]): number {

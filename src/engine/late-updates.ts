@@ -1,0 +1,41 @@
+import type { Tensor } from "../tensor/tensor.js";
+
+/** An update of AdamW that its tensors are to seem to have had already. */
+export interface LateUpdate {
+  /** What it reads or writes, the parameter first. */
+  tensors: readonly Tensor[];
+  /** As the addon takes it. */
+  numbers: readonly number[];
+  run(): void;
+}
+
+/** Of all native engines, whose addresses are those of one process. */
+let waiting: readonly LateUpdate[] = [];
+
+/**
+ * Lets an update wait for the next product with the parameter, which then reads what the update needs while it multiplies: alone an update takes as long as
+ * memory does. Whatever else is done with one of its tensors makes it first.
+ */
+export function delay(update: LateUpdate): void {
+  waiting = [...waiting, update];
+}
+
+/** The update that `param` waits for, as the addon takes it; whoever asks is to make it. */
+export function takeUpdate(param: Tensor): readonly number[] | undefined {
+  const update = waiting.find(({ tensors: [first] }) => first?.storage === param.storage && first.size === param.size);
+  if (update !== undefined) waiting = waiting.filter((other) => other !== update);
+  return update?.numbers;
+}
+
+export const everything = { storage: 0, bytes: Infinity };
+
+/** Makes the updates that read or write any of a tensor's memory. */
+export function settle(memory: Pick<Tensor, "storage" | "bytes">): void {
+  if (waiting.length === 0) return;
+  const start = memory.storage as number;
+  const end = start + memory.bytes;
+  const needed = waiting.filter(({ tensors }) => tensors.some((t) => (t.storage as number) < end && start < (t.storage as number) + t.bytes));
+  if (needed.length === 0) return;
+  waiting = waiting.filter((update) => !needed.includes(update));
+  for (const update of needed) update.run();
+}
