@@ -115,6 +115,7 @@ void export_memory(napi_env env, napi_value exports);
 void export_reads(napi_env env, napi_value exports);
 void export_matrix_ops(napi_env env, napi_value exports);
 void export_mixer_ops(napi_env env, napi_value exports);
+void export_repacking(napi_env env, napi_value exports);
 void export_row_ops(napi_env env, napi_value exports);
 void export_elementwise_ops(napi_env env, napi_value exports);
 

@@ -9,7 +9,7 @@ import { measurePeaks } from "../inspect/work.js";
 import type { KvType } from "../model/cache.js";
 import { formatBytes } from "../train/log/format.js";
 import { describeCommand, memoryOption, modelArgument, parseNumber } from "./flags.js";
-import { grouped, type Io, printJson } from "./io.js";
+import { grouped, type Io, loadProgress, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
 interface BenchFlags {
@@ -47,7 +47,7 @@ async function benchAction(io: Io, path: string, { prompt, generate, repetitions
   }
   check(prompt.length + generate.length > 0, "ERR_SWITCHYARD_USAGE", () => "bench: nothing to measure: give --prompt or --generate a number");
   const start = performance.now();
-  using model = await Model.load(path, { memory });
+  using model = await Model.load(path, { memory, onProgress: loadProgress(io, json) });
   const { engine, parameterCount } = model;
   if (threads !== undefined) engine.threads = threads;
   const kv = kvType(model, wanted);

@@ -6,7 +6,7 @@ import { overLayers } from "../routing/statistics.js";
 import { evaluate, type Evaluation } from "../train/evaluate.js";
 import { loadBar } from "../train/log/format.js";
 import { describeCommand, memoryOption, modelArgument, parseNumber } from "./flags.js";
-import { grouped, type Io, printJson } from "./io.js";
+import { grouped, type Io, loadProgress, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
 interface EvalFlags {
@@ -34,7 +34,7 @@ export function evalCommand(io: Io): Command {
 async function evalAction(io: Io, dir: string, { data, json, context: given, batch, memory }: EvalFlags): Promise<void> {
   check(data !== undefined, "ERR_SWITCHYARD_USAGE", () => "eval: no data; name text files or folders with --data");
   check(Number.isInteger(batch) && batch >= 1, "ERR_SWITCHYARD_USAGE", () => `eval: --batch: expected an integer of at least 1, got ${batch}`);
-  using model = await Model.load(dir, { memory });
+  using model = await Model.load(dir, { memory, onProgress: loadProgress(io, json) });
   const { tokenizer, config } = model;
   const context = given ?? config.context;
   check(

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { expect, test } from "vitest";
-import { quote } from "./io.js";
+import { loadProgress, processIo, quote } from "./io.js";
 import { nearest } from "./nearest.js";
 
 test.skipIf(process.platform === "win32")("quoted arguments come out of a shell as they went in", () => {
@@ -15,4 +15,20 @@ test("the nearest known word, if it is near", () => {
   expect(nearest("stpes", known)).toBe("steps");
   expect(nearest("sed", known)).toBe("seed");
   expect(nearest("epochs", known)).toBeUndefined();
+});
+
+test("packing weights is shown on a terminal, from the first second on, and leaves no line behind", () => {
+  let ms = 0;
+  const told = (stderr: { isTTY?: boolean }, json?: boolean) => {
+    const written: string[] = [];
+    ms = 0;
+    const onProgress = loadProgress({ ...processIo(), stderr: { ...stderr, write: (text) => written.push(text) } }, json, () => ms);
+    for (const [at, done] of [[500, 1], [1000, 2], [1050, 3], [1100, 4], [1110, 5]] as const) {
+      ms = at;
+      onProgress?.(done * 2 ** 20, 5 * 2 ** 20);
+    }
+    return written;
+  };
+  expect(told({ isTTY: true })).toEqual(["\r\u001b[2Kpacking weights: 2.0 MiB of 5.0 MiB", "\r\u001b[2Kpacking weights: 4.0 MiB of 5.0 MiB", "\r\u001b[2K"]);
+  expect([told({}), told({ isTTY: true }, true)]).toEqual([[], []]);
 });

@@ -1,8 +1,10 @@
 import type { Tensor } from "../tensor/tensor.js";
 import type { Memory } from "./memory.js";
 import type { MixerOps } from "./mixer-ops.js";
+import type { RepackingOps } from "./repacking.js";
 
 export type { FileReads, Memory, Region } from "./memory.js";
+export type { LooseRows, RepackingOps } from "./repacking.js";
 
 /**
  * The one seam between TypeScript and kernels. `reference.ts` is the executable specification,
@@ -19,7 +21,7 @@ export type { FileReads, Memory, Region } from "./memory.js";
  * - a result row never depends on the number of threads or on the other rows of the call: each output
  *   element is one chain of fused multiply-adds in rising order of the reduction index.
  */
-export interface Engine extends Memory, MatrixOps, TransformerOps, MixerOps, RoutingOps, ElementwiseOps, TrainingOps {
+export interface Engine extends Memory, RepackingOps, MatrixOps, TransformerOps, MixerOps, RoutingOps, ElementwiseOps, TrainingOps {
   readonly name: "reference" | "native";
   /** Element type of weights and activations: f32, or f64 on a reference engine made for gradient checks. */
   readonly float: "f32" | "f64";

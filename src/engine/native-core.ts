@@ -1,7 +1,7 @@
 import { check } from "../errors.js";
 import { type DType, isStored, storedBlocks, typedArray, type TypedArray } from "../tensor/dtype.js";
 import { type Tensor, view } from "../tensor/tensor.js";
-import type { AttentionDims, AttentionExtras, ExpertMatrices, FileReads, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps, Memory, Precision, Region } from "./engine.js";
+import type { AttentionDims, AttentionExtras, ExpertMatrices, FileReads, GroupedOptions, MatmulForm, MatmulOptions, LooseRows, MatrixOps, Memory, Precision, Region, RepackingOps } from "./engine.js";
 import { CommandList, type ListAddon } from "./command-list.js";
 import { everything, settle, takeUpdate } from "./late-updates.js";
 import { columnsOf, matricesOf, pairOf, roundsToBf16 } from "./matrix-lists.js";
@@ -29,6 +29,7 @@ export interface Addon extends ReadsAddon, ListAddon {
   write(address: number, values: TypedArray): void;
   copy: NativeOp;
   fill: NativeOp;
+  repack: NativeOp;
   matmul: NativeOp;
   matmuls: NativeOp;
   groupedMatmul: NativeListOp;
@@ -59,7 +60,7 @@ export function address(t: Tensor | undefined): number {
 }
 
 /** Memory, matrix products and attention of the native engine; `NativeEngine` adds the rest. */
-export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
+export class NativeCore<A extends Addon = Addon> implements Memory, RepackingOps, MatrixOps {
   readonly name = "native";
   readonly float = "f32";
   readonly isa: string;
@@ -178,6 +179,10 @@ export class NativeCore<A extends Addon = Addon> implements Memory, MatrixOps {
     const code = fillCode[out.dtype];
     check(code !== undefined, "ERR_SWITCHYARD_DTYPE", () => `fill: expected f32, f64 or i32, got ${out}`);
     this.addon.fill(address(out), out.size, value, code);
+  }
+
+  repack(out: Tensor, { rows, elements, scales, block = [0, 0], scaleType = "f32", places }: LooseRows): void {
+    this.addon.repack(address(out), storedTypes.indexOf(out.dtype), out.rows, address(elements), address(scales), rows, out.cols, address(places), storedTypes.indexOf(scaleType), ...block);
   }
 
   matmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, options: MatmulOptions = {}): void {

@@ -9,6 +9,7 @@ import * as mixers from "./reference/mixers.js";
 import * as norm from "./reference/norm.js";
 import * as optimizer from "./reference/optimizer.js";
 import * as random from "./reference/random.js";
+import { repack } from "./reference/repack.js";
 import * as rope from "./reference/rope.js";
 import * as routing from "./reference/routing.js";
 import * as transformer from "./reference/transformer.js";
@@ -34,6 +35,8 @@ export class ReferenceEngine extends ReferenceMemory implements Engine {
 
   /** Has no effect: this engine runs on the calling thread alone. */
   set threads(_: number) {}
+
+  readonly repack = repack;
 
   readonly matmul = matrix.matmul;
   readonly matmuls = matrix.matmuls;

@@ -41,7 +41,7 @@ export function measureReadRate(engine: Engine, layers: readonly StoredExperts[]
       const e = random.below(down.length);
       const slot = slots[i % slots.length] as Slot;
       slot.finish();
-      slot.assign(e, [...up, down].map((part) => ({ matrix: part[e] as StoredMatrix, file: files.get((part[e] as StoredMatrix).file) as FileReads })));
+      slot.assign(e, [...up, down].map((part) => part[e] as StoredMatrix), { file: (path) => files.get(path) as FileReads, repack: () => {} });
       bytes += slot.fetch(false);
     }
     for (const slot of slots) slot.finish();

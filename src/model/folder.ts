@@ -1,6 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { openCheckpointTensors, readAsF32, writeCheckpointTensors } from "../formats/checkpoint.js";
+import { type CheckpointTensor, openCheckpointTensors, readAsF32, writeCheckpointTensors } from "../formats/checkpoint.js";
 import { verifyFolder, writeFolderAtomically } from "../formats/folder.js";
 import { type JsonObject, readJsonFile, stringifyJson } from "../formats/json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -10,12 +10,12 @@ import type { ModelConfig } from "./config.js";
 import type { AnyConfig } from "./encoder-decoder/config.js";
 import type { Piece } from "./families/names.js";
 import { readPublication, writePublication } from "./families/publication.js";
-import { readQuantization } from "./families/quantization.js";
+import { type Quantization, readQuantization } from "./families/quantization.js";
 import type { ParameterSource } from "./mapped.js";
 import { checkPacked, packedName, packedShape, packedTensors, type PackedTensor, tensorToWrite } from "./packed.js";
 import { type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
 import { chooseTypes, type EncodingOptions, publishedTensors, type TypeOptions, type WrittenTensor } from "./published.js";
-import { pieceReader, type Reader, repackedRows } from "./quantized.js";
+import { pieceReader, type Reader, repackedPiece } from "./quantized.js";
 import { repacked } from "./repacked.js";
 import type { Weights } from "./staged.js";
 import { decodeTensor, joined, readPiece, storedRows } from "./stored.js";
@@ -42,7 +42,8 @@ export async function readFolder(folder: string): Promise<StoredModel> {
     return {
       read: (engine, target) => readers.forEach((read) => read(engine, target)),
       rows: rows.every((part) => part !== undefined) ? rows : undefined,
-      repacked: repacked(pieces.map((piece) => repackedRows(piece, tensors, quantization))),
+      repacked: repacked(pieces.map((piece) => repackedPiece(piece, tensors, quantization))),
+      types: pieces.map((piece) => typeName(piece, tensors, quantization)),
     };
   };
   return { config, family, sources: new Map(parameterSpecs(config).map((spec) => [spec.name, sourceOf(spec)])) };
@@ -50,6 +51,13 @@ export async function readFolder(folder: string): Promise<StoredModel> {
 
 /** The folder of a language model. Throws as `readFolder`. */
 export const readModelFolder = async (folder: string): Promise<StoredModel<ModelConfig>> => asLanguageModel(await readFolder(folder), folder);
+
+/** "F8_E4M3 in blocks of 128 x 64", "F32 [in, out]" */
+function typeName({ name, transposed }: Piece, tensors: ReadonlyMap<string, CheckpointTensor>, quantization: Quantization | undefined): string {
+  const dtype = tensors.get(name)?.dtype ?? "blocks";
+  if (quantization?.method === "fp8" && dtype.startsWith("F8")) return `${dtype} in blocks of ${quantization.block.join(" x ")}`;
+  return transposed ? `${dtype} [in, out]` : dtype;
+}
 
 function packedReader(piece: Piece, tensor: PackedTensor | undefined): Reader | undefined {
   if (tensor === undefined) return undefined;

@@ -53,6 +53,7 @@ export function readGguf(path: string): StoredGguf {
     sources.set(spec.name, {
       read: (engine, target) => readers.forEach((read) => read(engine, target)),
       rows: rows.every((part) => part !== undefined) ? rows : undefined,
+      types: pieces.map(({ stored }) => stored.type),
     });
   }
   const layers = isEncoderDecoder(config) ? 0 : config.layers;

@@ -9,7 +9,7 @@ import { writeModelFolder } from "./folder.js";
 import { checkModelConfig, type ModelConfig } from "./config.js";
 import type { ParameterSource } from "./mapped.js";
 import { countParameters } from "./parameter-specs.js";
-import { Parameters } from "./parameters.js";
+import { type OnProgress, Parameters } from "./parameters.js";
 import { type ModelOptions, modelConfig } from "./presets.js";
 import type { Room } from "./residency/expert-cache.js";
 import { readModel } from "./read.js";
@@ -24,10 +24,12 @@ export interface LoadOptions {
    * read when they are needed. The results are the same bits. Default: files are mapped, and the system decides.
    */
   memory?: number | undefined;
+  /** Is told how many bytes have been packed, of those that are not multiplied as files have them (MXFP4, 8-bit floats, 16-bit floats [in, out] of safetensors). */
+  onProgress?: OnProgress | undefined;
 }
 
 /** This class, or one that extends it. */
-type ModelClass<M> = new (engine: Engine, config: ModelConfig, tokenizer: Tokenizer | undefined, sources?: ReadonlyMap<string, ParameterSource>, roomFor?: (needs: Needs) => Room) => M;
+type ModelClass<M> = new (engine: Engine, config: ModelConfig, tokenizer: Tokenizer | undefined, sources?: ReadonlyMap<string, ParameterSource>, roomFor?: (needs: Needs) => Room, onProgress?: OnProgress) => M;
 
 /** A decoder-only transformer in engine memory, with its tokenizer: what `train` trains and `generate` runs. */
 export class LanguageModel implements TransformerParts {
@@ -43,9 +45,10 @@ export class LanguageModel implements TransformerParts {
     public tokenizer: Tokenizer | undefined,
     sources?: ReadonlyMap<string, ParameterSource>,
     roomFor?: (needs: Needs) => Room,
+    onProgress?: OnProgress,
   ) {
     checkModelConfig(config);
-    this.parameters = new Parameters(engine, config, sources, roomFor);
+    this.parameters = new Parameters(engine, config, sources, roomFor, onProgress);
     this.ropes = new RopeTables(engine, config);
   }
 
@@ -64,8 +67,8 @@ export class LanguageModel implements TransformerParts {
    */
   static async load<M extends LanguageModel>(this: ModelClass<M>, path: string, options: LoadOptions = {}): Promise<M> {
     const { config, sources, tokenizer } = asLanguageModel(await readModel(path), path);
-    const { engine = loadEngine(), memory } = options;
-    return new this(engine, config, tokenizer, sources, memory === undefined ? undefined : (needs) => processRoom(memory, needs));
+    const { engine = loadEngine(), memory, onProgress } = options;
+    return new this(engine, config, tokenizer, sources, memory === undefined ? undefined : (needs) => processRoom(memory, needs), onProgress);
   }
 
   /** Writes the folder in one step: it is there whole or not at all. */

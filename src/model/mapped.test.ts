@@ -7,7 +7,8 @@ import { Arena } from "../engine/arena.js";
 import { loadEngine } from "../engine/load.js";
 import type { DType } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { copyMapped, mapWeight, MappedFiles, type StoredRows } from "./mapped.js";
+import { copyMapped, mapWeight, type StoredRows } from "./mapped.js";
+import { MappedFiles } from "./mapped-files.js";
 
 const dir = mkdtempSync(join(tmpdir(), "switchyard-mapped-"));
 afterAll(() => rmSync(dir, { recursive: true }));

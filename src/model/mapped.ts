@@ -1,8 +1,10 @@
+import { isDeepStrictEqual } from "node:util";
 import { Arena } from "../engine/arena.js";
-import type { Engine, ExpertMatrices, Region } from "../engine/engine.js";
+import type { Engine, ExpertMatrices } from "../engine/engine.js";
 import { byteLength, type DType, isStored, storedBlocks } from "../tensor/dtype.js";
 import { type Tensor, view } from "../tensor/tensor.js";
-import type { Repacked } from "./repacked.js";
+import type { MappedFiles } from "./mapped-files.js";
+import { type Loose, placesOf, type Repacked } from "./repacked.js";
 
 /** The rows of a parameter that one tensor of a file holds, in a type that products read in place. */
 export interface StoredRows {
@@ -23,30 +25,14 @@ export interface ParameterSource {
   rows?: readonly StoredRows[] | undefined;
   /** Its elements in a type that products read, where they only stand in another order there. */
   repacked?: Repacked | undefined;
+  /** What files call the types of the tensors that hold it. */
+  types?: readonly string[];
 }
 
 /** The engine's type for elements that a file calls by this name, if products read it. */
 export function storedDtype(name: string): DType | undefined {
   const dtype = name.toLowerCase();
   return dtype === "f32" || dtype in storedBlocks ? (dtype as DType) : undefined;
-}
-
-/** Files mapped once each, as long as a model lives. */
-export class MappedFiles {
-  private readonly regions = new Map<string, Region>();
-
-  constructor(private readonly engine: Engine) {}
-
-  tensor(file: string, dtype: DType, shape: readonly number[], begin: number): Tensor {
-    let region = this.regions.get(file);
-    if (region === undefined) this.regions.set(file, (region = this.engine.mapFile(file)));
-    return region.tensor(dtype, shape, begin);
-  }
-
-  [Symbol.dispose](): void {
-    for (const region of this.regions.values()) region.free();
-    this.regions.clear();
-  }
 }
 
 /** Rows of a file that follow one another there and in a matrix. */
@@ -57,6 +43,8 @@ export interface StoredMatrix {
   begin: number;
   rows: number;
   cols: number;
+  /** Where its bytes are not as products read them: how they are, and the row that each is if they stand in another order (the same object for all alike). */
+  loose?: (Loose & { places?: Int32Array | undefined }) | undefined;
 }
 
 /** Such rows, and the row of a parameter, its matrices one below the other, that the first of them is. */
@@ -73,6 +61,21 @@ export function storedParts(shape: readonly number[], stored: readonly StoredRow
   if (!isReadable(stored)) return undefined;
   const rows = shape.at(-2) as number;
   return partsOf(runsOf(stored, shape.at(-1) as number).flatMap((run) => split(run, rows)), rows, shape.length === 3 ? (shape[0] as number) : 1);
+}
+
+/** The same of weights that are to be repacked. */
+export function looseParts(shape: readonly number[], { dtype, matrices }: Repacked): StoredMatrix[][] | undefined {
+  const cols = shape.at(-1) as number;
+  let known: Int32Array | undefined;
+  const pieces = matrices.map((matrix): Run => {
+    const { rows, at: _, ...loose } = matrix;
+    const { first, rows: places } = placesOf(matrix);
+    if (!isDeepStrictEqual(places, known)) known = places;
+    const { file, begin } = loose.elements;
+    return { file, dtype, begin, rows, cols, at: first, loose: { ...loose, places: known } };
+  });
+  const isWhole = pieces.every(({ rows, loose }) => loose?.places === undefined || new Set(loose.places.filter((place) => place >= 0 && place < rows)).size === rows);
+  return isWhole ? partsOf(pieces, shape.at(-2) as number, shape.length === 3 ? (shape[0] as number) : 1) : undefined;
 }
 
 /** The same, mapped. Rows in another order than the parameter's are copied into `arena`, as they are stored. */

@@ -1,18 +1,29 @@
 import { Arena } from "../engine/arena.js";
 import type { Engine, ExpertMatrices, Precision } from "../engine/engine.js";
 import { check } from "../errors.js";
-import { isQuantised } from "../tensor/dtype.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { byteLength, isQuantised } from "../tensor/dtype.js";
+import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
-import { copyMapped, mapWeight, MappedFiles, type ParameterSource } from "./mapped.js";
+import { copyMapped, mapWeight, type ParameterSource } from "./mapped.js";
+import { MappedFiles } from "./mapped-files.js";
 import { type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
-import type { Repacked } from "./repacked.js";
+import { copyRepacked, type Repacked } from "./repacked.js";
 import { ExpertCache, expertBytes, type Room } from "./residency/expert-cache.js";
+import { repackingBytes } from "./residency/repacker.js";
 import type { Needs } from "./residency/room.js";
 import { cachedBytes, storedExperts } from "./residency/stored-experts.js";
 
 export interface Parameter extends ParameterSpec {
   readonly tensor: Tensor;
+}
+
+/** Is told how many bytes of all are done. */
+export type OnProgress = (done: number, total: number) => void;
+
+function progress(parts: readonly number[], onProgress: OnProgress): (bytes: number) => void {
+  const total = parts.reduce((sum, bytes) => sum + bytes, 0);
+  let done = 0;
+  return (bytes) => onProgress((done += bytes), total);
 }
 
 /** The parameters of one model in engine memory, by name, or where its files have them. */
@@ -31,13 +42,14 @@ export class Parameters {
   /**
    * Without sources all of them are allocated, uninitialised. With sources the native engine takes matrices where their files have them, so
    * that opening a large model costs nothing; the rest is read. With `roomFor` the experts stay in their files and a cache of them has as many as
-   * it says. Throws ERR_SWITCHYARD_MEMORY, ERR_SWITCHYARD_IO, ERR_SWITCHYARD_UNSUPPORTED.
+   * it says. `onProgress` is told of weights that are repacked for products. Throws ERR_SWITCHYARD_MEMORY, ERR_SWITCHYARD_IO, ERR_SWITCHYARD_UNSUPPORTED.
    */
   constructor(
     readonly engine: Engine,
     config: ModelConfig,
     sources?: ReadonlyMap<string, ParameterSource>,
     roomFor?: (needs: Needs) => Room,
+    onProgress?: OnProgress,
   ) {
     this.arena = new Arena(engine);
     this.files = new MappedFiles(engine);
@@ -53,17 +65,20 @@ export class Parameters {
     try {
       const layers = roomFor === undefined ? [] : storedExperts(engine, config, this.specs, sources);
       this.cached = cachedBytes(layers);
-      for (const spec of specs) if (!this.cached.has(spec.name)) this.take(spec, sources?.get(spec.name));
-      if (roomFor !== undefined) this.cache = new ExpertCache(engine, layers, roomFor({ dense: this.readDense(specs), slot: expertBytes(layers), experts: config.moe?.experts ?? 0 }));
+      const resident = specs.filter(({ name }) => !this.cached.has(name));
+      const onBytes = onProgress && progress(resident.map((spec) => this.repackedBytes(spec, sources?.get(spec.name))), onProgress);
+      for (const spec of resident) this.take(spec, sources?.get(spec.name), onBytes);
+      const matrices = layers.flatMap(({ up, down }) => [...up, down].flat());
+      if (roomFor !== undefined) this.cache = new ExpertCache(engine, layers, roomFor({ dense: this.readDense(specs) + repackingBytes(matrices), slot: expertBytes(layers), experts: config.moe?.experts ?? 0 }));
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
     }
   }
 
-  private take({ name, shape }: ParameterSpec, source: ParameterSource | undefined): void {
-    const { rows, repacked } = this.engine.name === "native" && shape.length > 1 ? (source ?? {}) : {};
-    const parts = rows === undefined ? repacked && [this.repack(shape, repacked)] : mapWeight(this.files, this.arena, this.engine, shape, rows);
+  private take({ name, shape }: ParameterSpec, source: ParameterSource | undefined, onBytes: ((bytes: number) => void) | undefined): void {
+    const { rows, repacked } = this.inPlace(shape, source);
+    const parts = rows === undefined ? repacked && [this.repack(shape, repacked, onBytes)] : mapWeight(this.files, this.arena, this.engine, shape, rows);
     if (parts !== undefined) {
       this.mapped.set(name, parts);
       return;
@@ -72,9 +87,19 @@ export class Parameters {
     source?.read(this.engine, tensor);
   }
 
-  private repack(shape: readonly number[], { dtype, copy }: Repacked): Tensor {
-    const tensor = this.arena.alloc(dtype, shape);
-    copy(this.engine, tensor);
+  /** What products can take without making floats of it. */
+  private inPlace(shape: readonly number[], source: ParameterSource | undefined): Pick<ParameterSource, "rows" | "repacked"> {
+    return this.engine.name === "native" && shape.length > 1 ? (source ?? {}) : {};
+  }
+
+  private repackedBytes({ shape }: ParameterSpec, source: ParameterSource | undefined): number {
+    const { rows, repacked } = this.inPlace(shape, source);
+    return rows === undefined && repacked !== undefined ? byteLength(repacked.dtype, sizeOf(shape)) : 0;
+  }
+
+  private repack(shape: readonly number[], repacked: Repacked, onBytes: ((bytes: number) => void) | undefined): Tensor {
+    const tensor = this.arena.alloc(repacked.dtype, shape);
+    copyRepacked(this.engine, tensor, repacked, onBytes);
     return tensor;
   }
 
@@ -144,7 +169,8 @@ export class Parameters {
 
   /** The narrowest numbers that products multiply: to the bytes of quantised weights, and to bf16, rows of activations are rounded too. */
   get operands(): "int8" | Precision {
-    const types = [...this.mapped.values()].flat(2).map(({ dtype }) => dtype);
+    const cached = this.cache?.layers.flatMap(({ up, down }) => [...up, down].flat()) ?? [];
+    const types = [...[...this.mapped.values()].flat(2), ...cached].map(({ dtype }) => dtype);
     return types.some(isQuantised) ? "int8" : types.includes("bf16") ? "bf16" : "f32";
   }
 

@@ -11,7 +11,7 @@ import { ReferenceEngine } from "../engine/reference.js";
 import { openCheckpointTensors, readAsF32, writeCheckpointTensors } from "../formats/checkpoint.js";
 import type { SafetensorsDtype } from "../formats/safetensors.js";
 import type { TensorToWrite } from "../formats/safetensors-writer.js";
-import { decodeMxfp4Pairs, packMxfp4Pairs } from "../quant/fp4.js";
+import { decodeMxfp4Pairs } from "../quant/fp4.js";
 import { decodeFp8Blocks, type Fp8 } from "../quant/fp8.js";
 import { Random } from "../tensor/random.js";
 import { sizeOf } from "../tensor/tensor.js";
@@ -20,7 +20,11 @@ import { openModel } from "../inspect/open.js";
 import { recordGolden } from "../inspect/record.js";
 import { subjectOf } from "../inspect/subject.js";
 import { verify } from "../inspect/verify.js";
+import { Model } from "../generate/model.js";
+import { KvCache } from "./cache.js";
+import { readModelFolder } from "./folder.js";
 import { LanguageModel } from "./language-model.js";
+import type { ExpertCache } from "./residency/expert-cache.js";
 import { forward, logits } from "./transformer.js";
 
 const golden = new URL("../../../shared/goldens/gpt_oss/", import.meta.url).pathname;
@@ -28,6 +32,17 @@ const root = mkdtempSync(join(tmpdir(), "switchyard-quantized-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 const toWrite = (name: string, dtype: SafetensorsDtype, shape: readonly number[], bytes: Uint8Array): TensorToWrite => ({ name, dtype, shape, chunks: () => [bytes] });
+
+function blocksOf(bytes: Uint8Array, scales: Uint8Array): Uint8Array {
+  const engine = new ReferenceEngine();
+  using arena = new Arena(engine);
+  const tensor = (dtype: "u8" | "mxfp4", elements: number) => arena.alloc(dtype, [elements]);
+  const [out, x, s] = [tensor("mxfp4", 32 * scales.length), tensor("u8", bytes.length), tensor("u8", scales.length)];
+  engine.write(x, bytes);
+  engine.write(s, scales);
+  engine.repack(out, { rows: 1, elements: x, scales: s });
+  return engine.read(out) as Uint8Array;
+}
 
 /** Experts of gpt-oss as random MXFP4, the same in our own layout, and the same numbers as the plain checkpoint has them: [in, out]. */
 function experts(name: string, [E, rows, cols]: readonly [number, number, number], random: Random): Record<Kind, TensorToWrite[]> {
@@ -40,7 +55,7 @@ function experts(name: string, [E, rows, cols]: readonly [number, number, number
   });
   return {
     quantised: [toWrite(`${name}_blocks`, "U8", [E, rows, cols / 32, 16], bytes), toWrite(`${name}_scales`, "U8", [E, rows, cols / 32], scales)],
-    ours: [toWrite(`${name}.mxfp4`, "U8", [E, rows, (17 * cols) / 32], packMxfp4Pairs(bytes, scales))],
+    ours: [toWrite(`${name}.mxfp4`, "U8", [E, rows, (17 * cols) / 32], blocksOf(bytes, scales))],
     plain: [toWrite(name, "F32", [E, cols, rows], new Uint8Array(transposed.buffer))],
   };
 }
@@ -77,6 +92,34 @@ async function logitsOf(folder: string, engine: Engine, options?: TapeOptions): 
   return logitsWith(model, options);
 }
 
+/** Logits of a prompt and of tokens after it, and the tokens that generation gives: with room for so many experts, or for all where the files are mapped. */
+async function runWith(folder: string, slots?: number): Promise<{ all: Float32Array[]; tokens: number[]; cache: ExpertCache | undefined }> {
+  const engine = loadEngine();
+  const { config, sources } = await readModelFolder(folder);
+  using model = new Model(engine, config, undefined, sources, slots === undefined ? undefined : () => () => slots);
+  using cache = new KvCache(engine, model.config, 32);
+  using arena = new Arena(engine);
+  const all = [[5, 80, 33, 7, 120], ...Array.from({ length: 12 }, (_, i) => [(i * 37 + 11) % 150])].map((ids) => {
+    arena.reset();
+    const tape = new Tape(engine, arena);
+    const { hidden } = forward(tape, model, { ids: tape.constant([ids.length], ids, "i32"), batch: [{ cache, length: ids.length }] });
+    return Float32Array.from(engine.read(logits(tape, model, hidden)));
+  });
+  const tokens: number[] = [];
+  for await (const { token } of model.generate(Int32Array.from([5, 80, 33, 7]), { maxTokens: 8, temperature: 0 })) tokens.push(token);
+  return { all, tokens, cache: model.parameters.cache };
+}
+
+/** A cache of so many experts reads some of them again and again, and gives the same bits. */
+async function expectBudgeted(folder: string, slots: number): Promise<void> {
+  const [mapped, budgeted] = [await runWith(folder), await runWith(folder, slots)];
+  expect([budgeted.all, budgeted.tokens]).toEqual([mapped.all, mapped.tokens]);
+  const { counts, size } = budgeted.cache as ExpertCache;
+  expect(size.slots).toBe(slots);
+  expect(counts.hits).toBeGreaterThan(0);
+  expect(counts.needed - counts.hits).toBeGreaterThan(size.slots);
+}
+
 function logitsWith(model: LanguageModel, options?: TapeOptions): Float32Array {
   using arena = new Arena(model.engine, 2 ** 22);
   const tape = new Tape(model.engine, arena, options);
@@ -107,9 +150,18 @@ describe.skipIf(!existsSync(golden))("MXFP4 experts (needs ../shared/goldens)", 
     // As a reference has them, whose logits `verify` compares.
     using exact = (await openModel(quantised, engine)) as LanguageModel;
     expect(logitsWith(exact)).toEqual(want);
-    using model = await LanguageModel.load(quantised, { engine });
+    const told: [done: number, total: number][] = [];
+    using model = await LanguageModel.load(quantised, { engine, onProgress: (...bytes) => told.push(bytes) });
+    const packed = model.parameters.list.filter(({ name }) => /experts\.(up|down)$/.test(name)).reduce((sum, { name }) => sum + model.parameters.bytes(name), 0);
+    expect([told.at(-1), told.length]).toEqual([[packed, packed], 2 * model.config.layers * (model.config.moe?.experts ?? 0)]);
     const { shape } = model.parameters.list.find(({ name }) => name === "layers.0.experts.up")!;
     expect(model.parameters.bytes("layers.0.experts.up")).toBe((sizeOf(shape) * 17) / 32);
+  });
+
+  it.skipIf(loadEngine().name !== "native")("come one by one from the file under a memory budget, with the same bits", async () => {
+    const { quantised } = await writeAll();
+    const { moe } = (await readModelFolder(quantised)).config;
+    await expectBudgeted(quantised, (moe?.experts ?? 0) + 1);
   });
 
   it("are refused when scales are missing, or of another shape", async () => {
@@ -155,6 +207,9 @@ describe.skipIf(!existsSync(golden) || loadEngine().name !== "native")("BF16 exp
     expect(await verify(subjectOf(model), readGolden(recorded))).toMatchObject({ pass: true, logits: { relativeError: 0 } });
     const { shape } = model.parameters.list.find(({ name }) => name === "layers.0.experts.down")!;
     expect(model.parameters.bytes("layers.0.experts.down")).toBe(2 * sizeOf(shape));
+    await expectBudgeted(narrow, (model.config.moe?.experts ?? 0) + 1);
+    const refused = { code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/experts of layer 0 are F32 \[in, out\] in the model's files, which cannot be read one by one/) };
+    await expect(LanguageModel.load(wide, { engine, memory: 2 ** 40 })).rejects.toMatchObject(refused);
   });
 });
 
@@ -162,7 +217,7 @@ describe("8-bit floats with scales in blocks", () => {
   /** A model whose matrices are random 8-bit floats with a scale for each `block`, and the same with the numbers that they stand for. */
   async function folders(type: Fp8, block: readonly [number, number]): Promise<{ narrow: string; wide: string }> {
     const [narrow, wide] = ["narrow", "wide"].map((kind) => join(root, `${type}-${block.join("x")}-${kind}`)) as [string, string];
-    using model = LanguageModel.create({ width: 128, layers: 1, heads: 2, context: 32, vocab: 160, moe: { experts: 3, active: 2, hidden: 256 }, seed: 1, engine: loadEngine() });
+    using model = LanguageModel.create({ width: 128, layers: 2, heads: 2, context: 32, vocab: 160, moe: { experts: 3, active: 2, hidden: 256 }, seed: 1, engine: loadEngine() });
     for (const folder of [narrow, wide]) await model.save(folder);
     const random = new Random(7);
     const lists: { narrow: TensorToWrite[]; wide: TensorToWrite[] } = { narrow: [], wide: [] };
@@ -209,6 +264,7 @@ describe("8-bit floats with scales in blocks", () => {
     const saved = join(root, `${type}-${block.join("x")}-saved`);
     await model.save(saved);
     expect(await logitsOf(saved, engine)).toEqual(want);
+    if (engine.name === "native") await expectBudgeted(narrow, 4);
   });
 
   it("whose blocks are no whole 128 columns are read as floats", async () => {
@@ -216,5 +272,7 @@ describe("8-bit floats with scales in blocks", () => {
     using model = await LanguageModel.load(narrow);
     expect(bytesPer(model, "layers.0.experts.up")).toBe(4);
     expect(logitsWith(model)).toEqual(await logitsOf(wide, loadEngine()));
+    const refused = { message: expect.stringMatching(loadEngine().name === "native" ? /experts of layer 0 are F8_E4M3 in blocks of 128 x 64 in the model's files/ : /needs the native engine/) };
+    await expect(LanguageModel.load(narrow, { memory: 2 ** 40 })).rejects.toMatchObject(refused);
   });
 });

@@ -7,7 +7,7 @@ import { decodeFp8Blocks, type Fp8 } from "../quant/fp8.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { Piece } from "./families/names.js";
 import type { Quantization } from "./families/quantization.js";
-import { type Fp8Matrix, fp8Rows, mxfp4Rows, type RepackedRows, transposedRows } from "./repacked.js";
+import { type Fp8Matrix, fp8Matrices, mxfp4Matrices, type Repacked, transposedMatrices } from "./repacked.js";
 import { checkStoredShape, joined, readBytes, readPiece } from "./stored.js";
 
 type Tensors = ReadonlyMap<string, CheckpointTensor>;
@@ -36,12 +36,12 @@ export function pieceReader(source: string, piece: Piece, tensors: Tensors, quan
 }
 
 /** The same piece for products, where `repacked` can make it so. */
-export function repackedRows(piece: Piece, tensors: Tensors, quantization: Quantization | undefined): RepackedRows | undefined {
+export function repackedPiece(piece: Piece, tensors: Tensors, quantization: Quantization | undefined): Repacked | undefined {
   if (piece.columns !== undefined || piece.elements !== undefined) return undefined;
   const mxfp4 = mxfp4Tensors(piece, tensors, quantization);
-  if (mxfp4 !== undefined) return mxfp4Rows(piece, mxfp4.blocks, mxfp4.scales);
+  if (mxfp4 !== undefined) return mxfp4Matrices(piece, mxfp4.blocks, mxfp4.scales);
   const fp8 = fp8Tensors(piece, tensors, quantization);
-  return fp8 === undefined ? transposedRows(piece, tensors.get(piece.name)) : fp8Rows(piece, fp8);
+  return fp8 === undefined ? transposedMatrices(piece, tensors.get(piece.name)) : fp8Matrices(piece, fp8);
 }
 
 const isFp8 = (dtype: string): dtype is Fp8 => dtype === "F8_E4M3" || dtype === "F8_E5M2";

@@ -1,71 +1,97 @@
-import type { Engine } from "../engine/engine.js";
-import { type CheckpointTensor, readAsF32 } from "../formats/checkpoint.js";
-import { readChunks } from "../formats/chunks.js";
-import { packMxfp4Pairs } from "../quant/fp4.js";
+import { Arena } from "../engine/arena.js";
+import type { Engine, LooseRows } from "../engine/engine.js";
+import type { CheckpointTensor } from "../formats/checkpoint.js";
 import type { Fp8 } from "../quant/fp8.js";
 import { byteLength, storedBlocks, type StoredDType } from "../tensor/dtype.js";
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { Piece } from "./families/names.js";
-import { joined, readBytes, run } from "./stored.js";
+import { MappedFiles } from "./mapped-files.js";
+
+/** Bytes of a file, from `begin` on. */
+export interface FileBytes {
+  file: string;
+  begin: number;
+  bytes: number;
+}
+
+/** How a file has a matrix [rows, cols] that products read only in another order: see `LooseRows`. */
+export interface Loose extends Pick<LooseRows, "block" | "scaleType"> {
+  elements: FileBytes;
+  scales?: FileBytes | undefined;
+}
+
+/** One whole matrix. */
+export interface LooseMatrix extends Loose {
+  rows: number;
+  /** The row of the parameter, its matrices one below the other, that its row r is; -1 for none. */
+  at(r: number): number;
+}
+
+/** Where rows of a matrix stand: from the least on that one has, one after the other, or each where `rows` says. */
+export interface Places {
+  first: number;
+  rows?: Int32Array | undefined;
+}
+
+export function placesOf({ rows, at }: LooseMatrix): Places {
+  const places = Int32Array.from({ length: rows }, (_, r) => at(r));
+  const first = places.reduce((least, place) => (place >= 0 ? Math.min(least, place) : least), Infinity);
+  if (places.every((place, r) => place === first + r)) return { first };
+  return { first, rows: places.map((place) => Math.max(-1, place - first)) };
+}
 
 /**
  * Weights of a type that products read, but not as files have them: 16-bit matrices that stand [in, out], and 8-bit floats and MXFP4 with their
- * scales apart. They are copied once, bit for bit, as rows [out, in] of blocks.
+ * scales apart. They become, bit for bit, rows [out, in] of blocks.
  */
 export interface Repacked {
   dtype: StoredDType;
-  /** Into `parameter`, of this type and of the parameter's shape. */
-  copy(engine: Engine, parameter: Tensor): void;
-}
-
-/** The rows [out, in] of a piece, some whole rows of one matrix at a time. */
-export interface RepackedRows {
-  dtype: StoredDType;
-  piece: Piece;
-  rows(): Iterable<Uint8Array>;
+  matrices: readonly LooseMatrix[];
 }
 
 /** A parameter whose pieces are all of one such type; undefined for any other. */
-export function repacked(pieces: readonly (RepackedRows | undefined)[]): Repacked | undefined {
+export function repacked(pieces: readonly (Repacked | undefined)[]): Repacked | undefined {
   const [first] = pieces;
   if (first === undefined || !pieces.every((piece) => piece?.dtype === first.dtype)) return undefined;
-  return { dtype: first.dtype, copy: (engine, parameter) => (pieces as readonly RepackedRows[]).forEach((piece) => copyRows(engine, parameter, piece)) };
+  return { dtype: first.dtype, matrices: (pieces as readonly Repacked[]).flatMap(({ matrices }) => matrices) };
 }
 
-function copyRows(engine: Engine, parameter: Tensor, { dtype, piece, rows }: RepackedRows): void {
-  const { cols } = piece;
-  const perRow = byteLength(dtype, cols);
-  let first = 0;
-  for (const bytes of rows()) {
-    const size = (bytes.length / perRow) * cols;
-    for (let done = 0; done < size; ) {
-      const { offset, length } = run(piece, first + done, size - done);
-      if (offset >= 0) engine.write(view(parameter, [length / cols, cols], offset), bytes.subarray(byteLength(dtype, done), byteLength(dtype, done + length)));
-      done += length;
-    }
-    first += size;
+/** Copies the weights into `parameter`, of this type and of the parameter's shape. `onBytes` is told how many bytes of it have been written since it was called last. */
+export function copyRepacked(engine: Engine, parameter: Tensor, { matrices }: Repacked, onBytes?: (bytes: number) => void): void {
+  const { cols } = parameter;
+  // Not as long as the model: what has been read must not count as the process's own.
+  using files = new MappedFiles(engine);
+  const map = ({ file, begin, bytes }: FileBytes) => files.tensor(file, "u8", [bytes], begin);
+  for (const [i, matrix] of matrices.entries()) {
+    const { rows, block, scaleType } = matrix;
+    const places = placesOf(matrix);
+    using arena = new Arena(engine, byteLength("i32", rows) + 64);
+    const index = places.rows && arena.alloc("i32", [rows]);
+    if (index !== undefined) engine.write(index, places.rows as Int32Array);
+    const elements = map(matrix.elements);
+    const next = matrices[i + 1];
+    if (next !== undefined) engine.advise(map(next.elements), true);
+    const out = view(parameter, [index === undefined ? rows : parameter.rows - places.first, cols], places.first * cols);
+    engine.repack(out, { rows, elements, scales: matrix.scales && map(matrix.scales), block, scaleType, places: index });
+    onBytes?.(byteLength(parameter.dtype, rows * cols));
   }
 }
 
-/** Bytes read at a time. */
-const chunkBytes = 2 ** 22;
+/** The matrices of a piece that stand one after the other, `bytesEach` of elements and `scaleBytes` of scales. */
+function matricesOf({ rows, matrixRows, cols, at }: Piece, elements: CheckpointTensor, bytesEach: number, scales?: CheckpointTensor, scaleBytes = 0): LooseMatrix[] {
+  const part = ({ file, begin }: CheckpointTensor, m: number, bytes: number): FileBytes => ({ file, begin: begin + m * bytes, bytes });
+  return Array.from({ length: rows / matrixRows }, (_, m) => ({
+    elements: part(elements, m, bytesEach),
+    scales: scales && part(scales, m, scaleBytes),
+    rows: matrixRows,
+    at: (r) => Math.floor(at(m * matrixRows + r) / cols),
+  }));
+}
 
 /** Blocks of 16 bytes and their scales, [out, in]. */
-export function mxfp4Rows(piece: Piece, blocks: CheckpointTensor, scales: CheckpointTensor): RepackedRows {
-  const perRow = piece.cols / 2;
-  return {
-    dtype: "mxfp4",
-    piece,
-    *rows() {
-      const all = readBytes(scales);
-      let first = 0;
-      for (const bytes of readChunks(blocks.file, blocks.begin, blocks.end, Math.ceil(chunkBytes / perRow) * perRow)) {
-        const count = bytes.length / 16;
-        yield packMxfp4Pairs(bytes, all.subarray(first, first + count));
-        first += count;
-      }
-    },
-  };
+export function mxfp4Matrices(piece: Piece, blocks: CheckpointTensor, scales: CheckpointTensor): Repacked {
+  const size = piece.matrixRows * piece.cols;
+  return { dtype: "mxfp4", matrices: matricesOf(piece, blocks, size / 2, scales, size / 32) };
 }
 
 /** A matrix [out, in] of 8-bit floats, and its scales [blocks of rows, blocks of columns]. */
@@ -79,54 +105,17 @@ export interface Fp8Matrix {
 }
 
 /** Blocks of 128 behind the scale that they have; undefined where one would have several. */
-export function fp8Rows(piece: Piece, { dtype, stored, cols, scales, block: [height, width] }: Fp8Matrix): RepackedRows | undefined {
+export function fp8Matrices(piece: Piece, { dtype, stored, cols, scales, block }: Fp8Matrix): Repacked | undefined {
   const type = dtype === "F8_E4M3" ? "fp8_e4m3" : "fp8_e5m2";
-  const [elements, size] = storedBlocks[type];
-  if (piece.transposed || cols % elements !== 0 || width % elements !== 0) return undefined;
-  return {
-    dtype: type,
-    piece,
-    *rows() {
-      const scale = new Uint8Array(joined(readAsF32(scales)).buffer);
-      const perRow = Math.ceil(cols / width);
-      let row = 0;
-      for (const bytes of readChunks(stored.file, stored.begin, stored.end, Math.ceil(chunkBytes / cols) * cols)) {
-        const out = new Uint8Array(byteLength(type, bytes.length));
-        for (let from = 0, to = 0; from < bytes.length; from += elements, to += size) {
-          const at = 4 * (Math.floor((row + Math.floor(from / cols)) / height) * perRow + Math.floor((from % cols) / width));
-          out.set(scale.subarray(at, at + 4), to);
-          out.set(bytes.subarray(from, from + elements), to + 4);
-        }
-        yield out;
-        row += bytes.length / cols;
-      }
-    },
-  };
+  const [elements] = storedBlocks[type];
+  const scaleType = ({ F32: "f32", BF16: "bf16" } as const)[scales.dtype as string];
+  if (piece.transposed || cols % elements !== 0 || block[1] % elements !== 0 || scaleType === undefined) return undefined;
+  const matrices = matricesOf({ ...piece, matrixRows: piece.rows }, stored, stored.end - stored.begin, scales, scales.end - scales.begin);
+  return { dtype: type, matrices: matrices.map((matrix) => ({ ...matrix, block, scaleType })) };
 }
 
 /** 16-bit matrices that stand [in, out]; undefined for any others. */
-export function transposedRows(piece: Piece, stored: CheckpointTensor | undefined): RepackedRows | undefined {
+export function transposedMatrices(piece: Piece, stored: CheckpointTensor | undefined): Repacked | undefined {
   if (stored === undefined || !piece.transposed || (stored.dtype !== "BF16" && stored.dtype !== "F16")) return undefined;
-  const { matrixRows, cols } = piece;
-  return {
-    dtype: stored.dtype === "BF16" ? "bf16" : "f16",
-    piece,
-    *rows() {
-      for (const { buffer } of readChunks(stored.file, stored.begin, stored.end, 2 * matrixRows * cols)) yield transpose16(new Uint16Array(buffer), cols, matrixRows);
-    },
-  };
-}
-
-/** The bytes of a matrix [rows, cols] as [cols, rows]; in squares that the L1 holds. */
-function transpose16(x: Uint16Array, rows: number, cols: number): Uint8Array {
-  const side = 32;
-  const out = new Uint16Array(x.length);
-  for (let top = 0; top < rows; top += side) {
-    const bottom = Math.min(rows, top + side);
-    for (let left = 0; left < cols; left += side) {
-      const right = Math.min(cols, left + side);
-      for (let c = left; c < right; c++) for (let r = top; r < bottom; r++) out[c * rows + r] = x[r * cols + c] as number;
-    }
-  }
-  return new Uint8Array(out.buffer);
+  return { dtype: stored.dtype === "BF16" ? "bf16" : "f16", matrices: matricesOf(piece, stored, 2 * piece.matrixRows * piece.cols) };
 }

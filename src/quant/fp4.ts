@@ -74,22 +74,6 @@ export const nvfp4: BlockCodec = {
   },
 };
 
-/** The blocks of `mxfp4` with the same bits as those of `decodeMxfp4Pairs`. */
-export function packMxfp4Pairs(blocks: Uint8Array, scales: Uint8Array): Uint8Array<ArrayBuffer> {
-  const out = new Uint8Array(17 * scales.length);
-  for (let b = 0; b < scales.length; b++) {
-    const to = 17 * b;
-    out[to] = scales[b];
-    for (let j = 0; j < 8; j++) {
-      const low = blocks[16 * b + j];
-      const high = blocks[16 * b + 8 + j];
-      out[to + 1 + 2 * j] = (low & 15) | ((high & 15) << 4);
-      out[to + 2 + 2 * j] = (low >>> 4) | (high & 0xf0);
-    }
-  }
-  return out;
-}
-
 /**
  * MXFP4 as Hugging Face's gpt-oss stores it: `blocks` of 16 bytes, each byte two consecutive elements (the even one in its low nibble),
  * and a tensor of E8M0 `scales`, one per block. Returns 32 values per scale.

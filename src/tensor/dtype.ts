@@ -1,5 +1,5 @@
-/** Element types that ops compute with, and their size in bytes. */
-export const dtypeBytes = { f32: 4, f64: 8, i32: 4 } as const;
+/** Element types that ops compute with, and their size in bytes; u8: bytes of a file, which only `repack` reads. */
+export const dtypeBytes = { f32: 4, f64: 8, i32: 4, u8: 1 } as const;
 
 /**
  * Element types that weights are stored in and that `matmul`, `groupedMatmul` and `gatherRows` read in place: elements and bytes of one

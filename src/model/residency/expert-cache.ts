@@ -3,7 +3,8 @@ import { check } from "../../errors.js";
 import type { ExpertParameters } from "../../moe/experts.js";
 import type { StoredMatrix } from "../mapped.js";
 import { Popularity } from "./popularity.js";
-import { Slot, slotBytes, SlotMemory } from "./slots.js";
+import { Repacker } from "./repacker.js";
+import { type Filling, type Slot, slotBytes, SlotMemory } from "./slots.js";
 
 /** The experts of one sparse layer in files: each part of `up` (gate and up, or both in one) and `down` is a matrix per expert. */
 export interface StoredExperts {
@@ -50,6 +51,8 @@ export class ExpertCache {
   private readonly experts: number;
   private readonly files = new Map<string, FileReads>();
   private readonly memory: SlotMemory;
+  private readonly repacker: Repacker;
+  private readonly filling: Filling;
   private readonly popularity: Popularity;
   private slots: Slot[] = [];
   /** By number of layer and expert. */
@@ -72,6 +75,8 @@ export class ExpertCache {
     this.experts = layers[0]?.down.length ?? 0;
     this.bytesPerSlot = expertBytes(layers);
     this.memory = new SlotMemory(engine, this.bytesPerSlot);
+    this.repacker = new Repacker(engine);
+    this.filling = { file: (path) => this.file(path), repack: (...matrix) => this.repacker.repack(...matrix) };
     this.popularity = new Popularity(layers.length * this.experts, halfLife);
   }
 
@@ -178,9 +183,8 @@ export class ExpertCache {
     this.resident.delete(slot.expert);
     slot.clear();
     const { up, down } = this.layers[index] as StoredExperts;
-    const matrices = [...up, down].map((part) => part[e] as StoredMatrix);
     const expert = index * this.experts + e;
-    slot.assign(expert, matrices.map((matrix) => ({ matrix, file: this.file(matrix.file) })));
+    slot.assign(expert, [...up, down].map((part) => part[e] as StoredMatrix), this.filling);
     slot.lastUse = this.uses;
     this.resident.set(expert, slot);
     return slot;
@@ -220,6 +224,7 @@ export class ExpertCache {
 
   [Symbol.dispose](): void {
     this.memory[Symbol.dispose]();
+    this.repacker[Symbol.dispose]();
     for (const file of this.files.values()) file.close();
     this.files.clear();
   }

@@ -1,19 +1,26 @@
 import type { Engine, FileReads, Region } from "../../engine/engine.js";
-import { byteLength } from "../../tensor/dtype.js";
+import { byteLength, type DType } from "../../tensor/dtype.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { StoredMatrix } from "../mapped.js";
+import type { Repacker } from "./repacker.js";
 
 /** What a read moves at least: reads past the page cache are of whole pages. */
 const pageBytes = 4096;
 /** Slots are allocated, and given back, so much at a time: whole huge pages. */
 const blockBytes = 32 * 2 ** 20;
 
-/** Where a matrix stands in an expert's slot, and what has become of it: -1 to be read, 0 there, else the number of the read that brings it. */
+/** Bytes of a file and where they go in an expert's slot, and what has become of them: -1 to be read, 0 there, else the number of the read that brings them. */
 interface Part {
-  matrix: StoredMatrix;
+  begin: number;
   tensor: Tensor;
   file: FileReads;
   read: number;
+}
+
+/** What slots are filled with. */
+export interface Filling {
+  file(path: string): FileReads;
+  repack: Repacker["repack"];
 }
 
 /** Room for any one expert of a model. */
@@ -27,6 +34,8 @@ export class Slot {
   /** Its matrices, in the order of `assign`. */
   tensors: readonly Tensor[] = [];
   private parts: Part[] = [];
+  /** Called once all parts are there. */
+  private repack: (() => void)[] = [];
 
   constructor(
     private readonly region: Region,
@@ -34,15 +43,27 @@ export class Slot {
   ) {}
 
   /** Gives the slot to another expert. */
-  assign(expert: number, matrices: readonly { matrix: StoredMatrix; file: FileReads }[]): void {
+  assign(expert: number, matrices: readonly StoredMatrix[], filling: Filling): void {
     this.expert = expert;
+    this.parts = [];
+    this.repack = [];
     let at = this.begin;
-    this.parts = matrices.map(({ matrix, file }) => {
-      const tensor = this.region.tensor(matrix.dtype, [matrix.rows, matrix.cols], at + (matrix.begin % pageBytes));
+    this.tensors = matrices.map((matrix) => {
+      const { dtype, rows, cols, loose } = matrix;
+      const start = at;
       at += pagesOf(matrix);
-      return { matrix, tensor, file, read: -1 };
+      const part = ({ file, begin }: { file: string; begin: number }, page: number, type: DType, shape: readonly number[]): Tensor => {
+        const tensor = this.region.tensor(type, shape, page + (begin % pageBytes));
+        this.parts.push({ begin, tensor, file: filling.file(file), read: -1 });
+        return tensor;
+      };
+      if (loose === undefined) return part(matrix, start, dtype, [rows, cols]);
+      const elements = part(loose.elements, start, "u8", [loose.elements.bytes]);
+      const scales = loose.scales && part(loose.scales, start + pages(loose.elements), "u8", [loose.scales.bytes]);
+      const tensor = this.region.tensor(dtype, [rows, cols], start);
+      this.repack.push(() => filling.repack(tensor, matrix, elements, scales));
+      return tensor;
     });
-    this.tensors = this.parts.map(({ tensor }) => tensor);
   }
 
   /** Whether all of it is there or on its way. */
@@ -61,7 +82,7 @@ export class Slot {
     for (const part of this.parts) {
       if (part.read > 0 && urgent) part.file.hurry(part.read);
       if (part.read >= 0) continue;
-      part.read = part.file.start(part.tensor, part.matrix.begin, urgent);
+      part.read = part.file.start(part.tensor, part.begin, urgent);
       bytes += part.tensor.bytes;
     }
     return bytes;
@@ -78,7 +99,7 @@ export class Slot {
     return bytes;
   }
 
-  /** Waits for its reads. Throws ERR_SWITCHYARD_IO. */
+  /** Waits for its reads, and repacks what needs it. Throws ERR_SWITCHYARD_IO. */
   finish(): void {
     for (const part of this.parts) {
       const { read } = part;
@@ -87,6 +108,9 @@ export class Slot {
       part.file.finish(read);
       part.read = 0;
     }
+    if (this.parts.some(({ read }) => read < 0)) return;
+    for (const repack of this.repack) repack();
+    this.repack = [];
   }
 
   /** Empties it, whatever its reads come to. */
@@ -100,11 +124,19 @@ export class Slot {
       }
     }
     this.parts = [];
+    this.repack = [];
     this.expert = -1;
   }
 }
 
-const pagesOf = ({ dtype, begin, rows, cols }: StoredMatrix): number => Math.ceil(((begin % pageBytes) + byteLength(dtype, rows * cols)) / pageBytes) * pageBytes;
+const pages = ({ begin, bytes }: { begin: number; bytes: number }): number => Math.ceil(((begin % pageBytes) + bytes) / pageBytes) * pageBytes;
+
+/** Room for a matrix as it is read, and as products take it. */
+function pagesOf({ dtype, begin, rows, cols, loose }: StoredMatrix): number {
+  const bytes = byteLength(dtype, rows * cols);
+  if (loose === undefined) return pages({ begin, bytes });
+  return Math.max(pages(loose.elements) + (loose.scales === undefined ? 0 : pages(loose.scales)), pages({ begin: 0, bytes }));
+}
 
 /** Bytes of a slot for these matrices. */
 export const slotBytes = (matrices: readonly StoredMatrix[]): number => matrices.reduce((sum, matrix) => sum + pagesOf(matrix), 0);

@@ -2,7 +2,7 @@ import type { Engine } from "../../engine/engine.js";
 import { check } from "../../errors.js";
 import { byteLength } from "../../tensor/dtype.js";
 import type { ModelConfig } from "../config.js";
-import { type ParameterSource, type StoredMatrix, storedParts } from "../mapped.js";
+import { looseParts, type ParameterSource, type StoredMatrix, storedParts } from "../mapped.js";
 import type { ParameterSpec } from "../parameter-specs.js";
 import type { StoredExperts } from "./expert-cache.js";
 
@@ -23,9 +23,14 @@ export function storedExperts(engine: Engine, config: ModelConfig, specs: Readon
   check(config.moe !== undefined && config.sparseLayers.length > 0, "ERR_SWITCHYARD_USAGE", () => "memory: a budget is for experts, and this model has none; load it without one");
   return config.sparseLayers.map((layer) => {
     const [up, down] = names(layer).map((name) => {
-      const rows = sources?.get(name)?.rows;
-      const parts = rows && storedParts((specs.get(name) as ParameterSpec).shape, rows);
-      check(parts !== undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `memory: the experts of layer ${layer} cannot be read one by one where the model's files have them; convert it to GGUF, or load it without a budget`);
+      const { shape } = specs.get(name) as ParameterSpec;
+      const { rows, repacked, types = [] } = sources?.get(name) ?? {};
+      const parts = (rows && storedParts(shape, rows)) ?? (repacked && looseParts(shape, repacked));
+      check(
+        parts !== undefined,
+        "ERR_SWITCHYARD_UNSUPPORTED",
+        () => `memory: the experts of layer ${layer} are ${[...new Set(types)].join(" and ")} in the model's files, which cannot be read one by one as products take them; convert it to GGUF, or load it without a budget`,
+      );
       return parts;
     }) as [StoredMatrix[][], StoredMatrix[][]];
     return { layer, up, down: down[0] as StoredMatrix[] };

@@ -26,6 +26,9 @@ export function painter(enabled: boolean): Paint {
   return enabled ? (text, color) => `\u001b[${codes[color]}m${text}\u001b[0m` : (text) => text;
 }
 
+/** On a terminal: what is written next takes the place of the line. */
+export const eraseLine = "\r\u001b[2K";
+
 const escapes = /\u001b\[[0-9;]*m/g;
 
 /** Columns that a text takes, colours apart; every character counts as one. */

@@ -1,5 +1,5 @@
 import { overLayers } from "../../routing/statistics.js";
-import { colorEnabled, type Environment, formatDuration, formatNumber, loadBar, type Paint, painter, type TextStream, visibleWidth } from "./format.js";
+import { colorEnabled, type Environment, eraseLine, formatDuration, formatNumber, loadBar, type Paint, painter, type TextStream, visibleWidth } from "./format.js";
 import type { StepRecord } from "./record.js";
 
 export interface ProgressOptions {
@@ -84,8 +84,6 @@ interface Part {
   text: string;
   rank: number;
 }
-
-const eraseLine = "\r\u001b[2K";
 
 const join = (parts: readonly Part[]): string => parts.map((part) => part.text).join("  ");
 
