@@ -26,8 +26,13 @@ export class KvCache {
   private readonly arena: Arena;
   /** Whether `truncate` can go back to any length: no layer keeps a state that only goes forward. */
   readonly rewinds: boolean;
-  /** Whether what is kept of some tokens holds when others follow; if not, every call starts from the first token. */
+  /** Whether what is kept of some tokens holds whatever follows; if not, all that follows is run in one call. */
   readonly keeps: boolean;
+  /** It does in sequences of at most so many tokens, and of whole blocks of so many. */
+  private readonly upTo: number;
+  private readonly block: number;
+  /** States are those after the last whole block. */
+  private readonly inBlocks: boolean;
   /** Per layer the tensors that its mixer asked for. */
   readonly layers: readonly (readonly Tensor[])[];
   /** Those that only go forward, which a new sequence must find as zeros. */
@@ -46,8 +51,12 @@ export class KvCache {
     this.layers = kept.map((list) => list.map(({ dtype, shape }) => this.arena.alloc(dtype, shape)));
     this.states = this.layers.flatMap((list, l) => (mixerOf(config, l).rewinds ? [] : list));
     this.boundaries = config.ropes.flatMap(({ long }) => long?.beyond ?? []);
-    this.keeps = layers.every((l) => mixerOf(config, l).causal?.(config, l) ?? true);
-    this.rewinds = this.keeps && layers.every((l) => mixerOf(config, l).rewinds);
+    const holds = layers.map((l) => mixerOf(config, l).holds?.(config, l) ?? {});
+    this.upTo = Math.min(...holds.map(({ upTo = Infinity }) => upTo));
+    this.block = Math.max(...holds.map(({ block = 1 }) => block));
+    this.inBlocks = layers.every((l) => mixerOf(config, l).rewinds || holds[l]?.block === this.block);
+    this.keeps = this.upTo === Infinity && this.block === 1;
+    this.rewinds = this.keeps && this.states.length === 0;
   }
 
   /** Tokens held. */
@@ -67,7 +76,8 @@ export class KvCache {
 
   /** The sequence is about to have `tokens`. What does not hold for a sequence of that length is forgotten; `length` says what is left. */
   expect(tokens: number): void {
-    if (!this.keeps || this.boundaries.some((beyond) => tokens > beyond !== this.planned > beyond)) this.truncate(0);
+    const isOther = this.boundaries.some((beyond) => tokens > beyond !== this.planned > beyond) || Math.max(tokens, this.planned) > this.upTo;
+    this.truncate(isOther ? 0 : this.wholeBlocks);
     this.planned = tokens;
   }
 
@@ -87,12 +97,19 @@ export class KvCache {
     this.unfinished = false;
   }
 
-  /** Forgets all but the first `length` tokens; all of them where a layer's state would have to go back, or nothing is kept. `length` says what is left. */
+  private get wholeBlocks(): number {
+    return this.count - (this.count % this.block);
+  }
+
+  /** Forgets all but the first `length` tokens; all of them where a layer's state would have to go back. `length` says what is left. */
   truncate(length: number): void {
-    if (length >= this.count && !this.unfinished && this.keeps) return;
-    this.count = this.rewinds ? Math.min(length, this.count) : 0;
+    if (length >= this.count && !this.unfinished) return;
+    const left = Math.min(length, this.count);
+    const stands = this.inBlocks && !this.unfinished && left >= this.wholeBlocks ? this.wholeBlocks : 0;
+    this.count = this.states.length === 0 ? left : stands;
     this.unfinished = false;
-    if (this.count === 0) this.planned = 0;
+    if (this.count > 0) return;
+    this.planned = 0;
     for (const state of this.states) this.engine.fill(state, 0);
   }
 

@@ -1,5 +1,6 @@
 import type { Tape } from "../autograd/tape.js";
 import { check } from "../errors.js";
+import { typedArray } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 
 /** Parameters of a lightning attention with decays of its own: slopes [H], ofQuery and ofKey [H, block], within [H * block, block]. */
@@ -10,13 +11,19 @@ export interface DecayTables {
   within: Tensor;
 }
 
+/** Tokens of a sequence from its start on, or from the block on before which `state` [H, headDim, headDim] stands; it is brought up to date for the next call, which begins with the last block that is not whole. */
+export interface BlockedSequence {
+  length: number;
+  state?: Tensor | undefined;
+}
+
 /**
  * Lightning attention by the decays that a checkpoint holds, whatever they are, as its reference computes it: block by block,
  * out_i = sum over the block's j, later ones too, of within_ij (q_i k_j) v_j + ofQuery_i S^T q_i; then
- * S = exp(-slope n) S + sum of ofKey_j k_j v_j^T over the block's n tokens, with the last n of ofKey.
- * qkv [T, 3 * heads * headDim]; `lengths`: tokens of each sequence, all from its start. In f64, without a backward pass.
+ * S = exp(-slope n) S + sum of ofKey_j k_j v_j^T over the block's n tokens.
+ * qkv [T, 3 * heads * headDim]. In f64, but for S, which is rounded to what a cache keeps of it; without a backward pass.
  */
-export function attendByTables(tape: Tape, qkv: Tensor, lengths: readonly number[], tables: DecayTables, { heads, headDim: d, block }: { heads: number; headDim: number; block: number }): Tensor {
+export function attendByTables(tape: Tape, qkv: Tensor, sequences: readonly BlockedSequence[], tables: DecayTables, { heads, headDim: d, block }: { heads: number; headDim: number; block: number }): Tensor {
   check(!tape.recording || !qkv.requiresGrad, "ERR_SWITCHYARD_UNSUPPORTED", () => "lightning attention by tables: has no backward pass, so a model with such layers can be run but not trained");
   const { engine } = tape;
   const slopes = engine.read(tables.slopes);
@@ -26,9 +33,10 @@ export function attendByTables(tape: Tape, qkv: Tensor, lengths: readonly number
   const wide = heads * d;
   const out = new Float64Array(qkv.rows * wide);
   let first = 0;
-  for (const length of lengths) {
+  for (const { length, state: kept } of sequences) {
+    const states = kept === undefined ? typedArray(engine.float, heads * d * d) : engine.read(kept);
     for (let h = 0; h < heads; h++) {
-      const state = new Float64Array(d * d);
+      const state = states.subarray(h * d * d, (h + 1) * d * d);
       for (let start = 0; start < length; start += block) {
         const n = Math.min(block, length - start);
         const part = (i: number, which: 0 | 1 | 2) => {
@@ -47,14 +55,17 @@ export function attendByTables(tape: Tape, qkv: Tensor, lengths: readonly number
           }
           for (let a = 0; a < d; a++) addTo(o, state.subarray(a * d, (a + 1) * d), q[a] * ofQuery[h * block + i]);
         }
+        if (n < block) break;
         const decay = Math.exp(-slopes[h] * n);
-        for (let a = 0; a < d * d; a++) state[a] *= decay;
+        const next = Float64Array.from(state, (x) => x * decay);
         for (let j = 0; j < n; j++) {
           const k = part(j, 1);
-          for (let a = 0; a < d; a++) addTo(state.subarray(a * d, (a + 1) * d), part(j, 2), k[a] * ofKey[(h + 1) * block - n + j]);
+          for (let a = 0; a < d; a++) addTo(next.subarray(a * d, (a + 1) * d), part(j, 2), k[a] * ofKey[h * block + j]);
         }
+        state.set(next);
       }
     }
+    if (kept !== undefined) engine.write(kept, states);
     first += length;
   }
   return tape.constant([qkv.rows, wide], out);

@@ -22,9 +22,9 @@ export const latentAttention: Mixer = {
   },
   keepsKeys: true,
   rewinds: true,
-  causal(config, l) {
+  holds(config, l) {
     const { index } = config.mixers[l] as LatentAttentionConfig;
-    return index === undefined || index.heads >= tieless;
+    return { upTo: index === undefined || index.heads >= tieless ? undefined : index.topK };
   },
   forward: attendLatent,
 };
@@ -33,7 +33,7 @@ type IndexSizes = NonNullable<LatentAttentionConfig["index"]>;
 
 /**
  * With fewer heads than these many keys have exactly the score 0 for all of them, and which of those are kept depends on the number of keys in
- * the call (lightningIndexer): to choose as the reference does, a sequence is run from its start for every token.
+ * the call (lightningIndexer), once there are more than are kept: to choose as the reference does, a sequence that long is run from its start for every token.
  */
 const tieless = 16;
 

@@ -3,7 +3,7 @@ import { check } from "../errors.js";
 import { activate, linear, linearAttention, mul, rmsNorm, unary } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
-import { attendByTables } from "./decay-tables.js";
+import { attendByTables, type BlockedSequence } from "./decay-tables.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
 import { overSequences } from "./recurrent.js";
 import type { Sequences } from "./sequences.js";
@@ -22,9 +22,9 @@ const normEps = 1e-6;
 /** The state is a matrix [headDim, headDim] per head. */
 export const lightningAttention: Mixer = {
   parameters: lightningParameters,
-  state: (config, l) => (layerOf(config, l).tables === undefined ? [[config.heads, config.headDim, config.headDim]] : []),
+  state: (config) => [[config.heads, config.headDim, config.headDim]],
   rewinds: false,
-  causal: (config, l) => layerOf(config, l).tables === undefined,
+  holds: (config, l) => ({ block: layerOf(config, l).tables }),
   forward: attendLightning,
 };
 
@@ -71,18 +71,18 @@ function mix(tape: Tape, config: ModelConfig, l: number, qkv: Tensor, get: (name
   const { tables: block } = layerOf(config, l);
   if (block !== undefined) {
     const tables = { slopes: get("slopes"), ofQuery: get("ofQuery"), ofKey: get("ofKey"), within: get("within") };
-    return attendByTables(tape, qkv, wholeSequences(sequences, qkv.rows), tables, { heads, headDim, block });
+    return attendByTables(tape, qkv, blockedSequences(sequences, qkv.rows, l, block), tables, { heads, headDim, block });
   }
   const decay = tape.constant([heads], lightningRates(heads, l, layers).map((rate) => Math.exp(-rate)));
   const dims = { heads, keyHeads: heads, keyDim: headDim, valueDim: headDim, scale: 1 };
   return overSequences(tape, sequences, l, 0, [qkv], ([m], past) => linearAttention(tape, m as Tensor, decay, undefined, dims, past));
 }
 
-/** Their lengths. What a token gives here depends on those behind it: nothing can go on from a cache. */
-function wholeSequences({ batch }: Sequences, tokens: number): number[] {
-  if (typeof batch === "number") return Array.from({ length: batch }, () => tokens / batch);
+/** What a token gives here depends on the others of its block: a sequence goes on from a whole one. */
+function blockedSequences({ batch }: Sequences, tokens: number, l: number, block: number): BlockedSequence[] {
+  if (typeof batch === "number") return Array.from({ length: batch }, () => ({ length: tokens / batch }));
   return batch.map(({ cache, length }) => {
-    check(cache.length === 0, "ERR_SWITCHYARD_USAGE", () => `lightning attention: with tables of decays a sequence is run from its start, but ${cache.length} tokens are in its cache; truncate it`);
-    return length;
+    check(cache.length % block === 0, "ERR_SWITCHYARD_USAGE", () => `lightning attention: with tables of decays a sequence goes on from a whole block of ${block} tokens, but ${cache.length} tokens are in its cache; call expect(${cache.length + length}), and run again what it forgets`);
+    return { length, state: cache.layers[l]?.[0] };
   });
 }

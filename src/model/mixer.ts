@@ -18,6 +18,13 @@ export interface MixerParameter {
   init: Init;
 }
 
+export interface Holds {
+  /** In sequences of at most so many tokens. */
+  upTo?: number | undefined;
+  /** Once the token's block of so many is whole; a state that does not rewind is that after the last whole block. */
+  block?: number | undefined;
+}
+
 /** One kind of sequence mixer. */
 export interface Mixer {
   /** The parameters of layer `l`, in the order of the forward pass. */
@@ -28,8 +35,8 @@ export interface Mixer {
   keepsKeys?: true;
   /** Whether the state after n tokens can be had from that after more of them: true for rows per token, false for a recurrent one. */
   rewinds: boolean;
-  /** false: what it gives for a token depends on the tokens behind it, so that nothing kept of a call holds for a later one. Default: true. */
-  causal?(config: ModelConfig, l: number): boolean;
+  /** Where what it gives for a token depends on tokens behind it: when what it keeps of that token holds all the same. Default: always. */
+  holds?(config: ModelConfig, l: number): Holds;
   /** Rows [T, D] of normed inputs to rows [T, D] for the residual stream. With caches it reads and updates `sequences.batch[i].cache.layers[l]`. */
   forward(tape: Tape, parts: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor;
 }

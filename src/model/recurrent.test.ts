@@ -95,12 +95,13 @@ it.each(Object.entries<MixerConfig>({ ...kinds, tables: { kind: "lightning", tab
   expect(() => loss(tape, model, { ids, batch: 2 }, ids)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_UNSUPPORTED" }));
 });
 
-describe("layers that cannot go on from a cache", () => {
+describe("layers that cannot go on from any cache", () => {
   const latent = { rank: 8, queryRank: 12, unrotated: 6, value: 5, normEps: 1e-6 };
   const sizes = { vocab, width: 32, layers: 3, heads: 4, context: 48, hidden: 40, moe: { experts: 5, active: 2, hidden: 24 } };
   const plain = modelConfig(sizes);
   const kindsOf = (index: number): Record<string, ModelConfig> => ({
     "lightning attention by tables": { ...plain, mixers: [{ kind: "lightning", tables: 8 }, plain.mixers[1]!, { kind: "lightning" }] },
+    "tables and attention": { ...plain, mixers: [{ kind: "lightning", tables: 8 }, plain.mixers[1]!, { kind: "lightning", tables: 8 }] },
     "an indexer of few heads": { ...plain, latent, kvHeads: 4, mixers: plain.mixers.map(() => ({ kind: "latent", rope: 0, index: { heads: index, headDim: 8, topK: 5 } })), ropes: [{ theta: 1e4, rotary: 2, interleaved: true }] },
   });
   const create = (config: ModelConfig) => {
@@ -119,7 +120,7 @@ describe("layers that cannot go on from a cache", () => {
       return tokens;
     };
     const options = { temperature: 0, maxTokens: 6 };
-    for (const prompt of [tokensOf(9), tokensOf(12), tokensOf(9, 2)]) {
+    for (const prompt of [tokensOf(9), tokensOf(12), tokensOf(9, 2), tokensOf(3, 2), tokensOf(30, 2), tokensOf(33, 2)]) {
       const ids = [...prompt];
       for (let i = 0; i < 6; i++) {
         const last = run(model, Int32Array.from(ids), 1).slice(-vocab);
@@ -130,7 +131,22 @@ describe("layers that cannot go on from a cache", () => {
     }
   });
 
-  it("tables refuse to go on from a cache", () => {
+  it.each(engines)("on %s go on from where nothing changes any more, with the same bits", (__, make) => {
+    for (const [kind, steps] of [["tables and attention", [[20, 0], [21, 16], [24, 16], [25, 24], [40, 24]]], ["an indexer of few heads", [[3, 0], [4, 3], [5, 4], [6, 0], [7, 0], [4, 0], [5, 4]]]] as const) {
+      const engine = make();
+      using model = Model.create({ config: kindsOf(2)[kind]!, engine, seed: 3 });
+      for (const { tensor, init } of model.parameters.list) if ("std" in init) engine.scale(tensor, tensor, 8);
+      using cache = new KvCache(engine, model.config, 48);
+      for (const [length, kept] of steps) {
+        cache.expect(length);
+        expect([kind, length, cache.length]).toEqual([kind, length, kept]);
+        const ids = tokensOf(length);
+        expect(run(model, ids.subarray(kept), [{ cache, length: length - kept }])).toEqual(run(model, ids, 1).subarray(kept * vocab));
+      }
+    }
+  });
+
+  it("tables refuse to go on from within a block", () => {
     using model = create(kindsOf(2)["lightning attention by tables"]!);
     using cache = new KvCache(model.engine, model.config, 48);
     run(model, tokensOf(4), [{ cache, length: 4 }]);
