@@ -1,4 +1,5 @@
 import type { GgufType } from "../formats/gguf/types.js";
+import type { ParameterSpec } from "../model/parameter-specs.js";
 import type { WrittenTensor } from "../model/published.js";
 
 /** What a model's tensors are stored in, group by group. */
@@ -37,13 +38,17 @@ export function quantities(tensors: readonly WrittenTensor[]): Quantities {
     parameters,
     bitsPerWeight: (8 * sum((group) => group.bytes)) / parameters,
     groups,
-    fallbacks: tensors.filter(({ type, wanted, parameter }) => type !== wanted && parameter.group !== "router" && parameter.shape.length > 1).map(({ name, wanted, type }) => ({ tensor: name, wanted, type })),
+    fallbacks: tensors.filter(({ type, wanted, parameter }) => type !== wanted && parameter.group !== "router" && isMatrix(parameter)).map(({ name, wanted, type }) => ({ tensor: name, wanted, type })),
   };
 }
 
+/** The biases of experts are vectors, one for each. */
+const isMatrix = ({ name, shape }: ParameterSpec): boolean => shape.length > 1 && !name.endsWith("Bias");
+
 /** "experts.up" of "layers.3.experts.up"; vectors are one group. */
-function groupOf({ parameter: { name, shape } }: WrittenTensor): string {
-  if (shape.length === 1) return "vectors";
+function groupOf({ parameter }: WrittenTensor): string {
+  const { name } = parameter;
+  if (!isMatrix(parameter)) return "vectors";
   const ours = name.replace(/^layers\.\d+\./, "");
-  return /^(experts|shared|ffn)\./.test(ours) ? ours.replace(/(Bias|Norm)$/, "") : (ours.split(".")[0] as string);
+  return /^(experts|shared|ffn)\./.test(ours) ? ours.replace(/Norm$/, "") : (ours.split(".")[0] as string);
 }
