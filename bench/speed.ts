@@ -3,10 +3,11 @@
  * npm run bench speed -- [--file F.gguf | --shape olmoe-1b-7b --type q4_k --layers N] [--prompt 512] [--generate 64] [--depth 0] [--rounds 5] [--no-peer] [--json]
  *
  * Random weights in a published shape unless there is a file. Both sides have the model loaded and two threads; a round measures the machine, then runs
- * each test here and there. What a shared machine gives changes from one minute to the next.
+ * each test here and there. What a shared machine gives changes from one minute to the next. Where memory does not hold the file twice, llama.cpp, which
+ * copies it, is loaded for its turn and ended after it, and either side runs its tests once before, by which its weights come back to memory.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { loadEngine } from "../src/engine/load.js";
@@ -18,6 +19,14 @@ import { publishedConfig, type PublishedShape } from "../src/model/families/publ
 import { type RandomType, writeRandomGguf } from "../src/model/random-gguf.js";
 import { type BenchResult, machine, median, rounded } from "./bench.js";
 import { LlamaSpeed } from "./peers/llama-cpp/llama-cpp.js";
+
+/** A program with the model loaded. */
+interface Side {
+  /** Tokens per second of the i-th test. */
+  run(i: number): number | Promise<number>;
+  /** What counts of them, by test. */
+  rates: number[][];
+}
 
 const numbers = (text: string): number[] => (text === "none" ? [] : text.split(",").map(Number));
 
@@ -43,25 +52,43 @@ export async function run(args: string[]): Promise<BenchResult> {
     using model = await Model.load(file);
     const loadSeconds = (performance.now() - start) / 1e3;
     using tests = new SpeedTests(model, options);
-    using peer = values["no-peer"] ? undefined : await LlamaSpeed.load(file, model.engine.threads, options.depth + Math.max(...options.prompts, ...options.generations) + 64);
     const measured: Peaks[] = [];
-    const rates = tests.names.map(() => ({ ours: [] as number[], theirs: [] as number[] }));
-    for (let round = 0; round <= Number(values.rounds); round++) {
-      measured.push(...[measurePeaks(model) ?? []].flat());
-      for (const [i, { ours, theirs }] of rates.entries()) {
-        const pair = [tests.run(i), (await peer?.run(tests.names[i] as string, options.depth)) ?? Number.NaN] as const;
-        if (round === 0) continue; // it fills caches
-        ours.push(pair[0]);
-        theirs.push(pair[1]);
+    const takeTurns = async (sides: readonly Side[], rounds: number): Promise<void> => {
+      for (let round = 0; round <= rounds; round++) {
+        measured.push(...[measurePeaks(model) ?? []].flat());
+        for (const i of tests.names.keys()) {
+          for (const side of sides) {
+            const rate = await side.run(i);
+            if (round > 0) side.rates[i]?.push(rate); // the first fills caches
+          }
+        }
       }
+    };
+    const rounds = Number(values.rounds);
+    const [ours, theirs] = [tests.names.map((): number[] => []), tests.names.map((): number[] => [])];
+    const here: Side = { run: (i) => tests.run(i), rates: ours };
+    let peerSeconds = 0;
+    const withPeer = async (use: (there: Side) => Promise<void>): Promise<void> => {
+      using peer = await LlamaSpeed.load(file, model.engine.threads, options.depth + Math.max(...options.prompts, ...options.generations) + 64);
+      peerSeconds = peer.loadSeconds;
+      await use({ run: (i) => peer.run(tests.names[i] as string, options.depth), rates: theirs });
+    };
+    const alone = values["no-peer"];
+    const apart = 2 * statSync(file).size > totalmem();
+    if (alone) await takeTurns([here], rounds);
+    else if (!apart) await withPeer((there) => takeTurns([here, there], rounds));
+    for (let round = 0; !alone && apart && round < rounds; round++) {
+      await takeTurns([here], 1);
+      await withPeer((there) => takeTurns([there], 1));
     }
     const peaks = measured.length === 0 ? undefined : { bandwidth: median(measured.map((p) => p.bandwidth)), operations: median(measured.map((p) => p.operations)) };
-    const rows = rates.map(({ ours, theirs }, i) => {
-      const [mine, other] = [median(ours), median(theirs)];
+    const rows = tests.names.map((test, i) => {
+      const rates = ours[i] as number[];
+      const [mine, other] = [median(rates), median(theirs[i] as number[])];
       const { bytesPerToken, percentOfPeak } = tests.describe(i, mine, peaks);
       return {
-        test: tests.names[i] as string, "tokens/s": rounded(mine), range: `${rounded(Math.min(...ours))} to ${rounded(Math.max(...ours))}`,
-        "llama.cpp": peer === undefined ? null : rounded(other), ratio: peer === undefined ? null : rounded(mine / other),
+        test, "tokens/s": rounded(mine), range: `${rounded(Math.min(...rates))} to ${rounded(Math.max(...rates))}`,
+        "llama.cpp": alone ? null : rounded(other), ratio: alone ? null : rounded(mine / other),
         "MB/token": bytesPerToken && rounded(bytesPerToken / 1e6), "% of reading or computing": percentOfPeak && rounded(percentOfPeak),
       };
     });
@@ -70,7 +97,7 @@ export async function run(args: string[]): Promise<BenchResult> {
       name: `speed ${values.file ?? `${values.shape} ${values.type}`}${options.depth > 0 ? ` after ${options.depth} tokens` : ""}`,
       unit: `tokens/s of ${last.test}`, ours: last["tokens/s"], peer: last["llama.cpp"], ratio: last.ratio,
       peak: peaks === undefined ? null : rounded(peaks.bandwidth / 1e9), peakUnit: "GB/s read by all threads", machine: about, rows,
-      note: `loaded in ${loadSeconds.toFixed(2)} s${peer === undefined ? "" : `, llama.cpp in ${peer.loadSeconds.toFixed(2)} s`}; medians of ${values.rounds} rounds`,
+      note: `loaded in ${loadSeconds.toFixed(2)} s${alone ? "" : `, llama.cpp in ${peerSeconds.toFixed(2)} s`}; medians of ${rounds} rounds${apart && !alone ? ", a process at a time" : ""}`,
     };
   } finally {
     rmSync(folder, { recursive: true, force: true });
