@@ -74,12 +74,14 @@ export async function run(args: string[]): Promise<BenchResult> {
       await use({ run: (i) => peer.run(tests.names[i] as string, options.depth), rates: theirs });
     };
     const alone = values["no-peer"];
-    const apart = 2 * statSync(file).size > totalmem();
+    const apart = !alone && 2 * statSync(file).size > totalmem();
     if (alone) await takeTurns([here], rounds);
     else if (!apart) await withPeer((there) => takeTurns([here, there], rounds));
-    for (let round = 0; !alone && apart && round < rounds; round++) {
-      await takeTurns([here], 1);
-      await withPeer((there) => takeTurns([there], 1));
+    else {
+      for (let round = 0; round < rounds; round++) {
+        await takeTurns([here], 1);
+        await withPeer((there) => takeTurns([there], 1));
+      }
     }
     const peaks = measured.length === 0 ? undefined : { bandwidth: median(measured.map((p) => p.bandwidth)), operations: median(measured.map((p) => p.operations)) };
     const rows = tests.names.map((test, i) => {
@@ -97,7 +99,7 @@ export async function run(args: string[]): Promise<BenchResult> {
       name: `speed ${values.file ?? `${values.shape} ${values.type}`}${options.depth > 0 ? ` after ${options.depth} tokens` : ""}`,
       unit: `tokens/s of ${last.test}`, ours: last["tokens/s"], peer: last["llama.cpp"], ratio: last.ratio,
       peak: peaks === undefined ? null : rounded(peaks.bandwidth / 1e9), peakUnit: "GB/s read by all threads", machine: about, rows,
-      note: `loaded in ${loadSeconds.toFixed(2)} s${alone ? "" : `, llama.cpp in ${peerSeconds.toFixed(2)} s`}; medians of ${rounds} rounds${apart && !alone ? ", a process at a time" : ""}`,
+      note: `loaded in ${loadSeconds.toFixed(2)} s${alone ? "" : `, llama.cpp in ${peerSeconds.toFixed(2)} s`}; medians of ${rounds} rounds${apart ? ", a process at a time" : ""}`,
     };
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -72,13 +72,11 @@ napi_value op_urgent(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// cancelRead(read): whether it had not begun.
-napi_value op_cancel(napi_env env, napi_callback_info info) {
-  Args args(env, info, "cancelRead", 1);
+// stopRead(read): bytes that will be missing.
+napi_value op_stop(napi_env env, napi_callback_info info) {
+  Args args(env, info, "stopRead", 1);
   const int64_t read = live_read(args);
-  napi_value value;
-  napi_get_boolean(env, args.ok() && cancel_read(read), &value);
-  return value;
+  return args.ok() ? integer(env, stop_read(read)) : nullptr;
 }
 
 // finishRead(read): 0, the system's error number, or -1 where the file has ended before.
@@ -89,7 +87,7 @@ napi_value op_finish(napi_env env, napi_callback_info info) {
 }
 
 const Op ops[] = {{"openReads", op_open},    {"closeReads", op_close}, {"startRead", op_start},
-                  {"makeUrgent", op_urgent}, {"cancelRead", op_cancel}, {"finishRead", op_finish}};
+                  {"makeUrgent", op_urgent}, {"stopRead", op_stop}, {"finishRead", op_finish}};
 
 }  // namespace
 

@@ -13,16 +13,21 @@ namespace {
 // As many reads at a time as disks need to be busy; threads that wait for them take no processor.
 constexpr int kReaders = 4;
 constexpr int kMaxFiles = 1024;
-
-enum State { kEnded, kQueued, kRunning, kDone };
+// A read is done in pieces of so many bytes, after each of which a reader takes what is most urgent. Smaller ones are slower.
+constexpr int64_t kPiece = 512 << 10;
 
 struct Read {
+  bool live;  // started and not ended
   int file;
-  State state;
   bool urgent;
-  int error;
+  int error, running;  // pieces
   int64_t begin, bytes, order;
+  int64_t taken;  // bytes that readers have begun with, of whole pages from that of `begin` on
   char* out;
+
+  int64_t whole() const { return (begin % kPageBytes + bytes + kPageBytes - 1) / kPageBytes * kPageBytes; }
+  bool waits() const { return live && error == 0 && taken < whole(); }
+  bool ended() const { return running == 0 && !waits(); }
 };
 
 pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -33,23 +38,23 @@ int64_t capacity = 0, started = 0;
 int readers = 0;
 bool open_files[kMaxFiles];
 
-// The next read to run, or null. The caller holds the lock.
+// The read to go on with, or null. The caller holds the lock.
 Read* next_read() {
   Read* next = nullptr;
   for (int64_t i = 0; i < capacity; i++) {
     Read* read = reads + i;
-    if (read->state != kQueued) continue;
+    if (!read->waits()) continue;
     if (next == nullptr || (read->urgent != next->urgent ? read->urgent : read->order < next->order)) next = read;
   }
   return next;
 }
 
-int run_read(const Read& read) {
-  const int64_t head = read.begin % kPageBytes, needed = head + read.bytes, whole = (needed + kPageBytes - 1) / kPageBytes * kPageBytes;
-  char* const out = read.out - head;
-  const int64_t begin = read.begin - head;
+// The `piece` bytes from `from` on.
+int run_piece(const Read& read, int64_t from, int64_t piece) {
+  const int64_t head = read.begin % kPageBytes, begin = read.begin - head + from, rest = head + read.bytes - from, needed = rest < piece ? rest : piece;
+  char* const out = read.out - head + from;
   for (int64_t at = 0; at < needed;) {
-    const ssize_t got = pread(read.file, out + at, whole - at, begin + at);
+    const ssize_t got = pread(read.file, out + at, piece - at, begin + at);
     if (got == 0) return kFileEnded;
     if (got > 0) {
       at += got;
@@ -60,7 +65,7 @@ int run_read(const Read& read) {
     if (errno == EINVAL && (flags & O_DIRECT)) fcntl(read.file, F_SETFL, flags & ~O_DIRECT);
     else if (errno != EINTR) return errno;
   }
-  if (!(fcntl(read.file, F_GETFL) & O_DIRECT)) posix_fadvise(read.file, begin, whole, POSIX_FADV_DONTNEED);
+  if (!(fcntl(read.file, F_GETFL) & O_DIRECT)) posix_fadvise(read.file, begin, piece, POSIX_FADV_DONTNEED);
   return 0;
 }
 
@@ -72,15 +77,17 @@ void* reader(void*) {
       pthread_cond_wait(&queued, &lock);
       continue;
     }
-    next->state = kRunning;
     const Read read = *next;
     const int64_t index = next - reads;  // the table may move
+    const int64_t rest = read.whole() - read.taken, piece = rest < kPiece ? rest : kPiece;
+    next->taken += piece;
+    next->running++;
     pthread_mutex_unlock(&lock);
-    const int error = run_read(read);
+    const int error = run_piece(read, read.taken, piece);
     pthread_mutex_lock(&lock);
-    reads[index].error = error;
-    reads[index].state = kDone;
-    pthread_cond_broadcast(&done);
+    reads[index].running--;
+    if (error != 0) reads[index].error = error;
+    if (reads[index].ended()) pthread_cond_broadcast(&done);
   }
   return nullptr;
 }
@@ -103,7 +110,7 @@ bool start_readers() {
 // A free place in the table, or -1. The caller holds the lock.
 int64_t free_place() {
   for (int64_t i = 0; i < capacity; i++) {
-    if (reads[i].state == kEnded) return i;
+    if (!reads[i].live) return i;
   }
   const int64_t larger = capacity ? capacity * 2 : 64;
   Read* grown = (Read*)realloc(reads, larger * sizeof(Read));
@@ -139,15 +146,15 @@ void close_reads(int file) {
 int64_t start_read(int file, int64_t begin, int64_t bytes, char* out, bool urgent) {
   pthread_mutex_lock(&lock);
   const int64_t place = start_readers() ? free_place() : -1;
-  if (place >= 0) reads[place] = {file, kQueued, urgent, 0, begin, bytes, started++, out};
+  if (place >= 0) reads[place] = {true, file, urgent, 0, 0, begin, bytes, started++, 0, out};
   pthread_mutex_unlock(&lock);
-  pthread_cond_signal(&queued);
+  pthread_cond_broadcast(&queued);
   return place + 1;
 }
 
 bool is_read(int64_t read) {
   pthread_mutex_lock(&lock);
-  const bool is = read >= 1 && read <= capacity && reads[read - 1].state != kEnded;
+  const bool is = read >= 1 && read <= capacity && reads[read - 1].live;
   pthread_mutex_unlock(&lock);
   return is;
 }
@@ -158,19 +165,20 @@ void make_urgent(int64_t read) {
   pthread_mutex_unlock(&lock);
 }
 
-bool cancel_read(int64_t read) {
+int64_t stop_read(int64_t read) {
   pthread_mutex_lock(&lock);
-  const bool waits = reads[read - 1].state == kQueued;
-  if (waits) reads[read - 1].state = kEnded;
+  const int64_t left = reads[read - 1].whole() - reads[read - 1].taken;
+  reads[read - 1].taken += left;
+  const int64_t bytes = reads[read - 1].bytes;
   pthread_mutex_unlock(&lock);
-  return waits;
+  return left < bytes ? left : bytes;
 }
 
 int finish_read(int64_t read) {
   pthread_mutex_lock(&lock);
-  while (reads[read - 1].state != kDone) pthread_cond_wait(&done, &lock);
+  while (!reads[read - 1].ended()) pthread_cond_wait(&done, &lock);
   const int error = reads[read - 1].error;
-  reads[read - 1].state = kEnded;
+  reads[read - 1].live = false;
   pthread_mutex_unlock(&lock);
   return error;
 }

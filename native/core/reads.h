@@ -20,7 +20,7 @@ void close_reads(int file);
 
 // Starts reading `bytes` bytes from byte `begin` on to `out`, where out % kPageBytes == begin % kPageBytes; the pages around them are
 // overwritten too. Urgent reads come before the others, earlier ones before later ones. Returns the read's number, 0 when there is no memory.
-// The caller ends it once, with cancel_read or finish_read.
+// The caller ends it once, with finish_read.
 int64_t start_read(int file, int64_t begin, int64_t bytes, char* out, bool urgent);
 
 // Whether this is the number of a read that has not been ended.
@@ -28,8 +28,8 @@ bool is_read(int64_t read);
 
 void make_urgent(int64_t read);
 
-// Ends a read that has not begun; false if it has.
-bool cancel_read(int64_t read);
+// Reads no more of what is not wanted than has begun, and returns how many bytes will be missing. It has to be ended all the same.
+int64_t stop_read(int64_t read);
 
 // Waits for a read and ends it: 0, an error number of the system, or kFileEnded.
 constexpr int kFileEnded = -1;

@@ -12,7 +12,7 @@ export interface Region {
 
 /**
  * A file whose parts are read into engine memory while others compute, past the system's page cache where the file system can do that. Reads
- * run in the order of their starts, urgent ones first; each is ended once, by `finish` or a successful `cancel`.
+ * run in the order of their starts, urgent ones first; each is ended once, by `finish`.
  */
 export interface FileReads {
   /**
@@ -22,8 +22,8 @@ export interface FileReads {
   start(out: Tensor, begin: number, urgent: boolean): number;
   /** Lets a read that waits pass those that are not urgent. */
   hurry(read: number): void;
-  /** Whether the read had not begun, and now never will. */
-  cancel(read: number): boolean;
+  /** Reads no more than has begun, and returns how many bytes will be missing. */
+  stop(read: number): number;
   /** Waits for a read. Throws ERR_SWITCHYARD_IO. */
   finish(read: number): void;
   /** When all reads have ended. */

@@ -10,7 +10,7 @@ export interface ReadsAddon {
   closeReads(file: number): void;
   startRead(file: number, begin: number, bytes: number, out: number, urgent: number): number;
   makeUrgent(read: number): void;
-  cancelRead(read: number): boolean;
+  stopRead(read: number): number;
   /** 0, the system's error number, or -1 where the file ended before. */
   finishRead(read: number): number;
 }
@@ -41,8 +41,8 @@ export class NativeReads implements FileReads {
     this.addon.makeUrgent(read);
   }
 
-  cancel(read: number): boolean {
-    return this.addon.cancelRead(read);
+  stop(read: number): number {
+    return this.addon.stopRead(read);
   }
 
   finish(read: number): void {

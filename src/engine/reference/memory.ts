@@ -111,7 +111,7 @@ export class ReferenceMemory implements Memory {
         return 1;
       },
       hurry: () => {},
-      cancel: () => false,
+      stop: () => 0,
       finish: () => {},
       close: () => closeSync(file),
     };

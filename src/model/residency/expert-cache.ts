@@ -38,7 +38,7 @@ export const emptyCounts = (): CacheCounts => ({ needed: 0, hits: 0, ahead: 0, f
 export const halfLife = 128;
 
 /** Experts that a layer lacked on average in the uses of late, below which reading ahead saves less time than a forecast takes, and its weight of a new use. */
-const fewMissing = { experts: 0.05, weight: 1 / 64 };
+const fewMissing = { experts: 0.25, weight: 1 / 64 };
 
 /**
  * Experts that are read from their files when they are needed and stay as long as there is room for them; the least popular of all layers
@@ -64,6 +64,8 @@ export class ExpertCache {
   private results = 0;
   /** What was read ahead, and for which layer. */
   private forecast: { index: number; experts: readonly number[] } = { index: -1, experts: [] };
+  /** Slots whose reads were stopped, and may not have ended. */
+  private readonly stopped: Slot[] = [];
   /** Experts that were not there when they were needed, read ahead or not: a moving average per use. */
   private missing = 1;
 
@@ -102,11 +104,12 @@ export class ExpertCache {
       "ERR_SWITCHYARD_MEMORY",
       () => `memory: layer ${layer} needs ${needed.length} experts at a time, and the budget has room for ${this.capacity} beside the cache and the activations; give more memory, or run fewer tokens`,
     );
-    const wrong = this.callOff(index, needed);
+    for (const slot of this.stopped.splice(0)) slot.finish();
     const slots = this.load(index, needed);
+    this.callOff(index, needed);
     for (const e of chosen) this.popularity.use(index * this.experts + e, this.counts.tokens, load[e], tokens);
     this.readAhead(index + 1, forecast);
-    for (const slot of [...slots.values(), ...wrong]) slot.finish();
+    for (const slot of slots.values()) slot.finish();
     return this.parameters(index, slots, needed[0] as number);
   }
 
@@ -124,18 +127,19 @@ export class ExpertCache {
     }
   }
 
-  /** Calls off what was wrongly forecast, and returns the slots whose reads have begun all the same. */
-  private callOff(index: number, needed: readonly number[]): Slot[] {
+  /** Stops reading what was wrongly forecast. */
+  private callOff(index: number, needed: readonly number[]): void {
     const { counts, forecast } = this;
     const wrong = forecast.experts.filter((e) => forecast.index !== index || !needed.includes(e));
     counts.forecast += forecast.experts.length;
     counts.foreseen += forecast.experts.length - wrong.length;
-    this.forecast = { index: -1, experts: [] };
-    return wrong.flatMap((e) => {
+    for (const e of wrong) {
       const slot = this.resident.get(forecast.index * this.experts + e);
-      counts.bytesRead -= slot?.cancel() ?? 0;
-      return slot?.pending === true ? [slot] : [];
-    });
+      if (slot?.pending !== true) continue;
+      counts.bytesRead -= slot.stop();
+      this.stopped.push(slot);
+    }
+    this.forecast = { index: -1, experts: [] };
   }
 
   private load(index: number, needed: readonly number[]): Map<number, Slot> {
@@ -199,11 +203,12 @@ export class ExpertCache {
   }
 
   private victim(): Slot | undefined {
-    // One whose reads have not ended would have to be waited for.
-    const rank = (slot: Slot) => (slot.pending ? Infinity : this.popularity.rank(slot.expert));
-    let least: Slot | undefined;
+    let [least, rank]: [Slot | undefined, number] = [undefined, Infinity];
     for (const slot of this.slots) {
-      if (slot.lastUse !== this.uses && (least === undefined || rank(slot) < rank(least))) least = slot;
+      if (slot.lastUse === this.uses) continue;
+      const own = this.popularity.rank(slot.expert);
+      // One whose reads have not ended would have to be waited for.
+      if (least === undefined || (own < rank && !slot.pending)) [least, rank] = [slot, slot.pending ? Infinity : own];
     }
     return least;
   }

@@ -9,12 +9,16 @@ const pageBytes = 4096;
 /** Slots are allocated, and given back, so much at a time: whole huge pages. */
 const blockBytes = 32 * 2 ** 20;
 
-/** Bytes of a file and where they go in an expert's slot, and what has become of them: -1 to be read, 0 there, else the number of the read that brings them. */
+/**
+ * Bytes of a file and where they go in an expert's slot, and what has become of them: -1 to be read, 0 there, else the number of the read that brings
+ * them, or some of them, if that was stopped.
+ */
 interface Part {
   begin: number;
   tensor: Tensor;
   file: FileReads;
   read: number;
+  stopped: boolean;
 }
 
 /** What slots are filled with. */
@@ -54,7 +58,7 @@ export class Slot {
       at += pagesOf(matrix);
       const part = ({ file, begin }: { file: string; begin: number }, page: number, type: DType, shape: readonly number[]): Tensor => {
         const tensor = this.region.tensor(type, shape, page + (begin % pageBytes));
-        this.parts.push({ begin, tensor, file: filling.file(file), read: -1 });
+        this.parts.push({ begin, tensor, file: filling.file(file), read: -1, stopped: false });
         return tensor;
       };
       if (loose === undefined) return part(matrix, start, dtype, [rows, cols]);
@@ -88,13 +92,14 @@ export class Slot {
     return bytes;
   }
 
-  /** Calls off the reads that have not begun, and returns their bytes. */
-  cancel(): number {
+  /** Reads no more than has begun, and returns the bytes that will be missing. */
+  stop(): number {
     let bytes = 0;
     for (const part of this.parts) {
-      if (part.read <= 0 || !part.file.cancel(part.read)) continue;
-      part.read = -1;
-      bytes += part.tensor.bytes;
+      if (part.read <= 0) continue;
+      const left = part.file.stop(part.read);
+      part.stopped = left > 0;
+      bytes += left;
     }
     return bytes;
   }
@@ -106,7 +111,8 @@ export class Slot {
       if (read <= 0) continue;
       part.read = -1;
       part.file.finish(read);
-      part.read = 0;
+      part.read = part.stopped ? -1 : 0;
+      part.stopped = false;
     }
     if (this.parts.some(({ read }) => read < 0)) return;
     for (const repack of this.repack) repack();
@@ -115,7 +121,7 @@ export class Slot {
 
   /** Empties it, whatever its reads come to. */
   clear(): void {
-    this.cancel();
+    this.stop();
     while (this.pending) {
       try {
         this.finish();
