@@ -33,7 +33,7 @@ constexpr int kMostError = 384;
 // The numeric arguments of one call. The first failure is kept and thrown; after it accessors return zero.
 class Args {
  public:
-  static constexpr int kMax = 32;
+  static constexpr int kMax = 40;
   // Where ops find their arguments when they are called without `info`.
   static __thread const Command* command;
 

@@ -61,7 +61,7 @@ napi_value op_matmuls(napi_env env, napi_callback_info info) {
 // of rowsA and rowsB and the number of ragged rows that out (nt, nn) has or that a and b (tn) have when not gathered; aRows and bRows
 // are the rows of a and b themselves.
 napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
-  Args args(env, info, "groupedMatmul", 32, 4);
+  Args args(env, info, "groupedMatmul", 33, 4);
   const KernelTable& kernels = args.kernels();
   const int64_t m = args.dim(5, "m"), n = args.dim(6, "n"), k = args.dim(7, "k"), groups = args.dim(12, "groups");
   const int64_t rows = args.dim(16, "rows"), rows_of_a = args.dim(17, "aRows"), rows_of_b = args.dim(18, "bRows");
@@ -93,6 +93,8 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
     p.update = &update;
     if (p.form != kNT || p.type != kFloat || !p.b || update.param != p.b || update.n != product(groups, n, k)) args.fail("an update is for the whole of b in form nt");
   }
+  p.squares = args.out_or_null<double>(32, "squares", 1);
+  if (p.squares && (!tn || p.accumulate)) args.fail("squares are for form tn without accumulate");
   if (!args.ok()) return nullptr;
   const int64_t used = p.offsets_E[groups];
   args.check_range(p.rows_a, used, "rowsA", 0, rows_of_a - 1);

@@ -64,9 +64,9 @@ static void multiply_unpacked(const float* a, const float* b, int64_t ld_b, int6
   }
 }
 
-// c[MR][columns] (+)= a[steps][MR of kLanes]^T b[columns / kPanel][steps][kPanel]; `past`: written past the caches.
+// c[MR][columns] (+)= a[steps][MR of kLanes]^T b[columns / kPanel][steps][kPanel]; `past`: written past the caches; `squares`: as in Product.
 template <int MR>
-static void multiply_panels(const float* a, const float* b, int64_t steps, float* c, int64_t ldc, int64_t columns, bool add, bool past) {
+static void multiply_panels(const float* a, const float* b, int64_t steps, float* c, int64_t ldc, int64_t columns, bool add, bool past, float* squares) {
   for (; columns > 0; columns -= kPanel, c += kPanel) {
     vf sum[MR][2];
     SW_UNROLL for (int i = 0; i < MR; i++) {
@@ -82,6 +82,7 @@ static void multiply_panels(const float* a, const float* b, int64_t steps, float
         sum[i][1] += x * b1;
       }
     }
+    if (squares) *squares++ = tile_squares<MR>(sum);
     SW_UNROLL for (int i = 0; i < MR; i++) {
       if (past) store_past(c + i * ldc, sum[i][0]), store_past(c + i * ldc + kLanes, sum[i][1]);
       else store(c + i * ldc, sum[i][0]), store(c + i * ldc + kLanes, sum[i][1]);
@@ -144,8 +145,8 @@ static void few_nn(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t
 
 // All of b is packed, then each tile of the result's rows is written from left to right.
 static void few_tn(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
-  static void (*const table[])(const float*, const float*, int64_t, float*, int64_t, int64_t, bool, bool) = {SW_ROWS(multiply_panels)};
-  const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
+  static void (*const table[])(const float*, const float*, int64_t, float*, int64_t, int64_t, bool, bool, float*) = {SW_ROWS(multiply_panels)};
+  const Tiles tiles = block_tiles(p, i0, i1);
   const int64_t tile = p.k * kLanes;
   float* const packed_b = (float*)scratch(2, (kTogether * tile + p.k * (j1 - j0)) * sizeof(float));
   float* const packed_a = packed_b + p.k * (j1 - j0);
@@ -153,7 +154,7 @@ static void few_tn(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t
   for (int64_t j = j0; j < j1; j += kPanel) pack_b<kF32>(packed_b + (j - j0) * p.k, nullptr, p, j, kPanel, 0, p.k);
   for (int64_t t = 0; t < tiles.count; t++) {
     if (t % kTogether == 0) pack_a<kF32>(packed_a, tile, p, i0, tiles, t, t + kTogether < tiles.count ? t + kTogether : tiles.count, 0, p.k);
-    table[tiles.size(t) - 1](packed_a + t % kTogether * tile, packed_b, p.k, p.out + (i0 + tiles.start(t)) * p.ld_out + j0, p.ld_out, j1 - j0, p.accumulate, past);
+    table[tiles.size(t) - 1](packed_a + t % kTogether * tile, packed_b, p.k, p.out + (i0 + tiles.start(t)) * p.ld_out + j0, p.ld_out, j1 - j0, p.accumulate, past, squares_of(p, i0 + tiles.start(t), j0));
   }
   if (past) finish_past();
 }

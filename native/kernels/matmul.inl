@@ -71,6 +71,12 @@ static bool writes_past(const Product& p) {
   return p.past_caches && !p.accumulate && p.k <= kBlockK && p.n % kPanel == 0 && p.ld_out % 16 == 0 && (uintptr_t)p.out % 64 == 0;
 }
 
+// Those of rows [i0, i1). Squares are summed by tile, so that no sum depends on how the product is cut.
+static Tiles block_tiles(const Product& p, int64_t i0, int64_t i1) { return {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows, p.squares ? kTileRows : 0}; }
+
+// Where the sum of squares of the tile goes that begins at row i and column j.
+SW_INLINE float* squares_of(const Product& p, int64_t i, int64_t j) { return p.squares ? p.squares + i / kTileRows * ((p.n + kPanel - 1) / kPanel) + j / kPanel : nullptr; }
+
 #include "few_rows.inl"
 
 // Asks for slices [slice, slice + slices) of what 32 rows of an operand that run along k, or 32 columns, are packed from: from `start` to `end` at
@@ -156,7 +162,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
         row_block<kFloat, PAIRS>, row_block<kHalf>, row_block<kBfloat>, fp8_row_block<kE4m3>, fp8_row_block<kE5m2>};
     return table[is_fp8(p.type) ? p.type - kE4m3 + 3 : p.type](p, i0, j0, j1, next ? next->p.stored_row(next->j0) : p.stored_row(j0));
   }
-  const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
+  const Tiles tiles = block_tiles(p, i0, i1);
   if (p.k == 0) {
     for (int64_t i = i0; i < i1 && !p.accumulate; i++) memset(p.out + i * p.ld_out + j0, 0, (j1 - j0) * sizeof(float));
     return;
@@ -180,7 +186,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     const int64_t after_j = last_k && next ? next->j0 : j0, after_k = last_k ? 0 : k0 + kBlockK;
     const int64_t tile = (length + kLanes - 1) / kLanes * kLanes * kLanes;
     constexpr int64_t each_step = P == kPairs ? 2 : 1;
-    Aside aside = {(length + each_step - 1) / each_step, in_place ? p.ld_a : kLanes, kAskEvery / each_step, p.accumulate || k0 > 0, past, 0, nullptr, nullptr, 0, 0, 0, &kNoRequest};
+    Aside aside = {(length + each_step - 1) / each_step, in_place ? p.ld_a : kLanes, kAskEvery / each_step, p.accumulate || k0 > 0, past, nullptr, 0, nullptr, nullptr, 0, 0, 0, &kNoRequest};
     if (!in_place) pack_a<P>(packed_a, tile, p, i0, tiles, 0, tiles.count, k0, length);
     int64_t slice = (after_i1 - after_i0 + kAskRows - 1) / kAskRows * kSlices - (j1 - j0 + kPanel - 1) / kPanel * (tiles.count - asking);
     for (int64_t j = j0; j < j1; j += kPanel) {
@@ -204,6 +210,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
         }
         const float* next_c = t + 1 < tiles.count ? c + tile_rows * p.ld_out : last ? c : p.out + i0 * p.ld_out + j + kPanel;
         aside.slices = 0;
+        if (last_k) aside.squares = squares_of(p, row, j);
         if (t < asking) {
           if (!last) ask_b(&aside, p, j + kPanel, k0, t * each, each);
           else if (after) ask_b(&aside, *after, after_j, after_k, t * each, each);
@@ -214,6 +221,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
           run(a, b, c, p.ld_out, next_c, &aside);
         } else {
           float edge[kTileRows * kPanel];
+          if (aside.squares) memset(edge, 0, sizeof edge);
           for (int64_t i = 0; aside.add && i < tile_rows; i++) memcpy(edge + i * kPanel, c + i * p.ld_out, columns * sizeof(float));
           run(a, b, edge, kPanel, edge, &aside);
           for (int64_t i = 0; i < tile_rows; i++) memcpy(c + i * p.ld_out, edge + i * kPanel, columns * sizeof(float));
@@ -233,6 +241,13 @@ static void round_to_words(float* words, const float* a, int64_t n) {
   });
 }
 
+// In f64, and in eight chains.
+static double sum_in_order(const float* x, int64_t n) {
+  double sum[8] = {};
+  for (int64_t i = 0; i < n; i++) sum[i % 8] += x[i];
+  return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+
 // What the update of an element costs, in multiply-adds.
 constexpr double kUpdateCost = 20;
 
@@ -240,12 +255,15 @@ constexpr double kUpdateCost = 20;
 // weights of bfloat16 `a` is rounded once: rows of both are words then, multiplied as rows of f32 are.
 static void float_matmul(const Matmul& p) {
   const bool words = p.bf16 && p.type == kBfloat && p.k % kPerWord == 0;
-  const size_t cuts = all_groups(p) * sizeof(Cut);
-  char* const rows = (char*)scratch(0, cuts + (words ? p.rows * p.k / kPerWord * sizeof(float) : 0)) + cuts;
-  if (words) round_to_words((float*)rows, p.a, p.rows * p.k);
   const auto block = words ? product_block<kF32, kPerWord == 2> : !p.bf16 ? product_block<kF32> : product_block<kPerWord == 2 ? kPairs : kRounded>;
   // To read a column from memory takes as long as to multiply it with some four rows: counted where one row is all there is.
   const BlockKernel kernel = {block, kTileRows, kPanel, kMaxRows, p.update ? kUpdateCost : p.rows == 1 ? 4.0 : 0.0};
-  Plan plan = {&p, &kernel, words ? rows : nullptr, 0, nullptr, 0};
-  run_plan(plan, (Cut*)(rows - cuts));
+  const int64_t floats = words ? p.rows * p.k / kPerWord : p.squares ? p.groups * group_tiles(p, kernel) : 0;
+  Cut* const cuts = (Cut*)scratch(0, all_groups(p) * sizeof(Cut) + floats * sizeof(float));
+  float* const rest = (float*)(cuts + all_groups(p));
+  if (words) round_to_words(rest, p.a, p.rows * p.k);
+  if (p.squares) memset(rest, 0, floats * sizeof(float));
+  Plan plan = {&p, &kernel, words ? (const char*)rest : nullptr, 0, p.squares ? rest : nullptr, nullptr, 0};
+  run_plan(plan, cuts);
+  if (p.squares) *p.squares = sum_in_order(rest, floats);
 }

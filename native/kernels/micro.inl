@@ -22,6 +22,7 @@ static constexpr Request kNoRequest = {};
 struct Aside {
   int64_t steps, ld_a, ask_every;
   bool add, past;       // past: the result is written past the caches
+  float* squares;       // where the sum of squares of the tile goes; null: nowhere
   int slices;           // of kSlices
   const char* at;       // of row 0 of the operand
   const int32_t* rows;  // as in Product
@@ -33,6 +34,17 @@ struct Aside {
     return at + (rows ? rows[r] : r) * ld;
   }
 };
+
+// The sum of squares of a tile, always in this order.
+template <int MR>
+SW_INLINE float tile_squares(const vf (*tile)[2]) {
+  vf even = splat(0), odd = splat(0);
+  SW_UNROLL for (int i = 0; i < MR; i++) {
+    even += tile[i][0] * tile[i][0];
+    odd += tile[i][1] * tile[i][1];
+  }
+  return sum_lanes(even + odd);
+}
 
 // c[MR][kPanel] = a b[steps][kPanel] (+ c); next_c: the tile that is written after this one. Step k of row i of a is at i * ld_a + k where rows of a
 // run ALONG k, else at k * ld_a + i.
@@ -73,6 +85,7 @@ static void micro(const float* a, const float* b, float* c, int64_t ldc, const f
     }
   }
   __asm__("" : "+r"(c), "+r"(ldc));  // addresses of rows are computed again, not kept in spilled registers across the loop
+  if (!ALONG && aside->squares) *aside->squares = tile_squares<MR>(sum);
   if (aside->past) {
     SW_UNROLL for (int i = 0; i < MR; i++) {
       store_past(c + i * ldc, sum[i][0]);

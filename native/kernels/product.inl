@@ -41,6 +41,7 @@ struct Product {
   int64_t ld_runs;                 // bytes
   Causal causal;                   // queries: a (nt, nn) or the rows of a and b (tn)
   bool past_caches;                // the whole result is so large that it leaves the caches before it is read
+  float* squares;                  // sums of squares of the result's tiles, a row of panels after the other; null: not wanted
   const AdamW* update;             // of the tensor that b is a part of, before it is read; null: none
 
   const float* row_a(int64_t i) const { return a + (rows_a ? rows_a[i] : i) * ld_a; }
@@ -49,10 +50,10 @@ struct Product {
   const char* row_runs(int64_t i) const { return runs + (rows_a ? rows_a[i] : i) * ld_runs; }
 };
 
-// The tiles of a block of rows: balanced, so that none is much shorter than the others.
+// The tiles of a block of rows: balanced, so that none is much shorter than the others, or all but the last of `whole` rows.
 struct Tiles {
-  int64_t rows, count;
-  int64_t start(int64_t t) const { return rows * t / count; }
+  int64_t rows, count, whole = 0;
+  int64_t start(int64_t t) const { return whole == 0 ? rows * t / count : whole * t < rows ? whole * t : rows; }
   int64_t size(int64_t t) const { return start(t + 1) - start(t); }
 };
 
@@ -79,12 +80,18 @@ struct Plan {
   const BlockKernel* kernel;
   const char* runs;  // rows of `a` as the kernel takes them, ld_runs bytes apart; null: as they are
   int64_t ld_runs;
+  float* squares;   // of the tiles of all groups, or null
   const Cut* cuts;  // [all_groups]
   int64_t tasks;
 };
 
 // Groups of a product and of those beside it.
 static int64_t all_groups(const Matmul& p) { return p.groups + (p.beside ? all_groups(*p.beside) : 0); }
+
+// Tiles of one group's result.
+static int64_t group_tiles(const Matmul& p, const BlockKernel& kernel) {
+  return ((p.m + kernel.tile_rows - 1) / kernel.tile_rows) * ((p.n + kernel.panel - 1) / kernel.panel);
+}
 
 static Product group_product(const Plan& plan, int64_t e) {
   const Matmul* product = plan.p;
@@ -103,6 +110,7 @@ static Product group_product(const Plan& plan, int64_t e) {
   }
   g.past_caches = p.form == kTN && p.groups * p.m * p.n >= kLargeResult;
   g.update = p.update;
+  if (plan.squares) g.squares = plan.squares + e * group_tiles(p, *plan.kernel);
   if (!p.rows_a) {
     g.a += first * g.ld_a;
     g.runs += first * g.ld_runs;

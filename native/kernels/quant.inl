@@ -134,7 +134,7 @@ static void quant_matmul(const Matmul& p) {
     for (int64_t r = first; r < last; r++) quantise_run<T>(runs + r, p.a + 32 * r);
   });
   const BlockKernel kernel = {quant_block<T>, kQuantTile, kPanelColumns, kQuantRows, 8};
-  Plan plan = {&p, &kernel, (const char*)runs, row_runs * (int64_t)sizeof(R), nullptr, 0};
+  Plan plan = {&p, &kernel, (const char*)runs, row_runs * (int64_t)sizeof(R), nullptr, nullptr, 0};
   run_plan(plan, (Cut*)(runs + p.rows * row_runs));
 }
 

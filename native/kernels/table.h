@@ -32,6 +32,7 @@ struct Matmul {
   int64_t groups;
   const int32_t *offsets_E, *rows_a, *rows_b;
   const AdamW* update;   // of b, its param: made before b is read; null: none. One b in form nt, no lists
+  double* squares;        // tn, not accumulated: where the sum of squares of all of out goes; null: nowhere
   const Matmul* beside;  // computed with this one, if not null: the same but for out, ld_out, n and b; form nt
 };
 

@@ -113,6 +113,7 @@ export class Tape {
       this.engine.copy(x.grad, common);
       this.release(common);
     }
+    if (x.gradSquares !== undefined) x.gradSquares.known = false;
     write(x.grad, x.gradWritten);
     x.gradWritten = true;
   }

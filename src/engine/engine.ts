@@ -58,6 +58,8 @@ export interface GroupedOptions extends MatmulOptions {
   rowsB?: Tensor | undefined;
   /** A second matrix of each expert, of as many rows; its results stand in the columns after those of `b`. Form nt only. */
   beside?: ExpertMatrices | undefined;
+  /** f64 [1] for the sum of squares of all of `out`, the same on any number of threads. Form tn, without `accumulate`. */
+  squares?: Tensor | undefined;
 }
 
 /**

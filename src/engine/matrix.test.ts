@@ -155,6 +155,27 @@ describe.each(nativeVariants)("matrix products on %s", (isa) => {
     expect(sameBits(engine.read(out), both)).toBe(true);
   });
 
+  it("sum the squares of weight gradients, however they are cut", () => {
+    for (const [counts, f, d] of [[[30, 3, 0, 11], 512, 1024], [[300, 0, 25, 1], 77, 90], [[700], 260, 96], [[0], 5, 6]] as const) {
+      using t = new TestTensors(engine, 15);
+      const n = counts.reduce((sum: number, c) => sum + c, 0);
+      const [a, b, out, squares] = [t.random([n, f]), t.random([n, d]), t.random([counts.length, f, d]), t.of("f64", [1], [-1])];
+      const offsets = t.ints(counts.reduce((all: number[], c) => [...all, (all.at(-1) as number) + c], [0]));
+      for (const precision of ["f32", "bf16"] as const) {
+        const sums = [2, 1].map((threads) => {
+          engine.threads = threads;
+          engine.groupedMatmul("tn", out, a, b, offsets, { precision, squares });
+          return engine.read(squares)[0] as number;
+        });
+        engine.threads = 2;
+        const expected = engine.sumSquares([out]);
+        expect(Math.abs((sums[0] as number) - expected)).toBeLessThanOrEqual(1e-7 * expected);
+        expect(sums[1]).toBe(sums[0]);
+      }
+      expect(() => engine.groupedMatmul("tn", out, a, b, offsets, { accumulate: true, squares })).toThrow(/squares/);
+    }
+  });
+
   it("give each group the bits of its rows alone, whatever their number, in a result larger than the caches too", () => {
     for (const counts of [[0, 1, 7, 12, 13, 24, 25, 60], [30, 3, 0, 11]]) {
       using t = new TestTensors(engine, 13);

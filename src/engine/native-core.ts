@@ -215,7 +215,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, RepackingOps
   }
 
   groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: ExpertMatrices, offsets: Tensor, options: GroupedOptions = {}): void {
-    const { accumulate, rowsA, rowsB, column = 0, beside } = options;
+    const { accumulate, rowsA, rowsB, column = 0, beside, squares } = options;
     const pair = beside && pairOf(b, beside);
     if (beside !== undefined && pair === undefined) {
       const matrix = "shape" in b ? b.shape.slice(1) : (b[0] as Tensor).shape;
@@ -252,7 +252,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, RepackingOps
     this.addon.groupedMatmul(
       this.variant, formCode[form], address(out) + 4 * column, address(a), pair ?? (list ? matricesOf(list).addresses : address(first)), m, n, k,
       accumulate ? 1 : 0, Number(roundsToBf16(first, options)), tn ? n : out.cols, storedTypes.indexOf(first.dtype),
-      groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? first.rows : 0, lists, ...(update ?? noUpdate),
+      groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? first.rows : 0, lists, ...(update ?? noUpdate), address(squares),
     );
   }
 

@@ -185,6 +185,7 @@ export class Parameters {
       if (!trainable || tensor.grad !== undefined) continue;
       tensor.requiresGrad = true;
       tensor.grad = this.arena.alloc(tensor.dtype, tensor.shape);
+      if (tensor.shape.length === 3) tensor.gradSquares = { sum: this.arena.alloc("f64", [1]), known: false };
     }
   }
 

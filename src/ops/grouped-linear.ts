@@ -27,6 +27,15 @@ function resultColumns(op: string, x: Tensor, w: ExpertMatrices, groups: RowGrou
   return rows as number;
 }
 
+/** dw = a^T b of each expert's rows, gathered where `rows` say so. */
+function weightGradient(tape: Tape, w: Tensor, a: Tensor, b: Tensor, offsets: Tensor, rows: { rowsA?: Tensor; rowsB?: Tensor }): void {
+  tape.into(w, (dw, accumulate) => {
+    const squares = accumulate ? undefined : w.gradSquares;
+    tape.engine.groupedMatmul("tn", dw, a, b, offsets, { precision: tape.precision, accumulate, squares: squares?.sum, ...rows });
+    if (squares !== undefined) squares.known = true;
+  });
+}
+
 /**
  * The first product of all experts in one call: y[N,F] = x[token of row, D] w[expert of row, F, D]^T, rows gathered inside.
  * For inference the weights may be of a stored type or one tensor per expert, and `beside` a second matrix of each expert, whose results
@@ -52,7 +61,7 @@ export function expertsIn(tape: Tape, x: Tensor, weights: ExpertMatrices, groups
       engine.combineRows(dx, rows, positions, accumulate);
       tape.arena.release(rows);
     });
-    tape.into(w, (dw, accumulate) => engine.groupedMatmul("tn", dw, dy, x, offsets, { rowsB: tokens, precision, accumulate }));
+    weightGradient(tape, w, dy, x, offsets, { rowsB: tokens });
     tape.flops += 4 * n * f * d;
   });
   return y;
@@ -80,7 +89,7 @@ export function expertsOut(tape: Tape, h: Tensor, weights: ExpertMatrices, group
   tape.record([out], [h, w], () => {
     const dout = gradOf(out);
     tape.into(h, (dh) => engine.groupedMatmul("nn", dh, dout, w, offsets, { rowsA: tokens, precision }));
-    tape.into(w, (dw, accumulate) => engine.groupedMatmul("tn", dw, dout, h, offsets, { rowsA: tokens, precision, accumulate }));
+    weightGradient(tape, w, dout, h, offsets, { rowsA: tokens });
     tape.flops += 4 * n * f * d;
   });
   return out;

@@ -15,6 +15,8 @@ export class Tensor {
   requiresGrad = false;
   /** Whether `grad` holds something yet: the first contribution overwrites it, later ones add. */
   gradWritten = false;
+  /** For an op that can sum the squares of the `grad` that it writes: where (f64 [1]), and whether that is the sum of what `grad` holds. */
+  gradSquares: { sum: Tensor; known: boolean } | undefined;
   readonly size: number;
 
   constructor(

@@ -64,8 +64,11 @@ export class AdamW {
     const squares: Record<ParameterGroup, number> = { dense: 0, expert: 0, router: 0 };
     for (const group of ["dense", "expert", "router"] as const) {
       const tensors = this.moments.filter(({ parameter }) => parameter.group === group).map(({ parameter: { tensor } }) => gradientOf(tensor));
-      for (const { tensor, grad } of tensors) if (!tensor.gradWritten) engine.fill(grad, 0);
-      squares[group] = engine.sumSquares(tensors.map(({ grad }) => grad));
+      for (const { tensor, grad } of tensors) {
+        if (!tensor.gradWritten) engine.fill(grad, 0);
+        const { sum, known } = tensor.gradSquares ?? {};
+        squares[group] += tensor.gradWritten && known && sum !== undefined ? (engine.read(sum)[0] as number) : engine.sumSquares([grad]);
+      }
     }
     const { dense, expert, router } = squares;
     return { total: Math.sqrt(dense + expert + router), dense: Math.sqrt(dense), expert: Math.sqrt(expert), router: Math.sqrt(router) };

@@ -4,6 +4,7 @@ import { type Tensor, view } from "../../tensor/tensor.js";
 import type { ExpertMatrices, GroupedOptions, MatmulForm, MatmulOptions } from "../engine.js";
 import { columnsOf, roundsToBf16 } from "../matrix-lists.js";
 import { type Floats, floats, groupOffsets, indices, scratch } from "./arrays.js";
+import { sumSquares } from "./optimizer.js";
 import { decodeRow, quantisedProduct, storedBytes } from "./quantised.js";
 
 /** Where a product goes: its first element in `values`, the distance between its rows. */
@@ -54,7 +55,7 @@ function product(form: "nt" | "nn", target: Target, a: Floats, M: number, K: num
 }
 
 export function groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: ExpertMatrices, offsets: Tensor, options: GroupedOptions = {}): void {
-  const { beside, column = 0 } = options;
+  const { beside, column = 0, squares } = options;
   if (beside !== undefined) {
     groupedMatmul(form, out, a, b, offsets, { ...options, column, beside: undefined });
     groupedMatmul(form, out, a, beside, offsets, { ...options, column: column + matrixOf(b, 0).rows, beside: undefined });
@@ -81,6 +82,7 @@ export function groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: Exper
       product(form, target, gathered(A, a.cols, from, to, rowsA), to - from, a.cols, matrixOf(b, e), options);
     }
   }
+  if (squares !== undefined) floats(squares)[0] = sumSquares([out]);
 }
 
 /** Expert e's matrix. */
