@@ -1,6 +1,7 @@
 import { basename, resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { quantize, type QuantizationReport } from "../inspect/quantize.js";
+import { switchFamily } from "../model/families/switch.js";
 import { type FileType, fileTypes, type TensorType } from "../model/stored-types.js";
 import { formatBytes, type Paint } from "../train/log/format.js";
 import { describeCommand, modelArgument, parseNumber } from "./flags.js";
@@ -59,14 +60,14 @@ async function quantizeAction(io: Io, source: string, { type, tensorType: tensor
 const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
 
 function describeReport(report: QuantizationReport, paint: Paint): string {
-  const { target, parameters, bytes, bitsPerWeight, groups, fallbacks, calibration, drift, seconds } = report;
+  const { target, modelType, parameters, bytes, bitsPerWeight, groups, fallbacks, calibration, drift, seconds } = report;
   const lines = [`${paint(target, "bold")}: ${grouped(parameters)} parameters, ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}, ${bitsPerWeight.toFixed(2)} bits per weight, ${seconds.toFixed(1)} s`, ""];
   const rows = groups.map((group) => [group.group, Object.entries(group.types).map(([type, n]) => `${type} x ${n}`).join(", "), grouped(group.parameters), group.bitsPerWeight.toFixed(2)]);
   lines.push(table(["tensors", "types", "parameters", "bits"], rows, paint));
   const [first] = fallbacks;
   if (first !== undefined) lines.push("", `${fallbacks.length === 1 ? "1 tensor has" : `${fallbacks.length} tensors have`} rows that are no whole blocks of their type, such as ${first.tensor}: ${first.type} for ${first.wanted}`);
   if (calibration !== null) lines.push("", ...describeCalibration(calibration));
-  if (drift === null) return `${[...lines, "", "Not compared: name a text with --data or --calibrate"].join("\n")}\n`;
+  if (drift === null) return `${[...lines, "", modelType === switchFamily.modelType ? "Not compared: an encoder-decoder does not read plain text" : "Not compared: name a text with --data or --calibrate"].join("\n")}\n`;
   const { perplexity, klDivergence, sameTop, routers, tokens, text } = drift;
   const on = { data: "tokens of --data", "held out": "tokens that calibration has not read", calibration: "tokens that calibration has read" }[text];
   lines.push("", `On ${grouped(tokens)} ${on}: perplexity ${perplexity.before.toFixed(3)} -> ${paint(perplexity.after.toFixed(3), "cyan")}, KL divergence ${klDivergence.toPrecision(3)} nats, same most likely token ${percent(sameTop)}`);

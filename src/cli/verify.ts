@@ -98,7 +98,7 @@ function describe(io: Io, { pass, logits, routing, greedy, tolerance, blocks }: 
     `greedy  ${greedy.match === null ? "-" : greedy.match ? paint("the same", "green") : paint("another text", "red")}`,
     ...(rows.length === 0 ? [] : ["", table(["layer", "same experts", "weights", "router alone", "block alone"], rows, paint)]),
     "",
-    `${pass ? paint("pass", "green") : paint("MISS", "red")}: errors relative to the largest value, at most ${tolerance.toExponential()} allowed`,
+    `${pass ? paint("pass", "green") : paint("MISS", "red")}: errors relative to the largest value, at most ${Number(tolerance.toPrecision(2)).toExponential()} allowed`,
   ];
   return `${lines.join("\n")}\n`;
 }

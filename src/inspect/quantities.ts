@@ -45,10 +45,10 @@ export function quantities(tensors: readonly WrittenTensor[]): Quantities {
 /** The biases of experts are vectors, one for each. */
 const isMatrix = ({ name, shape }: ParameterSpec): boolean => shape.length > 1 && !name.endsWith("Bias");
 
-/** "experts.up" of "layers.3.experts.up"; vectors are one group. */
+/** "experts.up" of "layers.3.experts.up" and of "decoder.layers.3.experts.up"; vectors are one group. */
 function groupOf({ parameter }: WrittenTensor): string {
   const { name } = parameter;
   if (!isMatrix(parameter)) return "vectors";
-  const ours = name.replace(/^layers\.\d+\./, "");
+  const ours = name.replace(/^((encoder|decoder)\.)?(layers\.\d+\.)?/, "");
   return /^(experts|shared|ffn)\./.test(ours) ? ours.replace(/Norm$/, "") : (ours.split(".")[0] as string);
 }

@@ -35,6 +35,8 @@ export interface QuantizeOptions {
 export interface QuantizationReport extends Quantities {
   source: string;
   target: string;
+  /** As config.json has it. */
+  modelType: string;
   type: FileType;
   parameters: number;
   /** Of the files with weights. */
@@ -73,7 +75,7 @@ export async function quantize(source: string, target: string, options: Quantize
   check(!existsSync(target), "ERR_SWITCHYARD_USAGE", () => `quantize: ${target} exists; name another target, or move it away`);
   check(Number.isInteger(expertTokens) && expertTokens >= 1, "ERR_SWITCHYARD_USAGE", () => `quantize: expected an integer of at least 1 for the tokens of an expert, got ${expertTokens}`);
   const start = performance.now();
-  const { config, sources, tokenizer } = await readModel(source);
+  const { config, family, sources, tokenizer } = await readModel(source);
   const language = isEncoderDecoder(config) ? undefined : config;
   check(language !== undefined || (options.calibrate ?? data) === undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `quantize: ${source} is an encoder-decoder, which does not read plain text: leave out --calibrate and --data`);
   const text = options.calibrate && readTokens(source, options.calibrate, tokenizer);
@@ -96,6 +98,7 @@ export async function quantize(source: string, target: string, options: Quantize
   const report: QuantizationReport = {
     source,
     target,
+    modelType: family.modelType,
     type,
     ...quantities(written.tensors),
     bytes: { before: weightFiles(source).bytes, after: weightFiles(target).bytes },

@@ -52,7 +52,7 @@ export async function verify(model: Subject, golden: Golden, tolerance = default
 
 function checkFits({ vocab, context, sparseLayers, moe, width, decoderStart }: Subject, { source, ids, decoderIds, logits: wanted, layers, greedy }: Golden): void {
   const require = (condition: boolean, message: () => string) => check(condition, "ERR_SWITCHYARD_FORMAT", () => `${source}: ${message()}; is it the golden of this checkpoint?`);
-  require((decoderIds === undefined) === (decoderStart === undefined), () => `decoder_input_ids are for encoder-decoder models, and the model is ${decoderStart === undefined ? "none" : "one"}`);
+  require((decoderIds === undefined) === (decoderStart === undefined), () => (decoderStart === undefined ? "decoder_input_ids are for encoder-decoder models, and the model is none" : "expected decoder_input_ids, as the model is an encoder-decoder"));
   const unknown = [...ids, ...(decoderIds ?? []), greedy?.prompt ?? []].flat().find((id) => id >= vocab);
   require(unknown === undefined, () => `token id ${unknown} is outside the model's vocabulary of ${vocab}`);
   const longest = Math.max(ids[0]?.length ?? 0, (greedy?.prompt.length ?? 0) + (greedy?.ids.length ?? 0));

@@ -92,7 +92,8 @@ describe.skipIf(!existsSync(goldens))("an encoder-decoder as GGUF in our own des
   it("quantised has a report, and generates, as file and as folder", async () => {
     const [file, other] = paths("switch-q8");
     const report = await cliJson<QuantizationReport>("quantize", folder, "--type", "q8_0", "--out", file);
-    expect(report).toMatchObject({ architecture: "switchyard", drift: null, calibration: null });
+    expect(report).toMatchObject({ architecture: "switchyard", modelType: "switch_transformers", drift: null, calibration: null, fallbacks: [] });
+    expect(report.groups.map(({ group }) => group).sort()).toEqual(["attention", "cross", "embedding", "experts.down", "experts.up", "ffn.down", "ffn.up", "positions", "router", "vectors"]);
     expect(JSON.parse(readFileSync(`${file}.report.json`, "utf8"))).toEqual(report);
     expect(report.bytes.after).toBeLessThan(report.bytes.before / 2);
     expect([...readGgufHeader(file).tensors].filter(([name, { type }]) => /norm|classifier|relative/.test(name) === (type === "Q8_0"))).toEqual([]);
