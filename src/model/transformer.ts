@@ -97,8 +97,8 @@ function expertParameters(parameters: Parameters, l: number): MoeParameters["exp
   const biases = { upBias: find("upBias"), downBias: find("downBias") };
   const { cache } = parameters;
   if (cache !== undefined) {
-    return (routing, decide) => {
-      const { up, beside, down } = cache.use(l, routing.load, routing.experts.rows, (next) => likeliest(parameters.engine, decide(routerParameters(parameters, next)).experts));
+    return (routing, decide, engine) => {
+      const { up, beside, down } = cache.use(l, routing.load, routing.experts.rows, (next) => likeliest(engine, decide(routerParameters(parameters, next)).experts));
       return { up, beside, down, ...biases };
     };
   }

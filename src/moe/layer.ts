@@ -1,4 +1,5 @@
 import type { Tape } from "../autograd/tape.js";
+import type { Engine } from "../engine/engine.js";
 import { add, gatherColumns, linear, mul, scale, softmax, unary } from "../ops/index.js";
 import { route } from "../routing/route.js";
 import type { Router, RouterConfig, RouterParameters, Routing } from "../routing/types.js";
@@ -33,7 +34,7 @@ export interface MoeConfig extends FeedForwardShape {
 export interface MoeParameters {
   router: RouterParameters;
   /** Or what makes them ready once it is known which are needed. `decide` routes the same tokens by the router of another layer. */
-  experts: ExpertParameters | ((routing: Routing, decide: (router: RouterParameters) => Routing) => ExpertParameters);
+  experts: ExpertParameters | ((routing: Routing, decide: (router: RouterParameters) => Routing, engine: Engine) => ExpertParameters);
   shared?: FeedForwardParameters | undefined;
   /** [1, D] for sigmoid, [2, D] for softmax. */
   sharedGate?: Tensor | undefined;
@@ -52,7 +53,7 @@ export function moeLayer(tape: Tape, x: Tensor, parameters: MoeParameters, confi
     return router === undefined ? route(config.router, input) : router(input);
   };
   const routing = decide(parameters.router);
-  const experts = typeof parameters.experts === "function" ? parameters.experts(routing, decide) : parameters.experts;
+  const experts = typeof parameters.experts === "function" ? parameters.experts(routing, decide, tape.engine) : parameters.experts;
   const routed = routedExperts(tape, x, routing, dispatchPlan(tape, routing), experts, config);
   if (config.shared === undefined || parameters.shared === undefined) return { out: routed, routing };
   const shared = feedForward(tape, x, parameters.shared, config);
