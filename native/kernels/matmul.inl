@@ -197,7 +197,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
       for (int64_t t = 0; t < tiles.count; t++) {
         const int64_t tile_rows = tiles.size(t);
         const int64_t row = i0 + tiles.start(t);
-        const Micro run = along ? micro_for<PAIRS, P == kF32>(tile_rows) : micro_for<PAIRS, false>(tile_rows);
+        const Micro run = along ? micro_for<PAIRS, P == kF32>(tile_rows) : p.squares && last_k ? micro_for<PAIRS, false, true>(tile_rows) : micro_for<PAIRS, false>(tile_rows);
         const float* a = !in_place ? packed_a + t * tile : along ? p.a + row * p.ld_a + k0 : p.a + k0 * p.ld_a + row;
         float* c = p.out + row * p.ld_out + j;
         const float* b = packed_b;
@@ -210,7 +210,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
         }
         const float* next_c = t + 1 < tiles.count ? c + tile_rows * p.ld_out : last ? c : p.out + i0 * p.ld_out + j + kPanel;
         aside.slices = 0;
-        if (last_k) aside.squares = squares_of(p, row, j);
+        aside.squares = squares_of(p, row, j);
         if (t < asking) {
           if (!last) ask_b(&aside, p, j + kPanel, k0, t * each, each);
           else if (after) ask_b(&aside, *after, after_j, after_k, t * each, each);

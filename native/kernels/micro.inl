@@ -22,7 +22,7 @@ static constexpr Request kNoRequest = {};
 struct Aside {
   int64_t steps, ld_a, ask_every;
   bool add, past;       // past: the result is written past the caches
-  float* squares;       // where the sum of squares of the tile goes; null: nowhere
+  float* squares;       // where the sum of squares of the tile goes, if that is wanted
   int slices;           // of kSlices
   const char* at;       // of row 0 of the operand
   const int32_t* rows;  // as in Product
@@ -47,8 +47,8 @@ SW_INLINE float tile_squares(const vf (*tile)[2]) {
 }
 
 // c[MR][kPanel] = a b[steps][kPanel] (+ c); next_c: the tile that is written after this one. Step k of row i of a is at i * ld_a + k where rows of a
-// run ALONG k, else at k * ld_a + i.
-template <int MR, bool PAIRS, bool ALONG>
+// run ALONG k, else at k * ld_a + i. SQUARES: with the tile's sum of squares.
+template <int MR, bool PAIRS, bool ALONG, bool SQUARES>
 static void micro(const float* a, const float* b, float* c, int64_t ldc, const float* next_c, const Aside* aside) {
   const bool add = aside->add;
   const int64_t lda = aside->ld_a, ask_every = aside->ask_every;
@@ -85,7 +85,7 @@ static void micro(const float* a, const float* b, float* c, int64_t ldc, const f
     }
   }
   __asm__("" : "+r"(c), "+r"(ldc));  // addresses of rows are computed again, not kept in spilled registers across the loop
-  if (!ALONG && aside->squares) *aside->squares = tile_squares<MR>(sum);
+  if (SQUARES) *aside->squares = tile_squares<MR>(sum);
   if (aside->past) {
     SW_UNROLL for (int i = 0; i < MR; i++) {
       store_past(c + i * ldc, sum[i][0]);
@@ -111,8 +111,8 @@ using Micro = void (*)(const float*, const float*, float*, int64_t, const float*
 #endif
 #define SW_FOUR_ROWS(f, n, ...) f<n + 1, ##__VA_ARGS__>, f<n + 2, ##__VA_ARGS__>, f<n + 3, ##__VA_ARGS__>, f<n + 4, ##__VA_ARGS__>
 
-template <bool PAIRS, bool ALONG>
+template <bool PAIRS, bool ALONG, bool SQUARES = false>
 SW_INLINE Micro micro_for(int rows) {
-  static const Micro table[] = {SW_ROWS(micro, PAIRS, ALONG)};
+  static const Micro table[] = {SW_ROWS(micro, PAIRS, ALONG, SQUARES)};
   return table[rows - 1];
 }
