@@ -19,8 +19,11 @@ export interface ParameterSpec {
 /** How a parameter starts; "residual": a projection back into the residual stream. */
 export type Init = "normal" | "residual" | "one" | "zero";
 
-/** Deviation of initial weights, as in GPT-2; projections back into the residual stream get it divided by sqrt(2 L). */
-const initStd = 0.02;
+/**
+ * Deviation of initial weights: sqrt(2 / 5D) (Nguyen and Salazar 2019, arXiv 1910.05895), GPT-2's 0.02 at its width of 1000. Narrower
+ * models want more than that, experts most of all. Projections back into the residual stream get it divided by sqrt(2 L), as in GPT-2.
+ */
+const initStd = (width: number): number => Math.sqrt(2 / (5 * width));
 
 /** Every parameter of a model, in the order of the forward pass. Names: "layers.3.experts.up", ... */
 export function parameterSpecs(config: AnyConfig): ParameterSpec[] {
@@ -29,7 +32,8 @@ export function parameterSpecs(config: AnyConfig): ParameterSpec[] {
   const specs: ParameterSpec[] = [];
   const push = (name: string, shape: readonly number[], init: ParameterSpec["init"], group: ParameterGroup = "dense", trainable = true) =>
     specs.push({ name, shape, group, init, trainable });
-  const inits = { normal: { std: initStd }, residual: { std: initStd / Math.sqrt(2 * config.layers) }, one: { constant: 1 }, zero: { constant: 0 } };
+  const std = initStd(D);
+  const inits = { normal: { std }, residual: { std: std / Math.sqrt(2 * config.layers) }, one: { constant: 1 }, zero: { constant: 0 } };
   const { normal, residual, one, zero } = inits;
 
   const pushNorm = (name: string) => {
