@@ -20,7 +20,7 @@ export interface ParameterSpec {
 export type Init = "normal" | "residual" | "one" | "zero";
 
 /**
- * Deviation of initial weights: sqrt(2 / 5D) (Nguyen and Salazar 2019, arXiv 1910.05895), GPT-2's 0.02 at its width of 1000. Narrower
+ * Deviation of initial weights: sqrt(2 / 5D) (Nguyen and Salazar 2019, arXiv 1910.05895), which is GPT-2's 0.02 at a width of 1000. Narrower
  * models want more than that, experts most of all. Projections back into the residual stream get it divided by sqrt(2 L), as in GPT-2.
  */
 const initStd = (width: number): number => Math.sqrt(2 / (5 * width));
