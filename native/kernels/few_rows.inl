@@ -8,29 +8,32 @@ constexpr int64_t kFewSteps = 32;
 // Floats of b that tn packs whole, a part of the L2.
 constexpr int64_t kFewPacked = 1 << 16;
 
-// Asks for what is read next, in the order of memory, and for what comes 32 KiB later: the CPU drops requests that it has no room for, and a
-// second one finds most of those.
-SW_INLINE void ask_twice(const float* p) {
-  __builtin_prefetch(p, 0, 2);
-  __builtin_prefetch(p + 8192, 0, 2);
-}
-
+// Floats between what is asked for and what is asked for a second time: the CPU drops requests that it has no room for, and the second one finds most of those.
+constexpr int64_t kAskAgain = 8192;
 
 // out[MR][n] (+)= a[k / kLanes][MR][kLanes] times the `rows` of b, kLanes, of which the first n count. `ask`: where what is read next begins.
 template <int MR, bool PAIRS>
 static void multiply_transposed(const float* a, const float* const* rows, int64_t k, float* out, int64_t ld_out, int64_t n, bool add, const float* ask) {
+  constexpr bool kWaits = MR <= 4;  // for memory, else for the multiplications, which shuffles are in the way of
   vf sum[MR];
   SW_UNROLL for (int m = 0; m < MR; m++) sum[m] = add ? load(out + m * ld_out, n) : splat(0);
   int64_t at = 0;
   for (; at + kLanes <= k; at += kLanes, a += MR * kLanes, ask += kLanes * kLanes) {
-    transpose_vectors(
-        [&](int r) {
-          ask_twice(ask + r * kLanes);
-          return load(rows[r] + at);
-        },
-        [&](int i, vf x) {
-          SW_UNROLL for (int m = 0; m < MR; m++) sum[m] = add_product<PAIRS>(sum[m], splat(a[m * kLanes + i]), x);
-        });
+    vf quads[4][kLanes / 4];
+    SW_UNROLL for (int j = 0; j < 4; j++) {
+      const float* from[kLanes / 4];
+      SW_UNROLL for (int l = 0; l < kLanes / 4; l++) {
+        const int r = 4 * l + j;
+        __builtin_prefetch(ask + r * kLanes, 0, 2);
+        if (kWaits) __builtin_prefetch(ask + r * kLanes + kAskAgain, 0, 2);
+        from[l] = rows[r] + at;
+      }
+      load_quads<!kWaits>(quads[j], from);
+    }
+    transpose_within(quads, [&](int i, vf x) {
+      if (!kWaits) __builtin_prefetch(ask + i * kLanes + kAskAgain, 0, 2);
+      SW_UNROLL for (int m = 0; m < MR; m++) sum[m] = add_product<PAIRS>(sum[m], splat(a[m * kLanes + i]), x);
+    });
   }
   for (int64_t i = 0; at + i < k; i++) {
     vf x;
@@ -49,7 +52,10 @@ static void multiply_unpacked(const float* a, const float* b, int64_t ld_b, int6
     sum[i][1] = add ? load(c + i * ldc + kLanes) : splat(0);
   }
   for (; steps > 0; steps--, a += kLanes, b += ld_b, ask += ask_step) {
-    for (int v = 0; v < kPanel; v += 16) ask_twice(ask + v);
+    for (int v = 0; v < kPanel; v += 16) {
+      __builtin_prefetch(ask + v, 0, 2);
+      __builtin_prefetch(ask + v + kAskAgain, 0, 2);
+    }
     const vf b0 = load(b), b1 = load(b + kLanes);
     SW_UNROLL for (int i = 0; i < MR; i++) {
       const vf x = splat(a[i]);

@@ -42,15 +42,9 @@ SW_INLINE vf pair_columns(vf first, vf second) {
 #endif
 }
 
-// give(i, x) with x = element i of each of kLanes rows, i rising; row(r) is a vector of row r.
-template <class Row, class Give>
-SW_INLINE void transpose_vectors(Row row, Give give) {
-  // Whole vectors are loaded: rows a multiple of 4 KiB apart share a set of the L1, which would not keep them for a second visit.
-  vf quads[4][kLanes / 4];
-  SW_UNROLL for (int j = 0; j < 4; j++) {
-    SW_UNROLL for (int l = 0; l < kLanes / 4; l++) quads[j][l] = row(4 * l + j);
-    transpose_quads(quads[j]);
-  }
+// give(i, x) with x = element i of each of kLanes rows, i rising; quads[j]: the quads of rows j, j + 4, ...
+template <class Give>
+SW_INLINE void transpose_within(const vf (*quads)[kLanes / 4], Give give) {
   SW_UNROLL for (int i = 0; i < kLanes; i += 4) {
     const vf r0 = quads[0][i / 4], r1 = quads[1][i / 4], r2 = quads[2][i / 4], r3 = quads[3][i / 4];
     const vf low01 = interleave_low(r0, r1), low23 = interleave_low(r2, r3), high01 = interleave_high(r0, r1), high23 = interleave_high(r2, r3);
@@ -59,6 +53,18 @@ SW_INLINE void transpose_vectors(Row row, Give give) {
     give(i + 2, low_halves(high01, high23));
     give(i + 3, high_halves(high01, high23));
   }
+}
+
+// The same; row(r) is a vector of row r.
+template <class Row, class Give>
+SW_INLINE void transpose_vectors(Row row, Give give) {
+  // Whole vectors are loaded: rows a multiple of 4 KiB apart share a set of the L1, which would not keep them for a second visit.
+  vf quads[4][kLanes / 4];
+  SW_UNROLL for (int j = 0; j < 4; j++) {
+    SW_UNROLL for (int l = 0; l < kLanes / 4; l++) quads[j][l] = row(4 * l + j);
+    transpose_quads(quads[j]);
+  }
+  transpose_within(quads, give);
 }
 
 // dst[i][0..kLanes) = element i of each of kLanes rows, i < kLanes; dst rows `stride` apart.
