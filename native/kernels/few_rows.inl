@@ -55,6 +55,7 @@ static void multiply_unpacked(const float* a, const float* b, int64_t ld_b, int6
     for (int v = 0; v < kPanel; v += 16) {
       __builtin_prefetch(ask + v, 0, 2);
       __builtin_prefetch(ask + v + kAskAgain, 0, 2);
+      __builtin_prefetch(b + kPanel + v, 0, 2);  // of the next panel, if it is still missing
     }
     const vf b0 = load(b), b1 = load(b + kLanes);
     SW_UNROLL for (int i = 0; i < MR; i++) {
