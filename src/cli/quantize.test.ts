@@ -28,7 +28,7 @@ const quantize = (source: string, out: string, ...args: string[]) => cliJson<Qua
 beforeAll(async () => {
   writeFileSync(text, sentences(1, 900));
   writeFileSync(other, sentences(2, 60));
-  await cliJson("train", "--data", text, "--out", model, ...tiny, "--width", "64", "--hidden", "64", "--expert-hidden", "64", "--batch", "8", "--steps", "60");
+  await cliJson("train", "--data", text, "--out", model, ...tiny, "--width", "64", "--hidden", "64", "--expert-hidden", "64", "--batch", "8", "--steps", "200");
 });
 
 describe("quantize", () => {
