@@ -1,5 +1,5 @@
-/** Cases of the sequence mixers for test/op-cases.ts. */
-import type { OpCase } from "./op-cases.js";
+/** Cases of the sequence mixers. */
+import type { OpCase } from "./op-maker.js";
 
 /** batch, length, channels, kernel */
 const convolutions = [[1, 1, 1, 1], [1, 0, 5, 4], [2, 2, 3, 4], [3, 9, 33, 3], [1, 40, 400, 4]] as const;

@@ -10,7 +10,7 @@ import { readSafetensorsHeader } from "../src/formats/safetensors.js";
 import { relativeError } from "../src/inspect/compare.js";
 import { EncoderDecoderModel } from "../src/model/encoder-decoder/model.js";
 import type { Routing } from "../src/routing/types.js";
-import { engines } from "./op-cases.js";
+import { engines } from "./op-maker.js";
 
 /** A tiny Switch Transformer with the outputs of transformers in float64. */
 const folder = new URL("../../shared/goldens/switch", import.meta.url).pathname;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { sameBits } from "../../test/engines.js";
-import { engines, Maker } from "../../test/op-cases.js";
+import { engines, Maker } from "../../test/op-maker.js";
 import { type Tensor, view } from "../tensor/tensor.js";
 
 const rows = (t: Tensor, first: number, count: number): Tensor => view(t, [count, t.cols], first * t.cols);

@@ -2,7 +2,9 @@ import { describe, expect, it } from "vitest";
 import type { TypedArray } from "../tensor/dtype.js";
 import type { Engine } from "./engine.js";
 import { nmse, sameBits } from "../../test/engines.js";
-import { attentionOpCases, Maker, matrixOpCases, nativeEngines, type OpCase, smallOpCases } from "../../test/op-cases.js";
+import { smallOpCases } from "../../test/op-cases.js";
+import { Maker, nativeEngines, type OpCase } from "../../test/op-maker.js";
+import { attentionOpCases, matrixOpCases } from "../../test/product-cases.js";
 import { ReferenceEngine } from "./reference.js";
 
 const exact = new ReferenceEngine({ float: "f64" });

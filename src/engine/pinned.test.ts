@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { engines, Maker } from "../../test/op-cases.js";
+import { engines, Maker } from "../../test/op-maker.js";
 import type { AttentionDims, AttentionExtras, GroupLimit, UnaryFn } from "./engine.js";
 
 /** Results that were worked out by hand or follow from a definition, on every engine and kernel variant. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { engines } from "../../test/op-cases.js";
+import { engines } from "../../test/op-maker.js";
 import { decodeBlocks } from "../quant/codecs.js";
 import { decodeFp8Blocks } from "../quant/fp8.js";
 import { decodeMxfp4Pairs } from "../quant/fp4.js";

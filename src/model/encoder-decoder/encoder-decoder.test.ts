@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { sameBits } from "../../../test/engines.js";
-import { engines } from "../../../test/op-cases.js";
+import { engines } from "../../../test/op-maker.js";
 import { Tape } from "../../autograd/tape.js";
 import { Arena } from "../../engine/arena.js";
 import { ReferenceEngine } from "../../engine/reference.js";
