@@ -47,10 +47,8 @@ const fillCode: Partial<Record<DType, number>> = { f32: 0, f64: 1, i32: 2 };
 /** In the order of the enumerators of native/kernels/stored.h; -1 for what no product takes. */
 export const storedTypes: readonly DType[] = ["f32", ...(Object.keys(storedBlocks) as DType[])];
 
-/** In the place of an update of the weights. */
-const noUpdate: readonly number[] = new Array<number>(12).fill(0);
-/** In the place of a second and third product of `matmuls`. */
-const noProduct: readonly number[] = new Array<number>(12).fill(0);
+/** In the place of a second and third product of `matmuls`, or of an update of the experts. */
+const none: readonly number[] = new Array<number>(12).fill(0);
 
 /** A tensor's address, at which no update waits any more; 0 for none. A tensor of another engine yields a typed array, which the addon refuses. */
 export function address(t: Tensor | undefined): number {
@@ -211,7 +209,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, RepackingOps
       check(b.cols === a.cols && out.rows === a.rows && column + b.rows <= out.cols, "ERR_SWITCHYARD_SHAPE", () => `matmuls: ${a} and ${b} do not give columns from ${column} on of ${out}`);
       return [address(out) + 4 * column, address(b), b.rows, out.cols];
     });
-    this.addon.matmuls(this.variant, address(a), a.rows, a.cols, Number(roundsToBf16(first, options)), storedTypes.indexOf(first.dtype), ...numbers, ...noProduct.slice(numbers.length));
+    this.addon.matmuls(this.variant, address(a), a.rows, a.cols, Number(roundsToBf16(first, options)), storedTypes.indexOf(first.dtype), ...numbers, ...none.slice(numbers.length));
   }
 
   groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: ExpertMatrices, offsets: Tensor, options: GroupedOptions = {}): void {
@@ -252,7 +250,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, RepackingOps
     this.addon.groupedMatmul(
       this.variant, formCode[form], address(out) + 4 * column, address(a), pair ?? (list ? matricesOf(list).addresses : address(first)), m, n, k,
       accumulate ? 1 : 0, Number(roundsToBf16(first, options)), tn ? n : out.cols, storedTypes.indexOf(first.dtype),
-      groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? first.rows : 0, lists, ...(update ?? noUpdate), address(squares),
+      groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? first.rows : 0, lists, ...(update ?? none), address(squares),
     );
   }
 
