@@ -51,8 +51,8 @@ void Args::fail(const char* format, ...) {
   va_start(list, format);
   vsnprintf(message + length, sizeof message - length, format, list);
   va_end(list);
-  if (command) memcpy(command->error, message, sizeof message);
-  else napi_throw_error(env_, "ERR_SWITCHYARD_ENGINE", message);
+  if (command && command->error[0] == 0) memcpy(command->error, message, sizeof message);
+  if (!command) napi_throw_error(env_, "ERR_SWITCHYARD_ENGINE", message);
 }
 
 int64_t Args::integer(int i, const char* name, int64_t low, int64_t high) {

@@ -26,7 +26,7 @@ struct Command {
   int count;
   const double* list;
   size_t list_length;
-  char* error;  // [kMostError]: takes the message of what fails, which is thrown later; empty so far
+  char* error;  // [kMostError]: takes the message of what fails first in its list, which is thrown later; empty so far
 };
 constexpr int kMostError = 384;
 

@@ -36,17 +36,18 @@ struct Progress {
 // Of the list of this JavaScript thread that another thread may be running.
 __thread Progress started = {};
 
-// Runs ops until one fails. Each: its number, the number of its arguments, the length of the list of addresses among them (0: none), the arguments,
+// Runs all ops, those after one that fails too: its results mean nothing then, but an update of the optimiser among them must not be lost. Keeps the first
+// error. Each: its number, the number of its arguments, the length of the list of addresses among them (0: none), the arguments,
 // the addresses.
 void run_ops(Progress& p) {
-  while (p.error[0] == 0 && !__atomic_load_n(&p.stop, __ATOMIC_ACQUIRE)) {
+  while (!__atomic_load_n(&p.stop, __ATOMIC_ACQUIRE)) {
     const int64_t at = p.at, arguments = at + 3, length = __atomic_load_n(&p.length, __ATOMIC_ACQUIRE);
     if (at >= length) break;
     const auto field = [&](int i, int64_t most) { return at + i < length && p.list[at + i] >= 0 && p.list[at + i] <= (double)most ? (int64_t)p.list[at + i] : -1; };
     const int64_t op = field(0, command_count - 1), count = field(1, Args::kMax), addresses = field(2, length);
     p.at = arguments + count + addresses;
     if (op < 0 || count < 0 || addresses < 0 || p.at > length) {
-      snprintf(p.error, sizeof p.error, "run: the list has no op that ends before its end");
+      if (p.error[0] == 0) snprintf(p.error, sizeof p.error, "run: the list has no op that ends before its end");
       break;
     }
     const Command command = {p.list + arguments, (int)count, p.list + arguments + count, (size_t)addresses, p.error};
@@ -76,7 +77,6 @@ napi_value op_start(napi_env env, napi_callback_info info) {
 }
 
 // run(list, length): the ops in the first `length` elements that have not been run since they were started; throws what the first one throws that fails.
-// Length 0: what has not been run is forgotten.
 napi_value op_run(napi_env env, napi_callback_info info) {
   Args args(env, info, "run", 2, 0);
   Progress other = {};
@@ -85,7 +85,7 @@ napi_value op_run(napi_env env, napi_callback_info info) {
   p.list = args.list();
   p.length = args.integer(1, "length", 0, args.list_length());
   if (args.ok()) run_ops(p);
-  if (p.error[0] && p.length > 0) napi_throw_error(env, "ERR_SWITCHYARD_ENGINE", p.error);
+  if (p.error[0]) napi_throw_error(env, "ERR_SWITCHYARD_ENGINE", p.error);
   p = {};
   return nullptr;
 }

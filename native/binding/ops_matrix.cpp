@@ -59,13 +59,16 @@ napi_value op_matmuls(napi_env env, napi_callback_info info) {
 // groupedMatmul(isa, form, out, a, b, m, n, k, accumulate, bf16, ldOut, type, groups, offsets, rowsA, rowsB, rows, aRows, bRows, lists): b (nt, nn)
 // is an address or a list of one address per group, or two such lists one after the other whose results stand side by side; `rows` is the length
 // of rowsA and rowsB and the number of ragged rows that out (nt, nn) has or that a and b (tn) have when not gathered; aRows and bRows
-// are the rows of a and b themselves.
+// are the rows of a and b themselves. After these 12 arguments of adamW for an update of b, or zeros, and an address for the sum of squares, or 0.
 napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
   Args args(env, info, "groupedMatmul", 33, 4);
   const KernelTable& kernels = args.kernels();
   const int64_t m = args.dim(5, "m"), n = args.dim(6, "n"), k = args.dim(7, "k"), groups = args.dim(12, "groups");
   const int64_t rows = args.dim(16, "rows"), rows_of_a = args.dim(17, "aRows"), rows_of_b = args.dim(18, "bRows");
   Matmul p = {};
+  AdamW update = {};
+  if (args.number(20) != 0) update = adam_w_arguments(args, 20), p.update = &update;
+  const bool can_update = p.update && args.ok();
   p.form = (MatmulForm)args.integer(1, "form", kNT, kTN);
   const bool tn = p.form == kTN;
   p.m = m, p.n = n, p.k = k, p.rows = rows_of_a;
@@ -87,26 +90,20 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
   if (!p.b_E) p.b = args.weights(4, "b", p.type, tn ? 1 : groups, rows_of_matrix, columns_of_matrix);
   if (tn && p.b_E) args.fail("b must be one tensor in form tn");
   if (lists > 1 && !p.b_E) args.fail("two lists of b are expected as one of addresses");
-  AdamW update = {};
-  if (args.number(20) != 0) {
-    update = adam_w_arguments(args, 20);
-    p.update = &update;
-    if (p.form != kNT || p.type != kFloat || !p.b || update.param != p.b || update.n != product(groups, n, k)) args.fail("an update is for the whole of b in form nt");
-  }
+  if (p.update && (p.form != kNT || p.type != kFloat || !p.b || update.param != p.b || update.n != product(groups, n, k))) args.fail("an update is for the whole of b in form nt");
   p.squares = args.out_or_null<double>(32, "squares", 1);
   if (p.squares && (!tn || p.accumulate)) args.fail("squares are for form tn without accumulate");
-  if (!args.ok()) return nullptr;
-  const int64_t used = p.offsets_E[groups];
+  const int64_t used = args.ok() ? p.offsets_E[groups] : 0;
   args.check_range(p.rows_a, used, "rowsA", 0, rows_of_a - 1);
   args.check_range(p.rows_b, used, "rowsB", 0, rows_of_b - 1);
   Matmul second = p;
   second.out += p.n, second.b_E += groups;
   if (lists > 1) p.beside = &second;
   if (args.ok()) kernels.matmul(p);
+  else if (can_update) kernels.adam_w(update);  // nobody else will: it must not be lost because the product fails
   return nullptr;
 }
 
-// The last eight arguments of both attention ops: batch, queries, keys, keyStride, heads, kvHeads, headDim, scale.
 // Of the arguments from `i`: batch, queries, keys, keyStride, heads, kvHeads, headDim, valueDim, scale, causal, window, chunk, then sinks or
 // 0, bias or 0, the bias' sheets of sequences and of heads, the type of k and v, and whether q.k is summed in f64.
 Attention attention_dims(Args& args, int i) {

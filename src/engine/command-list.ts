@@ -13,22 +13,26 @@ const room = 2 ** 14;
 /** Numbers of so many ops are handed over at a time. */
 const some = 64;
 
+/** By addon: its engines share memory, so that no op of one may pass those of another that wait. */
+const lists = new WeakMap<ListAddon, CommandList<ListAddon>>();
+
 /**
  * Ops that JavaScript does not wait for: another thread runs them while it prepares those that follow, and one call runs what is left. In between,
  * JavaScript does not lose the caches to what they read.
  */
 export class CommandList<A extends ListAddon> {
-  /** The addon, with ops that wait in the list; whatever else is called of it runs the list first. */
+  /** The addon. Inside `together` its ops wait in the list, and whatever else is called of it runs the list first. */
   readonly addon: A;
   private readonly list = new Float64Array(room);
   private length = 0;
   private started = 0;
+  private isOpen = false;
 
-  constructor(private readonly real: A) {
+  private constructor(private readonly real: A) {
     const numbers = new Map(real.commands().map((name, number) => [name, number]));
     const entries = Object.entries(real).map(([name, op]: [string, (...args: unknown[]) => unknown]) => {
       const number = numbers.get(name);
-      if (number !== undefined) return [name, (...args: Argument[]) => this.push(number, args)];
+      if (number !== undefined) return [name, (...args: Argument[]) => (this.isOpen ? this.push(number, args) : op(...args))];
       const first = (...args: unknown[]) => {
         this.run();
         return op(...args);
@@ -36,6 +40,25 @@ export class CommandList<A extends ListAddon> {
       return [name, first];
     });
     this.addon = Object.fromEntries(entries) as A;
+  }
+
+  /** The list of all engines of an addon. */
+  static of<A extends ListAddon>(addon: A): CommandList<A> {
+    let list = lists.get(addon) as CommandList<A> | undefined;
+    if (list === undefined) lists.set(addon, (list = new CommandList(addon)));
+    return list;
+  }
+
+  /** Runs `compute`, then the ops of it that still wait, even when it throws. Throws what `compute` throws, or what the first op throws that fails. */
+  together<R>(compute: () => R): R {
+    if (this.isOpen) return compute();
+    this.isOpen = true;
+    try {
+      return compute();
+    } finally {
+      this.isOpen = false;
+      this.run();
+    }
   }
 
   private push(number: number, args: readonly Argument[]): void {
@@ -55,16 +78,9 @@ export class CommandList<A extends ListAddon> {
     this.real.start(list, this.length);
   }
 
-  /** Throws what the first op that fails throws; those after it are forgotten. */
-  run(): void {
+  private run(): void {
     const { length } = this;
     this.length = this.started = 0;
     if (length > 0) this.real.run(this.list, length);
-  }
-
-  /** Forgets what waits. */
-  clear(): void {
-    if (this.started > 0) this.real.run(this.list, 0);
-    this.length = this.started = 0;
   }
 }

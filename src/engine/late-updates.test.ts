@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { nativeVariants, TestTensors } from "../../test/engines.js";
-import { sizeOf, type Tensor, view } from "../tensor/tensor.js";
+import { sizeOf, Tensor, view } from "../tensor/tensor.js";
 import type { Engine } from "./engine.js";
 import { loadEngine } from "./load.js";
 
@@ -65,6 +65,37 @@ describe.each(nativeVariants)("updates of experts in %s", (isa) => {
       engine.adamW(...soon, options);
       engine.adamW(...late, options);
       expect(act(late), name).toEqual(act(soon));
+      expect(bits(engine, ...late), name).toEqual(bits(engine, ...soon));
+    }
+  });
+
+  it("are made although the product that was to make them fails, or what stands before it in a list of ops", () => {
+    const ways: Record<string, (product: (offsets: readonly number[]) => void) => void> = {
+      "the product": (product) => product([0, 9, 4]),
+      "the product, in a list": (product) => engine.together(() => product([0, 9, 4])),
+      "an op before it": (product) =>
+        engine.together(() => {
+          engine.fill(new Tensor("f32", [8], 64), 0);
+          product([0, 2, 4]);
+        }),
+      "the caller": (product) =>
+        engine.together(() => {
+          product([0, 2, 4]);
+          throw new RangeError("of the caller");
+        }),
+    };
+    for (const [name, act] of Object.entries(ways)) {
+      using t = new TestTensors(engine, 6);
+      const late = quartet(t, [2, 5, 6]);
+      const soon = late.map((from) => t.of("f32", [60], engine.read(from))) as readonly Tensor[] as Quartet;
+      engine.adamW(...soon, options);
+      engine.adamW(...late, options);
+      const [out, x] = [t.random([4, 5]), t.random([4, 6])];
+      const offsets = t.ints([0, 0, 0]);
+      expect(() => act((values) => {
+        engine.write(offsets, values);
+        engine.groupedMatmul("nt", out, x, late[0], offsets);
+      }), name).toThrow();
       expect(bits(engine, ...late), name).toEqual(bits(engine, ...soon));
     }
   });

@@ -20,7 +20,7 @@ export function delay(update: LateUpdate): void {
   waiting = [...waiting, update];
 }
 
-/** The update that `param` waits for, as the addon takes it; whoever asks is to make it. */
+/** The update that `param` waits for, as the addon takes it; whoever asks is to make it, which `groupedMatmul` does even when the product fails. */
 export function takeUpdate(param: Tensor): readonly number[] | undefined {
   const update = waiting.find(({ tensors: [first] }) => first?.storage === param.storage && first.size === param.size);
   if (update !== undefined) waiting = waiting.filter((other) => other !== update);

@@ -64,18 +64,18 @@ export class NativeCore<A extends Addon = Addon> implements Memory, RepackingOps
   readonly isa: string;
   /** Index of the kernel variant, the first argument of every op that computes. */
   protected readonly variant: number;
+  protected readonly addon: A;
   private held = 0;
-  private readonly real: A;
   private readonly commands: CommandList<A>;
 
   /** Throws ERR_SWITCHYARD_ENGINE when this machine cannot run `isa`; without it the best variant is taken. */
   constructor(
-    protected addon: A,
+    addon: A,
     readonly source: string,
     isa?: string,
   ) {
-    this.real = addon;
-    this.commands = new CommandList(addon);
+    this.commands = CommandList.of(addon);
+    this.addon = this.commands.addon;
     const isas = addon.isas();
     this.variant = isa === undefined ? isas.findLastIndex((name) => name !== null) : isas.indexOf(isa);
     check(
@@ -87,16 +87,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, RepackingOps
   }
 
   together<R>(compute: () => R): R {
-    if (this.addon !== this.real) return compute();
-    this.addon = this.commands.addon;
-    try {
-      const result = compute();
-      this.commands.run();
-      return result;
-    } finally {
-      this.commands.clear();
-      this.addon = this.real;
-    }
+    return this.commands.together(compute);
   }
 
   get threads(): number {
@@ -140,7 +131,7 @@ export class NativeCore<A extends Addon = Addon> implements Memory, RepackingOps
   }
 
   openFile(path: string): FileReads {
-    return new NativeReads(this.commands.addon, path);
+    return new NativeReads(this.addon, path);
   }
 
   read(t: Tensor): TypedArray {
