@@ -1,4 +1,4 @@
-import { type FileHandle, open, rm } from "node:fs/promises";
+import { type FileHandle, open, rm, stat } from "node:fs/promises";
 import { check } from "../errors.js";
 import { ioError } from "./io.js";
 import { PieceWriter } from "./piece-writer.js";
@@ -39,10 +39,10 @@ export async function writeSafetensors(path: string, tensors: readonly TensorToW
     await handle.sync();
     await handle.close();
   } catch (error) {
-    const isFile = await handle?.stat().then((stat) => stat.isFile());
-    await handle?.close();
     // Something that is no file (a device, a pipe) is not ours to remove.
-    if (isFile === true) await rm(path, { force: true });
+    const isFile = handle !== undefined && (await stat(path).then((found) => found.isFile(), () => false));
+    await handle?.close().catch(() => undefined);
+    if (isFile) await rm(path, { force: true });
     throw ioError("write", path, error);
   }
 }

@@ -51,6 +51,21 @@ describe.each(engines)("calibration on %s", (_, make) => {
     }
   });
 
+  it("gives back its memory when it is stopped", async () => {
+    const engine = make();
+    const sources = sourcesOf(engine);
+    const before = engine.allocatedBytes;
+    const stop = new AbortController();
+    function* stopped(): Generator<Window> {
+      for (const window of windows()) {
+        yield window;
+        stop.abort();
+      }
+    }
+    await expect(calibrate(engine, config, sources, stopped(), { expertTokens: 0, usual: 200, signal: stop.signal })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_ABORTED" });
+    expect(engine.allocatedBytes).toBe(before);
+  });
+
   it("reads on until the rarest expert has seen enough, or the text ends", async () => {
     const engine = make();
     const enough = await calibrate(engine, config, sourcesOf(engine), windows(), { expertTokens: 150, usual: 32 });

@@ -42,7 +42,7 @@ const averageTokens = 16;
  */
 export async function calibrate(engine: Engine, config: ModelConfig, sources: ReadonlyMap<string, ParameterSource>, windows: Iterable<Window>, options: CalibrationOptions): Promise<Calibration> {
   const { expertTokens, usual, signal } = options;
-  const observed = new ObservedProducts(engine);
+  using observed = new ObservedProducts(engine);
   using model = new LanguageModel(observed.engine, config, undefined, sources);
   using arena = new Arena(engine);
   let tokens = 0;
@@ -137,8 +137,11 @@ class ObservedProducts {
 
   /** Throws ERR_SWITCHYARD_DATA. */
   importance(): Importance {
-    this.arena[Symbol.dispose]();
     return new Map([...this.sums].map(([name, { squares, rows }]) => [name, means(name, squares, rows)]));
+  }
+
+  [Symbol.dispose](): void {
+    this.arena[Symbol.dispose]();
   }
 }
 

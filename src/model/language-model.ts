@@ -55,8 +55,9 @@ export class LanguageModel implements TransformerParts {
   /** A new model with random weights; the same seed, engine and kernel variant give the same bits. */
   static create<M extends LanguageModel>(this: ModelClass<M>, options: (ModelOptions | { config: ModelConfig }) & { seed?: number; tokenizer?: Tokenizer; engine?: Engine }): M {
     const config = "config" in options ? options.config : modelConfig(options);
+    const seed = checkSeed(options.seed ?? 0);
     const model = new this(options.engine ?? loadEngine(), config, options.tokenizer);
-    model.parameters.initialise(checkSeed(options.seed ?? 0));
+    model.parameters.initialise(seed);
     return model;
   }
 

@@ -72,7 +72,6 @@ export class RopeTables {
   get(i: number, positions: number): RopeTable {
     const known = this.tables[i];
     if (known !== undefined && known.positions >= positions) return known;
-    known?.arena[Symbol.dispose]();
     const rope = this.config.ropes[i] as RopeConfig;
     const rows = Math.min(this.config.context, Math.max(256, 2 ** Math.ceil(Math.log2(positions))));
     const kinds = rope.long === undefined ? [rope] : [rope, { ...rope, scaling: rope.long }];
@@ -80,6 +79,7 @@ export class RopeTables {
     const tensor = arena.alloc(this.engine.float, [kinds.length * rows, rope.rotary]);
     kinds.forEach((kind, n) => this.engine.write(view(tensor, [rows, rope.rotary], n * rows * rope.rotary), rotaryTable(kind, rows)));
     const table = { arena, tensor, positions: rows };
+    known?.arena[Symbol.dispose]();
     this.tables[i] = table;
     return table;
   }

@@ -1,7 +1,10 @@
 import { expect, it } from "vitest";
+import type { Engine } from "../engine/engine.js";
 import { loadEngine } from "../engine/load.js";
+import { ReferenceEngine } from "../engine/reference.js";
 import { LanguageModel } from "../model/language-model.js";
 import { modelConfig } from "../model/presets.js";
+import { AdamW, defaultOptimizer } from "./optimizer.js";
 import { trainOptions } from "./options.js";
 import { Trainer } from "./trainer.js";
 
@@ -22,4 +25,21 @@ it.each(["native", "reference"] as const)("norms are those of the gradients, of 
       expect(norms.total).toBeCloseTo(Math.hypot(norms.dense, norms.expert, norms.router), 9);
     }
   }
+});
+
+it("gives back its memory when not all moments can be made", () => {
+  const plain = new ReferenceEngine();
+  let made = 0;
+  const fill: Engine["fill"] = (out, value) => {
+    if (++made === 3) throw new Error("no third moment");
+    plain.fill(out, value);
+  };
+  const allocate: Engine["allocate"] = (bytes) => plain.allocate(bytes);
+  const engine = Object.create(plain, { fill: { value: fill }, allocate: { value: allocate } }) as Engine;
+  using model = LanguageModel.create({ config: modelConfig({ vocab: 40, width: 16, layers: 1, heads: 1, context: 16 }), engine: plain });
+  model.parameters.requireGradients();
+  const before = plain.allocatedBytes;
+  const parameters = Object.create(model.parameters, { engine: { value: engine } }) as typeof model.parameters;
+  expect(() => new AdamW(parameters, defaultOptimizer)).toThrow("no third moment");
+  expect(plain.allocatedBytes).toBe(before);
 });

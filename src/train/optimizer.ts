@@ -36,6 +36,7 @@ export class AdamW {
   readonly moments: readonly Moments[];
   private readonly arena: Arena;
 
+  /** Gives the trainable parameters gradients, and each its moments, zero. Throws ERR_SWITCHYARD_MEMORY. */
   constructor(
     private readonly parameters: Parameters,
     readonly options: OptimizerOptions,
@@ -43,14 +44,17 @@ export class AdamW {
     const { engine } = parameters;
     parameters.requireGradients();
     this.arena = new Arena(engine);
-    this.moments = parameters.list
-      .filter((p) => p.trainable)
-      .map((parameter) => {
-        const [m, v] = [0, 1].map(() => this.arena.alloc(engine.float, parameter.shape)) as [Tensor, Tensor];
-        engine.fill(m, 0);
-        engine.fill(v, 0);
-        return { parameter, m, v };
-      });
+    const zeros = (shape: readonly number[]): Tensor => {
+      const tensor = this.arena.alloc(engine.float, shape);
+      engine.fill(tensor, 0);
+      return tensor;
+    };
+    try {
+      this.moments = parameters.list.filter((p) => p.trainable).map((parameter) => ({ parameter, m: zeros(parameter.shape), v: zeros(parameter.shape) }));
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** Marks every gradient as empty; the next backward pass overwrites it. */

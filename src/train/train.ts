@@ -76,7 +76,7 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
     withIoErrors("create", out, () => mkdirSync(out, { recursive: true }));
   }
   const resumeStep = resume ? { resumeStep: trainer.step } : {};
-  const logs = out === undefined ? [] : [new JsonlLog(join(out, "train.jsonl"), resumeStep), new TensorBoardLog(out, resumeStep)];
+  const logs: (JsonlLog | TensorBoardLog)[] = [];
   const save = async (improved: boolean) => {
     if (out === undefined || (saved === trainer.step && !improved)) return;
     const state = { step: trainer.step, updates: trainer.optimizer.steps, skipped: trainer.skipped, tokens: tokensSeen, sampler: sampler.state(), data: dataHash, best, options: input, model: model.config };
@@ -87,6 +87,10 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
   };
 
   try {
+    if (out !== undefined) {
+      logs.push(new JsonlLog(join(out, "train.jsonl"), resumeStep));
+      logs.push(new TensorBoardLog(out, resumeStep));
+    }
     const { engine } = model;
     const peak = engine instanceof NativeEngine ? engine.peakGflops(options.precision) * 1e9 : undefined;
     let since = { time: performance.now(), tokens: tokensSeen, flops: 0 };
@@ -107,7 +111,7 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
       const step: TrainStep = { index, steps: options.steps, tokensPerSecond: result.tokens / elapsed, routing: { maxLoad: maxShare(result.load) }, ...result };
       if (observer !== undefined) {
         const seconds = (performance.now() - since.time) / 1e3;
-        const evaluation = evaluating ? evaluate(model, limited(evaluationWindows(validation, { context, batch: options.batch }), options.evalTokens), signal) : undefined;
+        const evaluation = evaluating ? evaluate(model, limited(evaluationWindows(validation, { context, batch: options.batch }), options.evalTokens)) : undefined;
         const { aux, z } = observer.lossRecords();
         const flopsPerSecond = (flops - since.flops) / seconds;
         step.record = {

@@ -42,8 +42,9 @@ export class EncoderDecoderModel implements EncoderDecoderParts {
 
   /** A new model with random weights. */
   static create({ config, seed = 0, engine = loadEngine() }: { config: EncoderDecoderConfig; seed?: number; engine?: Engine }): EncoderDecoderModel {
+    checkSeed(seed);
     const model = new EncoderDecoderModel(engine, config, undefined);
-    model.parameters.initialise(checkSeed(seed));
+    model.parameters.initialise(seed);
     return model;
   }
 
@@ -61,8 +62,9 @@ export class EncoderDecoderModel implements EncoderDecoderParts {
   /** Logits of whole target sequences given their sources: i32 [batch * source length] and i32 [batch * target length]. */
   forward(tape: Tape, sourceIds: Tensor, targetIds: Tensor, batch: number): EncoderDecoderOutput {
     const source = encode(tape, this, sourceIds, batch);
-    const caches = Array.from({ length: batch }, () => new DecoderCache(this.engine, this.config, sourceIds.size / batch, targetIds.size / batch));
+    const caches: DecoderCache[] = [];
     try {
+      for (let i = 0; i < batch; i++) caches.push(new DecoderCache(this.engine, this.config, sourceIds.size / batch, targetIds.size / batch));
       readSources(tape, this, source.hidden, caches);
       const target = decode(tape, this, targetIds, caches);
       return { logits: vocabularyLogits(tape, this, target.hidden), encoder: source.routings, decoder: target.routings };

@@ -21,9 +21,9 @@ export class EncoderDecoderParameters implements Weights {
     sources?: ReadonlyMap<string, ParameterSource>,
   ) {
     this.arena = new Arena(engine);
-    this.list = encoderDecoderSpecs(config).map((spec) => ({ ...spec, tensor: this.arena.alloc(engine.float, spec.shape) }));
-    this.byName = new Map(this.list.map(({ name, tensor }) => [name, tensor]));
     try {
+      this.list = encoderDecoderSpecs(config).map((spec) => ({ ...spec, tensor: this.arena.alloc(engine.float, spec.shape) }));
+      this.byName = new Map(this.list.map(({ name, tensor }) => [name, tensor]));
       for (const { name, tensor } of this.list) sources?.get(name)?.read(engine, tensor);
     } catch (error) {
       this[Symbol.dispose]();
