@@ -1,4 +1,5 @@
 import type { FileHandle } from "node:fs/promises";
+import { check } from "../errors.js";
 
 /**
  * Linux's cache keeps what is written so, at multiples of its size, in huge pages, and the products of a file that is mapped afterwards are some 10 %
@@ -21,6 +22,16 @@ export class PieceWriter {
       done += part.length;
       if (this.filled === pieceBytes) await this.flush();
     }
+  }
+
+  /** Writes the bytes that `chunks` gives. Throws ERR_SWITCHYARD_FORMAT, beginning with `what`, unless there are `expected`. */
+  async writeAll(chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>, expected: number, what: () => string): Promise<void> {
+    let written = 0;
+    for await (const chunk of chunks) {
+      await this.write(chunk);
+      written += chunk.length;
+    }
+    check(written === expected, "ERR_SWITCHYARD_FORMAT", () => `${what()}: expected ${expected} bytes, got ${written}`);
   }
 
   /** Writes what is left, at the end. */

@@ -34,7 +34,7 @@ export async function writeSafetensors(path: string, tensors: readonly TensorToW
     handle = await open(path, "w");
     const file = new PieceWriter(handle);
     await file.write(header);
-    for (const tensor of sorted) await writeTensor(file, tensor);
+    for (const tensor of sorted) await file.writeAll(tensor.chunks(), bytesToWrite(tensor), () => `write safetensors: tensor "${tensor.name}"`);
     await file.flush();
     await handle.sync();
     await handle.close();
@@ -69,14 +69,4 @@ function encodeHeader(tensors: readonly TensorToWrite[], metadata: Readonly<Reco
   new DataView(header.buffer).setBigUint64(0, BigInt(header.length - 8), true);
   header.set(json, 8);
   return header;
-}
-
-async function writeTensor(file: PieceWriter, tensor: TensorToWrite): Promise<void> {
-  const expected = bytesToWrite(tensor);
-  let written = 0;
-  for await (const chunk of tensor.chunks()) {
-    await file.write(chunk);
-    written += chunk.length;
-  }
-  check(written === expected, "ERR_SWITCHYARD_FORMAT", () => `write safetensors: tensor "${tensor.name}": expected ${expected} bytes, got ${written}`);
 }

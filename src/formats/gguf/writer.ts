@@ -25,7 +25,11 @@ export async function writeGguf(path: string, metadata: ReadonlyMap<string, Gguf
   await writeFileAtomically(path, async (handle) => {
     const file = new PieceWriter(handle);
     await file.write(header);
-    for (const tensor of tensors) await writeTensor(file, tensor);
+    for (const tensor of tensors) {
+      const bytes = bytesToWrite(tensor);
+      await file.writeAll(tensor.chunks(), bytes, () => `write GGUF: tensor "${tensor.name}"`);
+      await file.write(new Uint8Array(padding(bytes)));
+    }
     await file.flush();
   });
 }
@@ -58,15 +62,4 @@ function bytesToWrite({ name, type, shape }: GgufTensorToWrite): number {
   const bytes = ggufBytes(type, shape);
   check(bytes !== undefined, "ERR_SWITCHYARD_FORMAT", () => `write GGUF: tensor "${name}": rows of ${shape.at(-1)} elements are not whole blocks of ${ggufTypes[type].elements}, as ${type} needs`);
   return bytes;
-}
-
-async function writeTensor(file: PieceWriter, tensor: GgufTensorToWrite): Promise<void> {
-  const expected = bytesToWrite(tensor);
-  let written = 0;
-  for await (const chunk of tensor.chunks()) {
-    await file.write(chunk);
-    written += chunk.length;
-  }
-  check(written === expected, "ERR_SWITCHYARD_FORMAT", () => `write GGUF: tensor "${tensor.name}": expected ${expected} bytes, got ${written}`);
-  await file.write(new Uint8Array(padding(written)));
 }
