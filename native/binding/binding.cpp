@@ -116,6 +116,20 @@ void Args::check_offsets(const int32_t* offsets, int64_t groups, const char* nam
   if (offsets[0] < 0 || offsets[groups] > high) fail("%s must lie in 0..%lld, but run from %d to %d", name, (long long)high, offsets[0], offsets[groups]);
 }
 
+bool take_path(napi_env env, napi_callback_info info, Path& path) {
+  napi_value value;
+  size_t count = 1, length = 0;
+  napi_get_cb_info(env, info, &count, &value, nullptr, nullptr);
+  // A name that was cut off fills all of `path`.
+  return count == 1 && napi_get_value_string_utf8(env, value, path, sizeof path, &length) == napi_ok && length < sizeof path - 1 && strlen(path) == length;
+}
+
+napi_value to_number(napi_env env, double x) {
+  napi_value value;
+  napi_create_double(env, x, &value);
+  return value;
+}
+
 void export_ops(napi_env env, napi_value exports, const Op* ops, int count) {
   for (int i = 0; i < count; i++) {
     napi_value fn;

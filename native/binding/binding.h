@@ -96,6 +96,12 @@ class Args {
   bool failed_ = false;
 };
 
+// The one argument of ops on files: false unless it is the name of a file, shorter than the system's limit and without null characters.
+using Path = char[4096];
+bool take_path(napi_env env, napi_callback_info info, Path& path);
+// What an op returns; integers below 2^53 are exact.
+napi_value to_number(napi_env env, double x);
+
 struct AdamW;
 // Of the arguments from `i` on: param, grad, m, v, their length n, learningRate, beta1, beta2, eps, weightDecay, step, gradScale.
 AdamW adam_w_arguments(Args& args, int i);
@@ -111,6 +117,7 @@ void export_commands(napi_env env, napi_value exports, const Op* ops, int count)
 
 // Each file of ops exports its own.
 void export_lists(napi_env env, napi_value exports);
+void export_measures(napi_env env, napi_value exports);
 void export_memory(napi_env env, napi_value exports);
 void export_reads(napi_env env, napi_value exports);
 void export_matrix_ops(napi_env env, napi_value exports);

@@ -13,33 +13,24 @@ namespace {
 // Large fills and copies are split into tasks of this many bytes.
 constexpr int64_t kChunk = 1 << 20;
 
-napi_value number(napi_env env, double x) {
-  napi_value value;
-  napi_create_double(env, x, &value);
-  return value;
-}
-
 // allocate(bytes): address, or 0 when there is no memory.
 napi_value op_allocate(napi_env env, napi_callback_info info) {
   Args args(env, info, "allocate", 1);
   const int64_t bytes = args.integer(0, "bytes", 0, 1LL << 52);
-  return args.ok() ? number(env, (double)allocate(bytes)) : nullptr;
+  return args.ok() ? to_number(env, (double)allocate(bytes)) : nullptr;
 }
 
 // mapFile(path): { address, bytes }, or the system's error number.
 napi_value op_map_file(napi_env env, napi_callback_info info) {
-  napi_value path_value, result;
-  size_t count = 1, length = 0, bytes = 0;
-  char path[4096];
-  napi_get_cb_info(env, info, &count, &path_value, nullptr, nullptr);
-  if (count < 1 || napi_get_value_string_utf8(env, path_value, path, sizeof path, &length) != napi_ok || length == sizeof path - 1 || strlen(path) != length) {
-    return number(env, EINVAL);
-  }
+  Path path;
+  if (!take_path(env, info, path)) return to_number(env, EINVAL);
+  size_t bytes = 0;
   const uintptr_t address = map_file(path, &bytes);
-  if (address == 0) return number(env, errno);
+  if (address == 0) return to_number(env, errno);
+  napi_value result;
   napi_create_object(env, &result);
-  napi_set_named_property(env, result, "address", number(env, (double)address));
-  napi_set_named_property(env, result, "bytes", number(env, (double)bytes));
+  napi_set_named_property(env, result, "address", to_number(env, (double)address));
+  napi_set_named_property(env, result, "bytes", to_number(env, (double)bytes));
   return result;
 }
 

@@ -1,7 +1,4 @@
 // Entry point of the addon.
-#include <stdlib.h>
-#include <time.h>
-
 #include "../core/pool.h"
 #include "binding.h"
 
@@ -25,12 +22,10 @@ napi_value isas(napi_env env, napi_callback_info) {
 // threads(n): sets the number of threads unless n is 0; returns it.
 napi_value threads(napi_env env, napi_callback_info info) {
   Args args(env, info, "threads", 1);
-  const int64_t wanted = args.integer(0, "threads", 0, 256);
+  const int64_t wanted = args.integer(0, "threads", 0, kMaxThreads);
   if (!args.ok()) return nullptr;
   if (wanted > 0) set_thread_count((int)wanted);
-  napi_value result;
-  napi_create_int32(env, thread_count(), &result);
-  return result;
+  return to_number(env, thread_count());
 }
 
 const Op ops[] = {{"isas", isas}, {"threads", threads}};
@@ -41,6 +36,7 @@ const Op ops[] = {{"isas", isas}, {"threads", threads}};
 NAPI_MODULE_INIT() {
   sw::export_ops(env, exports, sw::ops, sizeof sw::ops / sizeof *sw::ops);
   sw::export_lists(env, exports);
+  sw::export_measures(env, exports);
   sw::export_memory(env, exports);
   sw::export_reads(env, exports);
   sw::export_matrix_ops(env, exports);

@@ -1,8 +1,4 @@
 // Matrix products and attention.
-#include <string.h>
-#include <time.h>
-
-#include "../core/pool.h"
 #include "binding.h"
 
 namespace sw {
@@ -15,7 +11,7 @@ void out_and_type(Args& args, int i, Matmul& p, int64_t products = 1) {
   p.type = (StoredType)args.integer(i + 1, "type of b", kFloat, kLastType);
   if (p.type != kFloat && p.form != kNT) args.fail("b may be quantised or of half width in form nt only");
 }
-int64_t spread(int64_t rows, const Matmul& p, int64_t products = 1) { return rows == 0 ? 0 : product(rows - 1, p.ld_out) + products * p.n; }
+int64_t spread(int64_t rows, const Matmul& p, int64_t products = 1) { return rows == 0 ? 0 : product(rows, p.ld_out) - (p.ld_out - products * p.n); }
 
 // matmul(isa, form, out, a, b, m, n, k, accumulate, precision, ldOut, type); precision: 0 f32, 1 bf16, 2 f64
 napi_value op_matmul(napi_env env, napi_callback_info info) {
@@ -176,76 +172,11 @@ napi_value op_narrow(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-struct PeakRun {
-  const KernelTable* kernels;
-  int64_t iterations;
-  Peak of;
-  double flops[256];
-};
-
-double seconds() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec + t.tv_nsec * 1e-9;
-}
-
-napi_value number(napi_env env, double x) {
-  napi_value result;
-  napi_create_double(env, x, &result);
-  return result;
-}
-
-// peak(isa, iterations, of): operations per second of multiply-adds in registers on all threads, for benchmarks; of: 0 f32, 1 bf16, 2 int8.
-napi_value op_peak(napi_env env, napi_callback_info info) {
-  Args args(env, info, "peak", 3);
-  PeakRun run = {&args.kernels(), args.integer(1, "iterations", 1, 1LL << 40), (Peak)args.integer(2, "of", kF32Peak, kInt8Peak), {}};
-  if (!args.ok()) return nullptr;
-  const double start = seconds();
-  parallel_for(thread_count(), [](void* context, int64_t task) {
-    PeakRun& r = *(PeakRun*)context;
-    r.flops[task] = r.kernels->peak(r.iterations, r.of);
-  }, &run);
-  const double end = seconds();
-  double flops = 0;
-  for (int i = 0; i < thread_count(); i++) flops += run.flops[i];
-  return number(env, flops / (end - start));
-}
-
-struct ReadRun {
-  const char* from;
-  int64_t bytes;
-  uint64_t sum;
-};
-constexpr int64_t kReadChunk = 1 << 20;
-
-// readBandwidth(address, bytes): bytes per second of all threads reading memory once, for benchmarks.
-napi_value op_read_bandwidth(napi_env env, napi_callback_info info) {
-  Args args(env, info, "readBandwidth", 2);
-  const int64_t bytes = args.integer(1, "bytes", 1, 1LL << 52) / kReadChunk * kReadChunk;
-  ReadRun run = {args.in<char>(0, "from", bytes), bytes, 0};
-  if (!args.ok()) return nullptr;
-  const double start = seconds();
-  parallel_for(bytes / kReadChunk, [](void* context, int64_t task) {
-    ReadRun& r = *(ReadRun*)context;
-    uint64_t sum = 0, x;
-    for (const char *p = r.from + task * kReadChunk, *end = p + kReadChunk; p < end; p += 8) {
-      memcpy(&x, p, 8);
-      sum += x;
-    }
-    __atomic_fetch_add(&r.sum, sum, __ATOMIC_RELAXED);
-  }, &run);
-  return number(env, bytes / (seconds() - start));
-}
-
 const Op ops[] = {{"matmul", op_matmul}, {"matmuls", op_matmuls}, {"groupedMatmul", op_grouped_matmul}, {"attention", op_attention},
                   {"attentionBackward", op_attention_backward}, {"narrow", op_narrow}};
-const Op measures[] = {{"peak", op_peak}, {"readBandwidth", op_read_bandwidth}};
 
 }  // namespace
 
-void export_matrix_ops(napi_env env, napi_value exports) {
-  export_commands(env, exports, ops, sizeof ops / sizeof *ops);
-  export_ops(env, exports, measures, sizeof measures / sizeof *measures);
-}
+void export_matrix_ops(napi_env env, napi_value exports) { export_commands(env, exports, ops, sizeof ops / sizeof *ops); }
 
 }  // namespace sw

@@ -2,7 +2,6 @@
 #include "../core/reads.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "../core/memory.h"
 #include "binding.h"
@@ -10,23 +9,12 @@
 namespace sw {
 namespace {
 
-napi_value integer(napi_env env, int64_t x) {
-  napi_value value;
-  napi_create_int64(env, x, &value);
-  return value;
-}
-
 // openReads(path): the file's number, or the system's error number, negated.
 napi_value op_open(napi_env env, napi_callback_info info) {
-  napi_value path_value;
-  size_t count = 1, length = 0;
-  char path[4096];
-  napi_get_cb_info(env, info, &count, &path_value, nullptr, nullptr);
-  if (count < 1 || napi_get_value_string_utf8(env, path_value, path, sizeof path, &length) != napi_ok || length == sizeof path - 1 || strlen(path) != length) {
-    return integer(env, -EINVAL);
-  }
+  Path path;
+  if (!take_path(env, info, path)) return to_number(env, -EINVAL);
   const int file = open_reads(path);
-  return integer(env, file < 0 ? -errno : file);
+  return to_number(env, file < 0 ? -errno : file);
 }
 
 int open_file(Args& args) {
@@ -55,7 +43,7 @@ napi_value op_start(napi_env env, napi_callback_info info) {
   if (!args.ok()) return nullptr;
   const int64_t read = start_read(file, begin, bytes, (char*)out, args.flag(4));
   if (read == 0) args.fail("no memory, or no thread, for another read");
-  return integer(env, read);
+  return to_number(env, read);
 }
 
 int64_t live_read(Args& args) {
@@ -76,14 +64,14 @@ napi_value op_urgent(napi_env env, napi_callback_info info) {
 napi_value op_stop(napi_env env, napi_callback_info info) {
   Args args(env, info, "stopRead", 1);
   const int64_t read = live_read(args);
-  return args.ok() ? integer(env, stop_read(read)) : nullptr;
+  return args.ok() ? to_number(env, stop_read(read)) : nullptr;
 }
 
 // finishRead(read): 0, the system's error number, or -1 where the file has ended before.
 napi_value op_finish(napi_env env, napi_callback_info info) {
   Args args(env, info, "finishRead", 1);
   const int64_t read = live_read(args);
-  return args.ok() ? integer(env, finish_read(read)) : nullptr;
+  return args.ok() ? to_number(env, finish_read(read)) : nullptr;
 }
 
 const Op ops[] = {{"openReads", op_open},    {"closeReads", op_close}, {"startRead", op_start},

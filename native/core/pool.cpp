@@ -15,7 +15,6 @@
 namespace sw {
 namespace {
 
-constexpr int kMaxThreads = 256;
 // How long an idle thread spins before it sleeps: longer than the gap between two parallel ops of a generated token, which is tens of microseconds
 // of JavaScript and small ops, and short enough that an idle process takes no CPU (see docs/lab-notebook.md).
 constexpr int64_t kSpinNanoseconds = 200'000;

@@ -22,6 +22,7 @@ void start_beside(TaskFn fn, void* context);
 void finish_beside(void* context);
 
 // Threads that take part, the caller included.
+constexpr int kMaxThreads = 256;
 int thread_count();
 void set_thread_count(int threads);
 
