@@ -9,7 +9,7 @@ const root = join(import.meta.dirname, "..");
 /** A model that trains in a second, on the reference engine too. */
 export const tiny = "--width 16 --layers 2 --heads 2 --context 16 --hidden 32 --experts 4 --top-k 2 --expert-hidden 16 --batch 2 --steps 20".split(" ");
 
-export interface Outcome {
+interface Outcome {
   code: number;
   stdout: string;
   stderr: string;

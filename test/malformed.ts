@@ -6,7 +6,7 @@ import { isJsonObject, type Json, type JsonObject } from "../src/formats/json.js
 const values: readonly Json[] = ["x", -1.5, true, [], {}];
 const kindOf = (value: Json): string => (Array.isArray(value) ? "array" : value === null ? "null" : typeof value);
 
-export interface Wrong {
+interface Wrong {
   /** Of the field, as errors write it: "model.vocab", "added_tokens.0.id". */
   path: string;
   /** What it says. */

@@ -34,7 +34,7 @@ export function readCharacters(file = process.env["SWITCHYARD_SHAKESPEARE"]): Ch
   return { file: path, vocab: tokenizer.vocabSize, ...splitTokens(tokenizer.encode(text), 0.1) };
 }
 
-export interface CharacterRun {
+interface CharacterRun {
   steps: number;
   learningRate: number;
   seed: number;

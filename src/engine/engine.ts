@@ -150,7 +150,7 @@ export interface GluOptions {
   offsets?: Tensor | undefined;
 }
 
-export interface TransformerOps {
+interface TransformerOps {
   /** out[M,D] = x / sqrt(mean(x^2) + eps) * (weight[D] + offset), without weight times 1 (Zhang and Sennrich 2019). offset: default 0. */
   rmsNorm(out: Tensor, x: Tensor, weight: Tensor | undefined, eps: number, offset?: number): void;
   /** dx and dweight accumulate when their flag is set; pass undefined for a gradient that is not wanted. */
@@ -196,7 +196,7 @@ export interface GroupLimit {
   score: "max" | "top2sum";
 }
 
-export interface RoutingOps {
+interface RoutingOps {
   /**
    * indices i32 [T,K]: columns of the K largest scores[T,E] (+ bias[E]), best first, ties to the lower column.
    * With `groups`, only experts of the best groups take part.
@@ -219,7 +219,7 @@ export interface RoutingOps {
 export type UnaryFn = "neg" | "exp" | "log" | "sqrt" | "square" | "sigmoid" | "tanh" | "softplus" | "relu" | "normal-cdf";
 export type BinaryFn = "add" | "sub" | "mul" | "div";
 
-export interface ElementwiseOps {
+interface ElementwiseOps {
   /** out may be x. */
   unary(fn: UnaryFn, out: Tensor, x: Tensor): void;
   /** dx = dout * fn'(x). */
@@ -261,7 +261,7 @@ export interface AdamWOptions {
   gradScale: number;
 }
 
-export interface TrainingOps {
+interface TrainingOps {
   /** Decoupled weight decay (Loshchilov and Hutter 2019). Updates param, m and v in place, those of experts by the time that something needs one of them. */
   adamW(param: Tensor, grad: Tensor, m: Tensor, v: Tensor, options: AdamWOptions): void;
   /** Sum of squares over all tensors, in f64, in a fixed order. */

@@ -1,7 +1,7 @@
 import type { Tensor } from "../tensor/tensor.js";
 
 /** An update of AdamW that its tensors are to seem to have had already. */
-export interface LateUpdate {
+interface LateUpdate {
   /** What it reads or writes, the parameter first. */
   tensors: readonly Tensor[];
   /** As the addon takes it. */

@@ -6,7 +6,7 @@ import type { ExpertMatrices, MatmulOptions } from "./engine.js";
 export const roundsToBf16 = ({ dtype }: Tensor, { precision }: MatmulOptions): boolean => precision === "bf16" || (precision === undefined && dtype === "bf16");
 
 /** What a product needs to know of a list of matrices. */
-export interface MatrixList {
+interface MatrixList {
   addresses: Float64Array;
   /** They have one type and shape. */
   alike: boolean;

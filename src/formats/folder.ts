@@ -15,7 +15,7 @@ const manifestSchema = z.object({
 });
 
 /** Path inside the folder, with "/" -> size and sha256 of the file. */
-export type Manifest = z.infer<typeof manifestSchema>["files"];
+type Manifest = z.infer<typeof manifestSchema>["files"];
 
 /**
  * Creates or replaces the folder `target` so that a crash at any moment leaves the old content or the new, never a mixture:

@@ -25,7 +25,7 @@ export interface SamplingOptions {
 }
 
 /** The tokens that penalties look at. */
-export interface History {
+interface History {
   /** Of the prompt and the answer. */
   readonly seen: ReadonlySet<number>;
   /** Occurrences in the answer. */

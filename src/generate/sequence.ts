@@ -14,7 +14,7 @@ export interface Context {
 }
 
 /** "stop": a token that ends texts or turns, or a stop sequence; "length": `maxTokens` or the model's context. */
-export type Finish = "stop" | "length";
+type Finish = "stop" | "length";
 
 export interface Answered {
   token: number;
@@ -25,7 +25,7 @@ export interface Answered {
 /** The last tokens of a prompt that its continuation is decoded after: what a token says may depend on those before it. */
 const decodedContext = 4;
 
-export interface SequenceOptions extends SamplingOptions {
+interface SequenceOptions extends SamplingOptions {
   maxTokens: number;
   seed: number;
   stop: readonly string[];

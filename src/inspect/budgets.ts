@@ -18,7 +18,7 @@ import { measureReadRate } from "./residency.js";
 import { measureBandwidth } from "./work.js";
 
 /** What a memory budget would give. */
-export interface Budget {
+interface Budget {
   /** Bytes for the whole process, with a short context. */
   memory: number;
   /** Experts in memory, of all layers. */

@@ -18,7 +18,7 @@ export interface Drift {
   routers: RouterDrift[];
 }
 
-export interface RouterDrift {
+interface RouterDrift {
   layer: number;
   /** Mean share of a token's experts that are chosen still. */
   agreement: number;

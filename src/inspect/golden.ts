@@ -9,7 +9,7 @@ import { readSafetensorsHeader, type SafetensorsDtype, type StoredTensor } from 
 import { type Inputs, type LayerName, layerPrefix } from "./subject.js";
 
 /** A stored tensor of any float or integer type, as numbers. */
-export interface GoldenTensor {
+interface GoldenTensor {
   shape: readonly number[];
   values: Float64Array;
 }

@@ -29,7 +29,7 @@ export interface Inspection {
   checkpoints: number[];
 }
 
-export interface StoredWeights {
+interface StoredWeights {
   tensors: number;
   dtypes: string[];
   /** Bytes of tensor data by type. */

@@ -11,7 +11,7 @@ export interface Quantities {
   fallbacks: { tensor: string; wanted: GgufType; type: GgufType }[];
 }
 
-export interface TensorGroup {
+interface TensorGroup {
   group: string;
   /** Tensors by type. */
   types: Partial<Record<GgufType, number>>;

@@ -50,7 +50,7 @@ export interface QuantizationReport extends Quantities {
   seconds: number;
 }
 
-export interface CalibrationReport {
+interface CalibrationReport {
   tokens: number;
   /** Tokens that every expert was to see. */
   expertTokens: number;

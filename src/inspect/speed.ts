@@ -26,7 +26,7 @@ export interface SpeedTest {
   cache?: CacheReport;
 }
 
-export interface SpeedOptions {
+interface SpeedOptions {
   /** Lengths of prompts, in tokens. */
   prompts: readonly number[];
   /** Numbers of tokens to generate. */

@@ -19,7 +19,7 @@ export interface Verification {
   blocks: { layer: LayerName; routerError: number | null; relativeError: number | null }[];
 }
 
-export interface LayerComparison extends RoutingComparison {
+interface LayerComparison extends RoutingComparison {
   layer: LayerName;
 }
 

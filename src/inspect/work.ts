@@ -5,7 +5,7 @@ import { sizeOf } from "../tensor/tensor.js";
 import { estimateMemory } from "./memory.js";
 
 /** What a token asks of the machine. */
-export interface Work {
+interface Work {
   /** Bytes of weights that generating a token reads: all but the embeddings' other rows and the routed experts that it does not use. */
   weightBytes: number;
   /** Bytes of keys and values for each token before it. */

@@ -68,7 +68,7 @@ function clip(tape: Tape, x: Tensor, limit: number): Tensor {
   return add(tape, binary(tape, "sub", x, beyond(x)), beyond(scale(tape, x, -1)));
 }
 
-export interface Attended {
+interface Attended {
   q: Tensor;
   k: Tensor;
   v: Tensor;

@@ -17,7 +17,7 @@ export interface Window {
   batch: number;
 }
 
-export interface CalibrationOptions {
+interface CalibrationOptions {
   /** Reading goes on until every expert has seen so many tokens. */
   expertTokens: number;
   /** Tokens that are read in any case, if there are so many. */

@@ -54,7 +54,7 @@ export interface LatentSizes {
 }
 
 /** kept * x + added * f(x) */
-export interface Blend {
+interface Blend {
   kept: number;
   added: number;
 }

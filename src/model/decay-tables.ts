@@ -4,7 +4,7 @@ import { typedArray } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 
 /** Parameters of a lightning attention with decays of its own: slopes [H], ofQuery and ofKey [H, block], within [H * block, block]. */
-export interface DecayTables {
+interface DecayTables {
   slopes: Tensor;
   ofQuery: Tensor;
   ofKey: Tensor;

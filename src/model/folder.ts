@@ -67,7 +67,7 @@ function packedReader(piece: Piece, tensor: PackedTensor | undefined): Reader | 
 
 const packedRows = (piece: Piece, tensor: PackedTensor | undefined) => tensor && storedRows({ ...piece, transposed: false }, { ...tensor, dtype: tensor.type });
 
-export interface FolderOptions extends EncodingOptions, Partial<TypeOptions> {
+interface FolderOptions extends EncodingOptions, Partial<TypeOptions> {
   /** Adds files of its own before the folder is closed. */
   extra?: (folder: string) => void | Promise<void>;
 }

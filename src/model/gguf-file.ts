@@ -25,7 +25,7 @@ import { decodeTensor, joined, readPiece, storedRows } from "./stored.js";
 /** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too. */
 export const isGguf = (path: string): boolean => /\.gguf$/i.test(path);
 
-export interface StoredGguf<C extends AnyConfig = AnyConfig> extends StoredModel<C> {
+interface StoredGguf<C extends AnyConfig = AnyConfig> extends StoredModel<C> {
   gguf: Gguf;
 }
 
@@ -107,7 +107,7 @@ export function describeFile(type: GgufType): [string, GgufValue][] {
   return entries.flatMap(([key, value]) => (value === undefined ? [] : [[key, { type: "u32", value }]]));
 }
 
-export interface GgufOptions extends EncodingOptions, TypeOptions {
+interface GgufOptions extends EncodingOptions, TypeOptions {
   /** Metadata of the tokenizer, see `ggufVocabulary`. */
   vocabulary?: ReadonlyMap<string, GgufValue> | undefined;
 }

@@ -17,7 +17,7 @@ import { type Needs, processRoom } from "./residency/room.js";
 import { RopeTables } from "./rope.js";
 import type { TransformerParts } from "./transformer.js";
 
-export interface LoadOptions {
+interface LoadOptions {
   engine?: Engine | undefined;
   /**
    * Bytes that the process may take: the dense part of the model stays in memory, and of its experts those that there is room for, the others are

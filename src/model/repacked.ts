@@ -8,7 +8,7 @@ import type { Piece } from "./families/names.js";
 import { MappedFiles } from "./mapped-files.js";
 
 /** Bytes of a file, from `begin` on. */
-export interface FileBytes {
+interface FileBytes {
   file: string;
   begin: number;
   bytes: number;
@@ -21,14 +21,14 @@ export interface Loose extends Pick<LooseRows, "block" | "scaleType"> {
 }
 
 /** One whole matrix. */
-export interface LooseMatrix extends Loose {
+interface LooseMatrix extends Loose {
   rows: number;
   /** The row of the parameter, its matrices one below the other, that its row r is; -1 for none. */
   at(r: number): number;
 }
 
 /** Where rows of a matrix stand: from the least on that one has, one after the other, or each where `rows` says. */
-export interface Places {
+interface Places {
   first: number;
   rows?: Int32Array | undefined;
 }

@@ -53,7 +53,7 @@ export function rotaryTable({ theta, rotary, scaling }: RopeConfig, positions: n
 }
 
 /** A table of a rotary embedding in engine memory: as many rows for short sequences, then, where they differ, as many for long ones. */
-export interface RopeTable {
+interface RopeTable {
   tensor: Tensor;
   /** Rows for each kind of sequence. */
   positions: number;

@@ -20,7 +20,7 @@ export interface TransformerParts {
   router?: Router | undefined;
 }
 
-export interface ForwardInput {
+interface ForwardInput {
   /** i32 [T], one sequence after the other. */
   ids: Tensor;
   /** Sequences that start here, all of one length; or sequences of any lengths that go on. */
@@ -29,7 +29,7 @@ export interface ForwardInput {
   dropout?: number | undefined;
 }
 
-export interface HiddenStates {
+interface HiddenStates {
   /** [T, D], after the last norm. */
   hidden: Tensor;
   /** One decision per sparse layer, in order. */

@@ -15,7 +15,7 @@ import type { Weights } from "./staged.js";
 /** Parameters that are encoded in a few seconds, so that threads are not worth their start. */
 const inOneThread = 1e7;
 
-export interface WrittenModel {
+interface WrittenModel {
   tensors: WrittenTensor[];
   /** Whether the tokenizer is part of it: not every one can be told in GGUF. */
   tokenizer: boolean;

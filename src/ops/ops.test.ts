@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { gradcheck, type GradcheckInput } from "../autograd/gradcheck.js";
+import { gradcheck, type GradcheckInput } from "../../test/gradcheck.js";
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { ReferenceEngine } from "../engine/reference.js";

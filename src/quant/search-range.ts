@@ -1,5 +1,5 @@
 /** The same as search.ts for formats with a minimum: y = scale q + floor with q from 0. Both are fitted together. */
-export interface Range {
+interface Range {
   scale: number;
   floor: number;
 }

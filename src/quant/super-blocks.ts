@@ -10,7 +10,7 @@ import { encodeRange, fitRange, rangeError } from "./search-range.js";
 const elements = 256;
 
 /** What is written: y = (d s) q, or y = (d s) q - dmin m. */
-export interface SuperBlock {
+interface SuperBlock {
   d: number;
   dmin: number;
   /** One per sub-block. */

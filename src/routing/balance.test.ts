@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { gradcheck } from "../autograd/gradcheck.js";
+import { gradcheck } from "../../test/gradcheck.js";
 import { Tape, type TapeOptions } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { ReferenceEngine } from "../engine/reference.js";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { gradcheck } from "../autograd/gradcheck.js";
+import { gradcheck } from "../../test/gradcheck.js";
 import { Tape, type TapeOptions } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { ReferenceEngine } from "../engine/reference.js";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { gradcheck } from "../autograd/gradcheck.js";
+import { gradcheck } from "../../test/gradcheck.js";
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { ReferenceEngine } from "../engine/reference.js";

@@ -11,7 +11,7 @@ export const storedBlocks = {
   q4_k: [256, 144], q5_k: [256, 176], q6_k: [256, 210], iq4_nl: [32, 18], iq4_xs: [256, 136], mxfp4: [32, 17], fp8_e4m3: [128, 132], fp8_e5m2: [128, 132],
 } as const satisfies Record<string, readonly [number, number]>;
 
-export type ComputeDType = keyof typeof dtypeBytes;
+type ComputeDType = keyof typeof dtypeBytes;
 export type StoredDType = keyof typeof storedBlocks;
 export type DType = ComputeDType | StoredDType;
 

@@ -11,7 +11,7 @@ export function checkSeed(seed: number): number {
 }
 
 /** Four 32-bit words; JSON keeps them exactly. */
-export type RandomState = readonly [number, number, number, number];
+type RandomState = readonly [number, number, number, number];
 
 /**
  * Random numbers of the host program: shuffling, sampling, seeds of tensors. xoshiro128** (Blackman and

@@ -5,7 +5,7 @@ import { type PreTokenizer, splitWords } from "./pre-tokenizers.js";
 import { bpeModel } from "./tokenizer.js";
 import { type VocabularyOptions, VocabularyTokenizer } from "./vocabulary.js";
 
-export interface ByteLevelOptions extends VocabularyOptions {
+interface ByteLevelOptions extends VocabularyOptions {
   preTokenizer: PreTokenizer;
   /** Pairs "a b" of token texts, the first applied first; undefined: the id of what a merge makes is its rank, as in tiktoken. */
   merges?: readonly string[] | undefined;

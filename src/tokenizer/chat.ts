@@ -6,7 +6,7 @@ import type { Tokenizer } from "./tokenizer.js";
 import { anyOf } from "./vocabulary.js";
 
 /** Who may speak. A role is part of a template's own text, as in "<|user|>", so it is one of these and nothing else. */
-export const chatRoles = ["system", "developer", "user", "assistant", "tool", "function", "ipython", "observation"] as const;
+const chatRoles = ["system", "developer", "user", "assistant", "tool", "function", "ipython", "observation"] as const;
 
 /** A message as transformers and OpenAI's API have it; every other field is handed to the template too (`name`, `tool_calls`, ...). */
 export interface ChatMessage {

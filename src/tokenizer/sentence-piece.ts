@@ -3,7 +3,7 @@ import { IdList, mergePairs, type Merges } from "./merge.js";
 import { bpeModel, type DecodeStream } from "./tokenizer.js";
 import { type VocabularyOptions, VocabularyTokenizer } from "./vocabulary.js";
 
-export interface SentencePieceOptions extends VocabularyOptions {
+interface SentencePieceOptions extends VocabularyOptions {
   /** Of each token; the pair that makes the token of the highest score is merged first. */
   scores: ArrayLike<number>;
   unknownId: number;

@@ -3,7 +3,7 @@ import { BytePairTokenizer, wordPattern } from "./byte-pair.js";
 import { Heap } from "./heap.js";
 import { maxVocab, pairKey } from "./merge.js";
 
-export interface BytePairOptions {
+interface BytePairOptions {
   /** Tokens in all: 256 bytes, the merges and the end of text. Fewer if the text has no pair left that occurs twice. */
   vocab: number;
   /** Special token that separates documents; default "<|endoftext|>". */

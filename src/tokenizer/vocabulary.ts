@@ -4,7 +4,7 @@ import { byteStream, type ChatTemplates, type DecodeStream, looksSpecial, saveTo
 
 /** What a token of a GGUF vocabulary is; the place in the list is its number in the file. */
 const kinds = ["undefined", "normal", "unknown", "control", "user-defined", "unused", "byte"] as const;
-export type TokenKind = (typeof kinds)[number];
+type TokenKind = (typeof kinds)[number];
 
 export interface VocabularyOptions extends Partial<Pick<Tokenizer, "bosId" | "eosId" | "padId" | "endIds">>, Pick<Tokenizer, "prefix"> {
   /** Text of each token: GPT-2's byte characters, or U+2581 for spaces, as the kind of tokenizer has it. */

@@ -23,7 +23,7 @@ export const defaultOptimizer: OptimizerOptions = { beta1: 0.9, beta2: 0.95, eps
 export type GradientNorms = Record<ParameterGroup | "total", number>;
 
 /** First and second moments of one parameter. */
-export interface Moments {
+interface Moments {
   parameter: Parameter;
   m: Tensor;
   v: Tensor;

@@ -13,7 +13,7 @@ import { vocabulary } from "./vocabulary.js";
 export const targets = { json, safetensors, index: indexFile, gguf, config: configFile, vocabulary, tokenizer: tokenizerJson, tiktoken, blocks } as const satisfies Record<string, Target>;
 export type TargetName = keyof typeof targets;
 
-export interface FuzzResult {
+interface FuzzResult {
   target: TargetName;
   seed: number;
   inputs: number;

@@ -10,7 +10,7 @@ const script = (name: string): string => fileURLToPath(new URL(`../../../../../b
  * Relative errors of the logits (max |difference| / max |value|), `lost` being what transformers itself loses in float32, and tensors that the
  * class lacks or does not know; or what went wrong.
  */
-export type TransformersResult = { class: string; float64: number; float32: number; lost: number; missing: string[]; unexpected: string[] } | { error: string };
+type TransformersResult = { class: string; float64: number; float32: number; lost: number; missing: string[]; unexpected: string[] } | { error: string };
 
 /** Runs each checkpoint, small ones on which more threads only wait for each other, on the inputs of its golden and compares with the golden's logits. Throws when Python cannot be run. */
 export function transformersLogits(pairs: readonly { checkpoint: string; golden: string }[]): TransformersResult[] {

@@ -7,7 +7,7 @@ import { packageRoot } from "../version.js";
 /** Larger files, the browser's interfaces for example, would drown out the others. */
 const largestFile = 2 ** 18;
 
-export interface Corpus {
+interface Corpus {
   files: readonly string[];
   bytes: number;
   /** By how much text they gave, most first. */

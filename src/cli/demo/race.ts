@@ -13,7 +13,7 @@ import type { Io } from "../io.js";
 
 const seed = 1;
 
-export interface RaceOptions {
+interface RaceOptions {
   engine: Engine;
   tokenizer: Tokenizer;
   tokens: Tokens;

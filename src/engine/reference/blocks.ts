@@ -9,7 +9,7 @@ export interface Block {
   minimum: Float32Array;
 }
 
-export interface BlockFormat {
+interface BlockFormat {
   /** Elements that share a scale. */
   group: 16 | 32;
   /** Reads the block that starts at byte `at`. */

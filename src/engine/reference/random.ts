@@ -16,7 +16,7 @@ export function mix(x: number): number {
 }
 
 /** The two keys of a seed in 0..2^53-1. */
-export function randomKeys(seed: number): { key0: number; key1: number } {
+function randomKeys(seed: number): { key0: number; key1: number } {
   const key0 = mix((seed >>> 0) + 0x9e3779b9);
   return { key0, key1: mix(key0 ^ mix(Math.floor(seed / 2 ** 32) + 0x85ebca6b)) };
 }

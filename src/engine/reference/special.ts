@@ -30,11 +30,11 @@ export function erfc(x: number): number {
 }
 
 /** Distribution function of the standard normal. */
-export function normalCdf(x: number): number {
+function normalCdf(x: number): number {
   return erfc(-x * sqrtHalf) / 2;
 }
 
-export function normalDensity(x: number): number {
+function normalDensity(x: number): number {
   return Math.exp((-x * x) / 2) / Math.sqrt(2 * Math.PI);
 }
 

@@ -9,7 +9,7 @@ export const valueTypes = {
 
 export type GgufValueType = keyof typeof valueTypes;
 
-export interface GgufScalar {
+interface GgufScalar {
   readonly type: Exclude<GgufValueType, "array">;
   /** A bigint for u64 and i64. */
   readonly value: number | bigint | boolean | string;

@@ -9,7 +9,7 @@ const types = {
 
 export type GgufType = keyof typeof types;
 
-export interface BlockSize {
+interface BlockSize {
   id: number;
   elements: number;
   bytes: number;

@@ -5,7 +5,7 @@ import { type Tensor, view } from "../../tensor/tensor.js";
 import type { EncoderDecoderConfig } from "./config.js";
 
 /** Keys and values of one layer, [rows, heads * headDim] each. */
-export interface KeyValues {
+interface KeyValues {
   k: Tensor;
   v: Tensor;
 }

@@ -17,7 +17,7 @@ import { checkEncoderDecoderConfig, type EncoderDecoderConfig } from "./config.j
 import { EncoderDecoderParameters } from "./parameters.js";
 import { decode, encode, type EncoderDecoderParts, readSources, vocabularyLogits } from "./stacks.js";
 
-export interface EncoderDecoderOutput {
+interface EncoderDecoderOutput {
   /** [batch * target length, V] */
   logits: Tensor;
   /** One decision per sparse layer, in order. */

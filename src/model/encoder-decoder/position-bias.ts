@@ -17,7 +17,7 @@ export function distanceBucket(distance: number, bothWays: boolean, buckets: num
   return first + Math.min(count - 1, exact + Math.trunc(f(share * (count - exact))));
 }
 
-export interface BiasedPositions {
+interface BiasedPositions {
   /** [buckets, H]: what each bucket adds to the scores of each head. */
   table: Tensor;
   bothWays: boolean;

@@ -17,7 +17,7 @@ export interface EncoderDecoderParts {
   parameters: EncoderDecoderParameters;
 }
 
-export interface StackStates {
+interface StackStates {
   /** [T, D], after the last norm. */
   hidden: Tensor;
   /** One decision per sparse layer, in order. */

@@ -11,14 +11,14 @@ import { maxLayers } from "./fields.js";
 import { computesSame, type KnownModel, readHfConfig, writeHfConfig } from "./hf-config.js";
 
 /** What a config is read from: keys, and which tensors of which shapes there are. */
-export interface GgufModel {
+interface GgufModel {
   metadata: GgufMetadata;
   tensors: ReadonlyMap<string, { readonly shape: readonly number[] }>;
   /** Elements of the tensor "rope_freqs.weight", the factors that frequencies are divided by; undefined if there is none. */
   ropeFactors(): readonly number[] | undefined;
 }
 
-export interface KnownGguf extends KnownModel {
+interface KnownGguf extends KnownModel {
   architecture: GgufArchitecture;
 }
 
@@ -156,7 +156,7 @@ function checkKeys(m: GgufMetadata, { arch, normalised, keys }: GgufArchitecture
 }
 
 /** What stands in a GGUF file beside the weights. */
-export interface GgufDescription {
+interface GgufDescription {
   architecture: GgufArchitecture;
   metadata: Map<string, GgufValue>;
   /** For the tensor "rope_freqs.weight". */

@@ -17,7 +17,7 @@ export interface StoredExperts {
 export type Room = (used: number, growth: number) => number;
 
 /** What the cache needs to know of the layer that comes next: which of its experts these tokens are likely to choose, the likeliest first. */
-export type Forecast = (layer: number) => readonly number[];
+type Forecast = (layer: number) => readonly number[];
 
 /** What has happened so far, each expert of each pass and layer counted once. */
 export interface CacheCounts {

@@ -2,7 +2,7 @@
 
 const codes = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, blue: 34, magenta: 35, cyan: 36 } as const;
 
-export type Color = keyof typeof codes;
+type Color = keyof typeof codes;
 
 /** Colours text, or returns it as it is. */
 export type Paint = (text: string, color: Color) => string;
@@ -71,7 +71,7 @@ export function formatDuration(seconds: number): string {
 }
 
 /** Colour of an expert's load relative to the mean (1 = balanced): idle, low, fair, high, overloaded. */
-export function loadColor(relative: number): Color {
+function loadColor(relative: number): Color {
   if (relative < 0.01) return "magenta";
   if (relative < 0.5) return "blue";
   if (relative < 1.5) return "green";

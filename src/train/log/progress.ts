@@ -2,7 +2,7 @@ import { overLayers } from "../../routing/statistics.js";
 import { colorEnabled, type Environment, eraseLine, formatDuration, formatNumber, loadBar, type Paint, painter, type TextStream, visibleWidth } from "./format.js";
 import type { StepRecord } from "./record.js";
 
-export interface ProgressOptions {
+interface ProgressOptions {
   /** Steps at the end of the run. */
   totalSteps: number;
   /** Steps done before this process took over; default 0. */

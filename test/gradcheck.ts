@@ -1,10 +1,10 @@
-import { Arena } from "../engine/arena.js";
-import type { Engine } from "../engine/engine.js";
-import { check } from "../errors.js";
-import type { Tensor } from "../tensor/tensor.js";
-import { Tape, type TapeOptions } from "./tape.js";
+import { Arena } from "../src/engine/arena.js";
+import type { Engine } from "../src/engine/engine.js";
+import { check } from "../src/errors.js";
+import type { Tensor } from "../src/tensor/tensor.js";
+import { Tape, type TapeOptions } from "../src/autograd/tape.js";
 
-export interface GradcheckOptions {
+interface GradcheckOptions {
   /** Step of the central difference. */
   eps?: number;
   absolute?: number;
