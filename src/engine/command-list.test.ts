@@ -33,6 +33,26 @@ describe.skipIf(nativeVariants.length === 0)("ops that are run together", () => 
     expect(sameBits(engine.read(out), expected)).toBe(true);
   });
 
+  it("are run at once where no list has room for their experts", () => {
+    const experts = 9000;
+    const weights = t.random([experts, 1, 16]);
+    const [gate, up] = [0, 1].map(() => Array.from({ length: experts }, (_, e) => view(weights, [1, 16], e * 16)));
+    const [x, y] = [t.random([2, 16]), t.random([2, 2])];
+    const offsets = t.ints(Array.from({ length: experts + 1 }, (_, e) => (e <= 3 ? 0 : e < experts ? 1 : 2)));
+    const compute = () => {
+      engine.fill(x, 0.5);
+      engine.groupedMatmul("nt", y, x, gate!, offsets, { beside: up! });
+      engine.scale(y, y, 2);
+    };
+    compute();
+    const expected = engine.read(y);
+    engine.fill(x, 0);
+    engine.fill(y, 0);
+    engine.together(compute);
+    expect(engine.read(y)).toEqual(expected);
+    expect(expected[0]).not.toBe(expected[2]);
+  });
+
   it("run before engine memory is read, written or freed, in the order of the calls, however many they are", () => {
     const [x, y] = [t.random([8]), t.random([8])];
     const seen = engine.together(() => {

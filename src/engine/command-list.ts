@@ -8,23 +8,25 @@ export interface ListAddon {
 
 type Argument = number | Float64Array;
 
-/** Numbers that a list has room for: the ops of some layers. */
+/** Numbers that a list has room for: the ops of some layers. A longer list of addresses than that is run at once. */
 const room = 2 ** 14;
-/** Numbers of so many ops are handed over at a time. */
-const some = 64;
+/** Whenever the list has become longer by so many numbers (a few ops), the other thread is told how far it may go. */
+const handedOver = 64;
 
-/** By addon: its engines share memory, so that no op of one may pass those of another that wait. */
+/** One per addon: its engines share memory, so that an op of one must not overtake those of another that still wait. */
 const lists = new WeakMap<ListAddon, CommandList<ListAddon>>();
 
 /**
- * Ops that JavaScript does not wait for: another thread runs them while it prepares those that follow, and one call runs what is left. In between,
- * JavaScript does not lose the caches to what they read.
+ * Ops that are run later than JavaScript calls them. A call writes the number of the op and its arguments, all numbers, into the list; a native thread runs
+ * what is in it while JavaScript prepares the ops that follow, and `run` runs what is left. That saves the time of JavaScript, which would otherwise
+ * stand between the products, and its data stays in the caches of its own core.
  */
 export class CommandList<A extends ListAddon> {
   /** The addon. Inside `together` its ops wait in the list, and whatever else is called of it runs the list first. */
   readonly addon: A;
   private readonly list = new Float64Array(room);
   private length = 0;
+  /** How much of it the other thread may run. */
   private started = 0;
   private isOpen = false;
 
@@ -32,7 +34,7 @@ export class CommandList<A extends ListAddon> {
     const numbers = new Map(real.commands().map((name, number) => [name, number]));
     const entries = Object.entries(real).map(([name, op]: [string, (...args: unknown[]) => unknown]) => {
       const number = numbers.get(name);
-      if (number !== undefined) return [name, (...args: Argument[]) => (this.isOpen ? this.push(number, args) : op(...args))];
+      if (number !== undefined) return [name, (...args: Argument[]) => (this.isOpen && this.push(number, args) ? undefined : op(...args))];
       const first = (...args: unknown[]) => {
         this.run();
         return op(...args);
@@ -61,10 +63,13 @@ export class CommandList<A extends ListAddon> {
     }
   }
 
-  private push(number: number, args: readonly Argument[]): void {
+  /** Adds an op: its number, how many arguments and how many addresses it has, the arguments, the addresses. Returns false if it never fits: then all others have run. */
+  private push(number: number, args: readonly Argument[]): boolean {
     const addresses = args.find((x) => typeof x === "object");
     const { length = 0 } = addresses ?? {};
-    if (this.length + 3 + args.length + length > room) this.run();
+    const needed = 3 + args.length + length;
+    if (this.length + needed > room) this.run();
+    if (needed > room) return false;
     const { list } = this;
     let at = this.length;
     list[at++] = number;
@@ -73,9 +78,11 @@ export class CommandList<A extends ListAddon> {
     for (const x of args) list[at++] = typeof x === "number" ? x : 0;
     if (addresses !== undefined) list.set(addresses, at);
     this.length = at + length;
-    if (this.length - this.started < some) return;
-    this.started = this.length;
-    this.real.start(list, this.length);
+    if (this.length - this.started >= handedOver) {
+      this.started = this.length;
+      this.real.start(list, this.length);
+    }
+    return true;
   }
 
   private run(): void {

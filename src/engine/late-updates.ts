@@ -1,6 +1,6 @@
 import type { Tensor } from "../tensor/tensor.js";
 
-/** An update of AdamW that its tensors are to seem to have had already. */
+/** An update of AdamW that has been called for but not made; nobody may see its tensors without it. */
 interface LateUpdate {
   /** What it reads or writes, the parameter first. */
   tensors: readonly Tensor[];
@@ -9,12 +9,12 @@ interface LateUpdate {
   run(): void;
 }
 
-/** Of all native engines, whose addresses are those of one process. */
+/** Those of all native engines of the process, which share its address space. */
 let waiting: readonly LateUpdate[] = [];
 
 /**
- * Lets an update wait for the next product with the parameter, which then reads what the update needs while it multiplies: alone an update takes as long as
- * memory does. Whatever else is done with one of its tensors makes it first.
+ * Lets an update wait for the next product with its parameter. An update alone is bound by memory and a product by arithmetic, so that both together take
+ * hardly longer than the product. Every other use of one of its tensors makes the update first (`settle`).
  */
 export function delay(update: LateUpdate): void {
   waiting = [...waiting, update];
@@ -27,6 +27,7 @@ export function takeUpdate(param: Tensor): readonly number[] | undefined {
   return update?.numbers;
 }
 
+/** All of memory, for `settle`. */
 export const everything = { storage: 0, bytes: Infinity };
 
 /** Makes the updates that read or write any of a tensor's memory. */

@@ -13,15 +13,15 @@ export interface StoredExperts {
   down: readonly StoredMatrix[];
 }
 
-/** Slots that there is room for, given the bytes of those in use and by how many others the process is about to grow. */
+/** How many slots there is room for, given the bytes of the slots in use and the bytes of activations that the process is about to allocate. */
 export type Room = (used: number, growth: number) => number;
 
-/** What the cache needs to know of the layer that comes next: which of its experts these tokens are likely to choose, the likeliest first. */
+/** Which experts of a layer the tokens at hand are likely to choose, the likeliest first. Asked about the layer after the one in use. */
 type Forecast = (layer: number) => readonly number[];
 
 /** What has happened so far, each expert of each pass and layer counted once. */
 export interface CacheCounts {
-  /** Experts that were needed: `hits` were there, `ahead` had been asked for before it was certain, the others had to be waited for. */
+  /** Experts that were needed. Of them `hits` were in memory, `ahead` were being read because of a forecast, and the others were only then asked for. */
   needed: number;
   hits: number;
   ahead: number;
@@ -34,11 +34,13 @@ export interface CacheCounts {
 
 export const emptyCounts = (): CacheCounts => ({ needed: 0, hits: 0, ahead: 0, forecast: 0, foreseen: 0, bytesRead: 0, tokens: 0 });
 
-/** Tokens after which a use counts half (see `Popularity`): docs/lab-notebook.md has what others come to. */
+/** Tokens after which a use counts half (see `Popularity`); docs/lab-notebook.md compares other values. */
 export const halfLife = 128;
 
-/** Experts that a layer lacked on average in the uses of late, below which reading ahead saves less time than a forecast takes, and its weight of a new use. */
-const fewMissing = { experts: 0.25, weight: 1 / 64 };
+/** When a layer lacks fewer experts than this on average, reading ahead saves less time than a forecast takes. */
+const fewMissing = 0.25;
+/** Weight of the newest use in that average, which moves. */
+const newestUse = 1 / 64;
 
 /**
  * Experts that are read from their files when they are needed and stay as long as there is room for them; the least popular of all layers
@@ -55,18 +57,21 @@ export class ExpertCache {
   private readonly filling: Filling;
   private readonly popularity: Popularity;
   private slots: Slot[] = [];
-  /** By number of layer and expert. */
+  /** Which slot an expert has, by the expert's number: index of the layer * experts of a layer + e. */
   private readonly resident = new Map<number, Slot>();
+  /** Slots that there is room for. */
   private capacity = 0;
+  /** Calls of `use`, each of which marks the slots that it needs with its number. */
   private uses = 0;
+  /** Index of the layer used last: a smaller or equal one begins a new forward pass. */
   private last = Infinity;
-  /** Bytes of the largest results of a layer's products so far. */
+  /** Bytes of the largest results of a layer's products so far, which the process's memory already includes. */
   private results = 0;
-  /** What was read ahead, and for which layer. */
+  /** Experts that were read ahead, and the index of their layer. */
   private forecast: { index: number; experts: readonly number[] } = { index: -1, experts: [] };
   /** Slots whose reads were stopped, and may not have ended. */
   private readonly stopped: Slot[] = [];
-  /** Experts that were not there when they were needed, read ahead or not: a moving average per use. */
+  /** Experts per use that were not in memory when they were needed, whether read ahead or not: a moving average. */
   private missing = 1;
 
   constructor(
@@ -113,7 +118,7 @@ export class ExpertCache {
     return this.parameters(index, slots, needed[0] as number);
   }
 
-  /** Holds no more slots than there is room for beside the results of this layer's products: what they need beyond those so far is to come. */
+  /** Gives back the slots that there is no room for beside the results of this layer's products; what these need beyond the largest so far is still to be allocated. */
   private fit({ up, down }: StoredExperts, load: Int32Array): void {
     const [{ rows: width, cols: hidden }] = down as [StoredMatrix];
     const results = 4 * load.reduce((sum, n) => sum + n, 0) * (up.reduce((sum, [part]) => sum + (part as StoredMatrix).rows, 0) + hidden + width);
@@ -127,7 +132,7 @@ export class ExpertCache {
     }
   }
 
-  /** Stops reading what was wrongly forecast. */
+  /** Counts how good the last forecast was, and stops the reads of experts that it got wrong. */
   private callOff(index: number, needed: readonly number[]): void {
     const { counts, forecast } = this;
     const wrong = forecast.experts.filter((e) => forecast.index !== index || !needed.includes(e));
@@ -142,13 +147,14 @@ export class ExpertCache {
     this.forecast = { index: -1, experts: [] };
   }
 
+  /** Slots of the needed experts, with what is missing of them being read first. */
   private load(index: number, needed: readonly number[]): Map<number, Slot> {
     const { counts, uses } = this;
     const slots = new Map<number, Slot>();
     for (const e of needed) {
       const slot = this.resident.get(index * this.experts + e);
       if (slot === undefined) continue;
-      slot.lastUse = uses; // before any slot is given to another expert
+      slot.lastUse = uses; // before `assign` looks for slots to take: these are not to be taken
       slots.set(e, slot);
     }
     let there = 0;
@@ -163,13 +169,14 @@ export class ExpertCache {
     }
     counts.needed += needed.length;
     counts.hits += there;
-    this.missing += fewMissing.weight * (needed.length - there - this.missing);
+    this.missing += newestUse * (needed.length - there - this.missing);
     return slots;
   }
 
+  /** Begins to read what the layer `index` is likely to need. */
   private readAhead(index: number, forecast: Forecast): void {
     const next = this.layers[index];
-    if (next === undefined || this.missing < fewMissing.experts) return;
+    if (next === undefined || this.missing < fewMissing) return;
     this.forecast = { index, experts: forecast(next.layer) };
     for (const e of this.forecast.experts) {
       const slot = this.resident.get(index * this.experts + e) ?? this.assign(index, e);
@@ -180,7 +187,7 @@ export class ExpertCache {
     }
   }
 
-  /** A slot for an expert that has none: a new one, or that of the least popular expert which this use does not need; undefined where there is none. */
+  /** Gives an expert a free slot, or a victim's; undefined if there is neither. */
   private assign(index: number, e: number): Slot | undefined {
     const slot = this.free() ?? this.victim();
     if (slot === undefined) return undefined;
@@ -194,6 +201,7 @@ export class ExpertCache {
     return slot;
   }
 
+  /** An empty slot, if there is one or room for one. */
   private free(): Slot | undefined {
     if (this.resident.size === this.slots.length && this.slots.length < this.capacity) {
       this.memory.grow(this.capacity - this.slots.length);
@@ -202,12 +210,12 @@ export class ExpertCache {
     return this.resident.size < this.slots.length ? this.slots.find(({ expert }) => expert < 0) : undefined;
   }
 
+  /** The slot of the least popular expert that this use does not need; one that is being read only if all are, since those reads would have to be waited for. */
   private victim(): Slot | undefined {
     let [least, rank]: [Slot | undefined, number] = [undefined, Infinity];
     for (const slot of this.slots) {
       if (slot.lastUse === this.uses) continue;
       const own = this.popularity.rank(slot.expert);
-      // One whose reads have not ended would have to be waited for.
       if (least === undefined || (own < rank && !slot.pending)) [least, rank] = [slot, slot.pending ? Infinity : own];
     }
     return least;
@@ -219,7 +227,7 @@ export class ExpertCache {
     return file;
   }
 
-  /** Experts that are not in memory stand where one is that is: products take a matrix of each, and read those that have rows. */
+  /** Products take a matrix of every expert but read only those that have rows, so that experts which are not in memory get the matrices of `other`. */
   private parameters(index: number, slots: ReadonlyMap<number, Slot>, other: number): ExpertParameters {
     const tensors = Array.from({ length: this.experts }, (_, e) => (slots.get(e) ?? (slots.get(other) as Slot)).tensors);
     const part = (i: number) => tensors.map((list) => list[i] as (typeof list)[number]);

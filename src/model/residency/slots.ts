@@ -4,24 +4,24 @@ import type { Tensor } from "../../tensor/tensor.js";
 import type { StoredMatrix } from "../mapped.js";
 import type { Repacker } from "./repacker.js";
 
-/** What a read moves at least: reads past the page cache are of whole pages. */
+/** Reads that bypass the page cache are of whole pages. */
 const pageBytes = 4096;
-/** Slots are allocated, and given back, so much at a time: whole huge pages. */
+/** Slots are allocated and given back in blocks of about this size, so that they lie in huge pages. */
 const blockBytes = 32 * 2 ** 20;
 
-/**
- * Bytes of a file and where they go in an expert's slot, and what has become of them: -1 to be read, 0 there, else the number of the read that brings
- * them, or some of them, if that was stopped.
- */
+/** Bytes of a file that go into an expert's slot. */
 interface Part {
+  /** Where they begin in the file. */
   begin: number;
   tensor: Tensor;
   file: FileReads;
+  /** Number of the read that brings them; -1 before it begins, 0 when they are there. */
   read: number;
+  /** That read was stopped, so that some bytes will be missing when it ends. */
   stopped: boolean;
 }
 
-/** What slots are filled with. */
+/** Where a slot's bytes come from. */
 export interface Filling {
   file(path: string): FileReads;
   repack: Repacker["repack"];
@@ -29,16 +29,16 @@ export interface Filling {
 
 /** Room for any one expert of a model. */
 export class Slot {
-  /** What is in it, or on its way; -1 for nothing. */
+  /** Number of the expert that is in it or being read into it; -1 for none. */
   expert = -1;
-  /** The use of the cache that it was last needed in. */
+  /** Number of the cache's use that needed it last. */
   lastUse = -1;
-  /** It was filled for a use that has not come yet. */
+  /** It was filled because of a forecast, and has not been needed yet. */
   ahead = false;
   /** Its matrices, in the order of `assign`. */
   tensors: readonly Tensor[] = [];
   private parts: Part[] = [];
-  /** Called once all parts are there. */
+  /** What is to be called once all parts are there. */
   private repack: (() => void)[] = [];
 
   constructor(
@@ -70,12 +70,12 @@ export class Slot {
     });
   }
 
-  /** Whether all of it is there or on its way. */
+  /** Whether every part is there or being read. */
   get whole(): boolean {
     return this.parts.every(({ read }) => read >= 0);
   }
 
-  /** Whether reads into it have not ended. */
+  /** Whether any part is still being read. */
   get pending(): boolean {
     return this.parts.some(({ read }) => read > 0);
   }
