@@ -52,7 +52,7 @@ export async function run(args: string[]): Promise<BenchResult> {
     let step = 0;
     const sums: number[] = [];
     const moe = { experts, active, hidden: expertHidden, router: "mixtral", ...method } as const;
-    const { loss, routing, seconds } = trainCharacters(engine, characters, { steps, learningRate, seed, moe }, (result) => {
+    const { loss, routing, seconds } = await trainCharacters(engine, characters, { steps, learningRate, seed, moe }, (result) => {
       if (step++ < steps - lastSteps) return;
       result.load.forEach((count_E, l) => (sums[l] = (sums[l] ?? 0) + maxViolation(Array.from(count_E)) / lastSteps));
     });

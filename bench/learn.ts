@@ -43,7 +43,7 @@ export async function run(args: string[]): Promise<BenchResult> {
     for (const kind of values.kind.split(",")) {
       const moe = kinds[kind];
       if (moe === undefined) throw new Error(`--kind: expected ${Object.keys(kinds).join(" or ")}, got "${kind}"`);
-      const { loss, seconds } = trainCharacters(engine, characters, { steps, learningRate: 1e-3, seed, moe });
+      const { loss, seconds } = await trainCharacters(engine, characters, { steps, learningRate: 1e-3, seed, moe });
       const torch = script === undefined || (values["peer-once"] && i > 0) ? undefined : torchCharacters(script, characters.file, kind, seed);
       runs.push({ seed, kind, loss, seconds, torch });
       console.error(`seed ${seed} ${kind}: loss ${loss.toFixed(4)} in ${seconds.toFixed(1)} s${torch === undefined ? "" : `; PyTorch ${torch.loss} in ${torch.seconds} s`}`);

@@ -47,7 +47,7 @@ interface CharacterRun {
  * text. Every window of the text comes once per epoch, as `train` has it; offsets drawn at random, of which PyTorch's script trains on 12 x 2,000,
  * leave out a fifth of the text, and which fifth moves the loss by 0.01. Seconds are those of both.
  */
-export function trainCharacters(engine: Engine, { vocab, training, validation }: Characters, run: CharacterRun, onStep?: (step: StepResult) => void): Evaluation & { seconds: number } {
+export async function trainCharacters(engine: Engine, { vocab, training, validation }: Characters, run: CharacterRun, onStep?: (step: StepResult) => void): Promise<Evaluation & { seconds: number }> {
   const { moe, seed, ...rates } = run;
   const config = modelConfig({ vocab, width: 128, layers: 4, heads: 4, context, hidden: denseHidden, moe });
   const options = trainOptions({ ...rates, seed, batch, warmup: 100, beta1: 0.9, beta2: 0.99, weightDecay: 0.1, clipNorm: 1 });
@@ -59,6 +59,6 @@ export function trainCharacters(engine: Engine, { vocab, training, validation }:
     const step = trainer.train(() => sampler.next());
     onStep?.(step);
   }
-  const evaluation = evaluate(model, evaluationWindows(validation, { context, batch: 128 }));
+  const evaluation = await evaluate(model, evaluationWindows(validation, { context, batch: 128 }));
   return { ...evaluation, seconds: (performance.now() - start) / 1e3 };
 }

@@ -45,7 +45,7 @@ async function evalAction(io: Io, dir: string, { data, json, context: given, bat
   check(tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `eval: ${dir} has no tokenizer, so text cannot be read`);
   const tokens = loadTokens(data, tokenizer);
   const started = performance.now();
-  const evaluation = evaluate(model, evaluationWindows(tokens, { context, batch }));
+  const evaluation = await evaluate(model, evaluationWindows(tokens, { context, batch }));
   const seconds = (performance.now() - started) / 1e3;
   if (json !== true) {
     io.stdout.write(describeEvaluation(io, evaluation));

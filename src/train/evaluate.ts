@@ -4,6 +4,7 @@ import type { LanguageModel } from "../model/language-model.js";
 import { forward, logits } from "../model/transformer.js";
 import { crossEntropy, sum } from "../ops/index.js";
 import { loadStatistics, type LoadStatistics } from "../routing/statistics.js";
+import { checkAborted } from "../errors.js";
 import type { Batch } from "./trainer.js";
 
 export interface Evaluation {
@@ -15,14 +16,15 @@ export interface Evaluation {
   routing: (LoadStatistics & { layer: number })[];
 }
 
-/** Loss and routing over all of `batches`, noise and dropout off, capacities those of evaluation. */
-export function evaluate(model: LanguageModel, batches: Iterable<Batch>): Evaluation {
+/** Loss and routing over all of `batches`, noise and dropout off, capacities those of evaluation. Throws ERR_SWITCHYARD_ABORTED. */
+export async function evaluate(model: LanguageModel, batches: Iterable<Batch>, signal?: AbortSignal): Promise<Evaluation> {
   const { engine, config } = model;
   using arena = new Arena(engine);
   let total = 0;
   let tokens = 0;
   const counts = config.sparseLayers.map(() => ({ load: new Int32Array(config.moe?.experts ?? 0), tokens: 0, dropped: 0, fullyDropped: 0 }));
   for (const { inputs, targets, batch } of batches) {
+    checkAborted(signal, "evaluate");
     arena.reset();
     const tape = new Tape(engine, arena);
     const { hidden, routings } = forward(tape, model, { ids: tape.constant([inputs.length], inputs, "i32"), batch });
@@ -36,6 +38,7 @@ export function evaluate(model: LanguageModel, batches: Iterable<Batch>): Evalua
       count.dropped += dropped;
       count.fullyDropped += fullyDropped;
     });
+    await new Promise(setImmediate); // signals and timers have their turn
   }
   const loss = total / tokens;
   return { loss, perplexity: Math.exp(loss), tokens, routing: counts.map((count, i) => ({ layer: config.sparseLayers[i] as number, ...loadStatistics(count) })) };

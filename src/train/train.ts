@@ -111,7 +111,8 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
       const step: TrainStep = { index, steps: options.steps, tokensPerSecond: result.tokens / elapsed, routing: { maxLoad: maxShare(result.load) }, ...result };
       if (observer !== undefined) {
         const seconds = (performance.now() - since.time) / 1e3;
-        const evaluation = evaluating ? evaluate(model, limited(evaluationWindows(validation, { context, batch: options.batch }), options.evalTokens)) : undefined;
+        // Not ended by `signal`: a resumed run has to know the same best loss.
+        const evaluation = evaluating ? await evaluate(model, limited(evaluationWindows(validation, { context, batch: options.batch }), options.evalTokens)) : undefined;
         const { aux, z } = observer.lossRecords();
         const flopsPerSecond = (flops - since.flops) / seconds;
         step.record = {
@@ -133,13 +134,16 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
         for (const log of logs) log.write(step.record);
         if (evaluation !== undefined) {
           step.evaluation = evaluation;
-          const improved = best === null || evaluation.loss < best.loss;
+          const improved = evaluation.loss < (best?.loss ?? Infinity);
           if (improved) best = { step: index, loss: evaluation.loss };
-          if (improved || last) await save(improved);
+          if (improved) await save(true);
         }
         since = { time: performance.now(), tokens: tokensSeen, flops };
       }
-      if (last || (options.checkpointEvery > 0 && index % options.checkpointEvery === 0)) await save(false);
+      const isDue = options.checkpointEvery > 0 && index % options.checkpointEvery === 0;
+      // Weights that give no finite loss are nothing to go on from.
+      const isSound = result.applied && Number.isFinite(step.evaluation?.loss ?? 0);
+      if (last || (isDue && isSound)) await save(false);
       yield step;
       await new Promise(setImmediate);
     }

@@ -92,7 +92,7 @@ export class Trainer {
       if (++this.consecutive >= patience) {
         throw new SwitchyardError(
           "ERR_SWITCHYARD_DIVERGED",
-          `train: loss ${result.loss} and gradient norm ${norms.total} at step ${this.step}, not finite for ${patience} steps in a row; resume from the last checkpoint with a lower learning rate`,
+          `train: loss ${result.loss} and gradient norm ${norms.total} at step ${this.step}, not finite for ${patience} steps in a row; resume from the last checkpoint, or begin again, with a lower learning rate`,
         );
       }
     }

@@ -68,6 +68,6 @@ export async function trainOne(io: Io, config: ModelConfig, { engine, tokenizer,
   }
   progress.finish();
   const seconds = (performance.now() - start) / 1e3;
-  const { loss, tokens: compared } = evaluate(model, evaluationWindows(heldOut.subarray(0, comparedTokens + 1), { context: config.context, batch: 16 }));
+  const { loss, tokens: compared } = await evaluate(model, evaluationWindows(heldOut.subarray(0, comparedTokens + 1), { context: config.context, batch: 16 }));
   return { model, curve, loss, compared, seconds, tokensPerSecond: done / seconds };
 }

@@ -1,0 +1,58 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { LanguageModel } from "../model/language-model.js";
+import { modelConfig } from "../model/presets.js";
+import { byteTokenizer } from "../tokenizer/bytes.js";
+import { train, type TrainSettings, type TrainStep } from "./train.js";
+
+const root = mkdtempSync(join(tmpdir(), "switchyard-train-"));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+const config = modelConfig({ vocab: 256, width: 16, layers: 1, heads: 2, context: 8, moe: { experts: 2, active: 1, hidden: 8 } });
+const data = Int32Array.from({ length: 2000 }, (_, i) => (i * i) % 256);
+
+async function run(settings: Partial<TrainSettings>, seen: (step: TrainStep, model: LanguageModel) => void = () => undefined): Promise<void> {
+  using model = LanguageModel.create({ config, seed: 1, tokenizer: byteTokenizer() });
+  for await (const step of train(model, { data, steps: 20, batch: 2, learningRate: 1e-3, warmup: 0, ...settings })) seen(step, model);
+}
+
+describe("a run that diverges", () => {
+  const breaks = (at: number) => ({ index }: TrainStep, { engine, parameters: { list } }: LanguageModel) => {
+    const [{ tensor }] = list as [(typeof list)[number]];
+    if (index === at) engine.write(tensor, new Float32Array(tensor.size).fill(NaN));
+  };
+
+  it("leaves the last checkpoint from before, which it can be resumed from", async () => {
+    const out = join(root, "diverged");
+    await expect(run({ out, checkpointEvery: 1, evalEvery: 1 }, breaks(5))).rejects.toMatchObject({ code: "ERR_SWITCHYARD_DIVERGED" });
+    expect(readdirSync(join(out, "checkpoints")).sort().at(-1)).toBe("step-00000005");
+    const indices: number[] = [];
+    await run({ out, resume: true }, ({ index }) => indices.push(index));
+    expect([indices[0], indices.at(-1)]).toEqual([6, 20]);
+  });
+
+  it("from its first evaluation on: the best is one that is finite", async () => {
+    const out = join(root, "recovered");
+    const whole = new Float32Array(config.vocab * config.width);
+    await run({ out, steps: 6, evalEvery: 2 }, ({ index }, { engine, parameters: { list } }) => {
+      const [{ tensor }] = list as [(typeof list)[number]];
+      if (index === 1) {
+        whole.set(engine.read(tensor));
+        engine.write(tensor, new Float32Array(tensor.size).fill(NaN));
+      } else if (index === 2) engine.write(tensor, whole);
+    });
+    const { best } = JSON.parse(readFileSync(join(out, "checkpoints/step-00000006/trainer.json"), "utf8")) as { best: { step: number } };
+    expect(best.step).toBeGreaterThan(2);
+  });
+});
+
+it("an evaluation leaves the event loop its turns", async () => {
+  let turns = 0;
+  let before = 0;
+  const timer = setInterval(() => turns++, 0);
+  await run({ steps: 1, evalEvery: 1, validation: 0.9 }, () => (before = turns));
+  clearInterval(timer);
+  expect(before).toBeGreaterThan(10); // of 112 batches
+});
