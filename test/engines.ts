@@ -2,14 +2,14 @@ import { byteLength, type DType } from "../src/tensor/dtype.js";
 import { Random } from "../src/tensor/random.js";
 import { sizeOf, type Tensor, view } from "../src/tensor/tensor.js";
 import type { Engine, Region } from "../src/engine/engine.js";
-import type { Addon } from "../src/engine/native-core.js";
+import type { MemoryAddon } from "../src/engine/native-memory.js";
 import { createRequire } from "node:module";
 import { loadEngine } from "../src/engine/load.js";
 
 /** Kernel variants of the native engine that this machine can run; none where there is no addon, which `doctor` explains. */
 export const nativeVariants: string[] = (() => {
   const { name, source } = loadEngine();
-  return name === "native" ? (createRequire(import.meta.url)(source) as Addon).isas().filter((isa) => isa !== null) : [];
+  return name === "native" ? (createRequire(import.meta.url)(source) as MemoryAddon).isas().filter((isa) => isa !== null) : [];
 })();
 
 /** Tensors with seeded values in [-1, 1), the same on every engine; freed together. */

@@ -1,11 +1,12 @@
 import type { Tensor } from "../tensor/tensor.js";
 import type { IndexerDims, LinearAttentionDims, MixerOps, SelectiveScan } from "./mixer-ops.js";
-import { type Addon, address, NativeCore, type NativeOp } from "./native-core.js";
+import { address, type NativeOp } from "./native-memory.js";
+import { NativeProducts, type ProductAddon } from "./native-products.js";
 
-export type MixerAddon = Addon & Record<keyof MixerOps, NativeOp>;
+export type MixerAddon = ProductAddon & Record<keyof MixerOps, NativeOp>;
 
 /** The sequence mixers of the native engine. */
-export class NativeMixers<A extends MixerAddon> extends NativeCore<A> implements MixerOps {
+export class NativeMixers<A extends MixerAddon> extends NativeProducts<A> implements MixerOps {
   causalConv(out: Tensor, state: Tensor, x: Tensor, weight: Tensor, bias: Tensor | undefined): void {
     const [batch = 0, past = 0, channels = 0] = state.shape;
     this.addon.causalConv(this.variant, address(out), address(state), address(x), address(weight), address(bias), batch, x.rows / batch || 0, channels, past + 1);

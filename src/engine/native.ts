@@ -1,7 +1,7 @@
 import type { Tensor } from "../tensor/tensor.js";
 import type { Activation, AdamWOptions, BinaryFn, Engine, GluOptions, GroupLimit, RopeDims, UnaryFn } from "./engine.js";
 import { delay } from "./late-updates.js";
-import { address, type NativeOp, storedTypes } from "./native-core.js";
+import { address, type NativeOp, storedTypes } from "./native-memory.js";
 import { type MixerAddon, NativeMixers } from "./native-mixers.js";
 import { broadcastSteps } from "./reference/elementwise.js";
 

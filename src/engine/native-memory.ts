@@ -1,0 +1,165 @@
+import { check } from "../errors.js";
+import { type DType, isStored, storedBlocks, typedArray, type TypedArray } from "../tensor/dtype.js";
+import type { Tensor } from "../tensor/tensor.js";
+import type { FileReads, LooseRows, Memory, Precision, Region, RepackingOps } from "./engine.js";
+import { CommandList, type ListAddon } from "./command-list.js";
+import { settle } from "./late-updates.js";
+import { NativeRegion } from "./native-region.js";
+import { NativeReads, type ReadsAddon, systemError } from "./native-reads.js";
+
+/** An op of the addon: addresses, dimensions and flags, all numbers; throws ERR_SWITCHYARD_ENGINE when one does not hold. */
+export type NativeOp = (...args: number[]) => void;
+
+/** Exports of the addon: what is not arithmetic. Ops that compute take the index of a kernel variant first. */
+export interface MemoryAddon extends ReadsAddon, ListAddon {
+  /** Kernel variants by index; null for one that this machine cannot run. */
+  isas(): (string | null)[];
+  /** Sets the number of threads unless n is 0; returns it. One pool serves every engine of the process. */
+  threads(n: number): number;
+  allocate(bytes: number): number;
+  mapFile(path: string): { address: number; bytes: number } | number;
+  release(address: number): void;
+  advise: NativeOp;
+  /** Whether a mapped file has become shorter since it was mapped. */
+  fileWasCut(): boolean;
+  read(out: TypedArray, address: number): void;
+  write(address: number, values: TypedArray): void;
+  copy: NativeOp;
+  fill: NativeOp;
+  repack: NativeOp;
+  narrow: NativeOp;
+  /** Operations per second of multiply-adds in registers, on all threads; of: 0 f32, 1 bf16, 2 int8. */
+  peak(isa: number, iterations: number, of: number): number;
+  /** Bytes per second of all threads reading memory once. */
+  readBandwidth(address: number, bytes: number): number;
+}
+
+const arrayTag: Partial<Record<DType, string>> = { f32: "[object Float32Array]", f64: "[object Float64Array]", i32: "[object Int32Array]" };
+const fillCode: Partial<Record<DType, number>> = { f32: 0, f64: 1, i32: 2 };
+/** In the order of the enumerators of native/kernels/stored.h; -1 for what no product takes. */
+export const storedTypes: readonly DType[] = ["f32", ...(Object.keys(storedBlocks) as DType[])];
+
+/** A tensor's address, at which no update waits any more; 0 for none. A tensor of another engine yields a typed array, which the addon refuses. */
+export function address(t: Tensor | undefined): number {
+  if (t === undefined) return 0;
+  settle(t);
+  return t.storage as number;
+}
+
+/** Memory, files, threads and speed of the native engine; its subclasses add the arithmetic. */
+export class NativeMemory<A extends MemoryAddon> implements Memory, RepackingOps {
+  readonly name = "native";
+  readonly float = "f32";
+  readonly isa: string;
+  /** Index of the kernel variant, the first argument of every op that computes. */
+  protected readonly variant: number;
+  protected readonly addon: A;
+  private held = 0;
+  private readonly commands: CommandList<A>;
+
+  /** Throws ERR_SWITCHYARD_ENGINE when this machine cannot run `isa`; without it the best variant is taken. */
+  constructor(
+    addon: A,
+    readonly source: string,
+    isa?: string,
+  ) {
+    this.commands = CommandList.of(addon);
+    this.addon = this.commands.addon;
+    const isas = addon.isas();
+    this.variant = isa === undefined ? isas.findLastIndex((name) => name !== null) : isas.indexOf(isa);
+    check(
+      this.variant >= 0,
+      "ERR_SWITCHYARD_ENGINE",
+      () => `engine: kernel variant "${isa}" does not exist or this CPU cannot run it; use one of ${isas.filter((name) => name !== null).join(", ")}`,
+    );
+    this.isa = isas[this.variant] as string;
+  }
+
+  together<R>(compute: () => R): R {
+    return this.commands.together(compute);
+  }
+
+  get threads(): number {
+    return this.addon.threads(0);
+  }
+
+  set threads(n: number) {
+    check(Number.isInteger(n) && n >= 1 && n <= 256, "ERR_SWITCHYARD_USAGE", () => `threads: expected an integer from 1 to 256, got ${n}`);
+    this.addon.threads(n);
+  }
+
+  /** What the threads could do at most, measured anew (some 20 ms): 1e9 operations/s of independent multiply-adds; bf16 where the CPU has them. */
+  peakGflops(of: Precision | "int8" = "f32"): number {
+    return this.addon.peak(this.variant, 2e6, of === "int8" ? 2 : of === "bf16" ? 1 : 0) / 1e9;
+  }
+
+  /** GB/s at which the threads read `t` once, which should be much larger than the caches. */
+  readBandwidth(t: Tensor): number {
+    return this.addon.readBandwidth(address(t), t.bytes) / 1e9;
+  }
+
+  get allocatedBytes(): number {
+    return this.held;
+  }
+
+  allocate(bytes: number): Region {
+    const start = this.addon.allocate(bytes);
+    check(start !== 0, "ERR_SWITCHYARD_MEMORY", () => `allocate: the system has no ${bytes} bytes left; use a smaller model, batch or context`);
+    this.held += bytes;
+    return new NativeRegion(start, bytes, () => {
+      settle({ storage: start, bytes });
+      this.addon.release(start);
+      this.held -= bytes;
+    });
+  }
+
+  mapFile(path: string): Region {
+    const mapped = this.addon.mapFile(path);
+    if (typeof mapped === "number") throw systemError("mapFile: cannot map", path, mapped, "it must be a readable, non-empty file");
+    return new NativeRegion(mapped.address, mapped.bytes, () => this.addon.release(mapped.address));
+  }
+
+  openFile(path: string): FileReads {
+    return new NativeReads(this.addon, path);
+  }
+
+  read(t: Tensor): TypedArray {
+    const values = typedArray(t.dtype, t.size);
+    this.addon.read(values, address(t));
+    // What is missing of a file reads as zeros: nothing that was computed from it leaves the engine.
+    check(!this.addon.fileWasCut(), "ERR_SWITCHYARD_IO", () => "read: a file of a loaded model was cut short while it was in use; restore the file and load the model again");
+    return values;
+  }
+
+  write(t: Tensor, values: ArrayLike<number>): void {
+    const count = isStored(t.dtype) ? t.bytes : t.size;
+    check(values.length === count, "ERR_SWITCHYARD_SHAPE", () => `write: ${t} takes ${count} values, got ${values.length}`);
+    let typed = values as TypedArray;
+    if (Object.prototype.toString.call(values) !== (arrayTag[t.dtype] ?? "[object Uint8Array]")) {
+      typed = typedArray(t.dtype, t.size);
+      typed.set(values);
+    }
+    this.addon.write(address(t), typed);
+  }
+
+  copy(out: Tensor, x: Tensor): void {
+    const narrows = out.dtype === "f16" && x.dtype === "f32";
+    check(out.size === x.size && (narrows || out.dtype === x.dtype), "ERR_SWITCHYARD_SHAPE", () => `copy: ${x} does not fit ${out}`);
+    if (narrows) this.addon.narrow(this.variant, address(out), address(x), x.size);
+    else this.addon.copy(address(out), address(x), out.bytes);
+  }
+
+  advise(t: Tensor, needed: boolean): void {
+    this.addon.advise(address(t), t.bytes, Number(needed));
+  }
+
+  fill(out: Tensor, value: number): void {
+    const code = fillCode[out.dtype];
+    check(code !== undefined, "ERR_SWITCHYARD_DTYPE", () => `fill: expected f32, f64 or i32, got ${out}`);
+    this.addon.fill(address(out), out.size, value, code);
+  }
+
+  repack(out: Tensor, { rows, elements, scales, block = [0, 0], scaleType = "f32", places }: LooseRows): void {
+    this.addon.repack(address(out), storedTypes.indexOf(out.dtype), out.rows, address(elements), address(scales), rows, out.cols, address(places), storedTypes.indexOf(scaleType), ...block);
+  }
+}
