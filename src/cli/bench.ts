@@ -7,7 +7,7 @@ import { measureReadRate } from "../inspect/residency.js";
 import { measureSpeed, type SpeedTest } from "../inspect/speed.js";
 import { measurePeaks } from "../inspect/work.js";
 import type { KvType } from "../model/cache.js";
-import { formatBytes } from "../train/log/format.js";
+import { formatBytes, formatPercent } from "../train/log/format.js";
 import { describeCommand, memoryOption, modelArgument, parseNumber } from "./flags.js";
 import { grouped, type Io, loadProgress, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
@@ -81,11 +81,10 @@ async function benchAction(io: Io, path: string, { prompt, generate, repetitions
 function describe(io: Io, head: string, results: readonly SpeedTest[]): string {
   const { paint } = terminal(io.stdout, io.env);
   const rate = (n: number) => n.toFixed(n < 100 ? 1 : 0);
-  const percent = (part: number) => `${Math.round(100 * part)}%`;
   const rows = results.map(({ test, tokensPerSecond, slowest, fastest, bytesPerToken, percentOfPeak, cache }) => {
     const bytes = bytesPerToken === null ? "" : `${(bytesPerToken / 1e6).toFixed(bytesPerToken < 1e8 ? 1 : 0)} MB`;
     const share = percentOfPeak === null ? "" : `${percentOfPeak.toFixed(0)} % of ${bytesPerToken === null ? "arithmetic" : "reading"}`;
-    const experts = cache && [percent(cache.hitRate), percent(cache.aheadRate), cache.foreseen === null ? "-" : percent(cache.foreseen), formatBytes(cache.bytesPerToken)];
+    const experts = cache && [formatPercent(cache.hitRate), formatPercent(cache.aheadRate), cache.foreseen === null ? "-" : formatPercent(cache.foreseen), formatBytes(cache.bytesPerToken)];
     return [test, rate(tokensPerSecond), `${rate(slowest)} to ${rate(fastest)}`, bytes, share, ...(experts ?? [])];
   });
   const more = results.some(({ cache }) => cache !== undefined) ? ["in memory", "read ahead", "foreseen", "read per token"] : [];

@@ -4,7 +4,7 @@ import { type Budgets, expectBudgets } from "../inspect/budgets.js";
 import { inspect, type Inspection } from "../inspect/inspect.js";
 import type { LayerDescription } from "../inspect/layers.js";
 import type { LayerName } from "../inspect/subject.js";
-import { formatBytes } from "../train/log/format.js";
+import { formatBytes, formatPercent } from "../train/log/format.js";
 import { describeCommand } from "./flags.js";
 import { counted, grouped, type Io, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
@@ -39,8 +39,7 @@ async function inspectAction(io: Io, path: string, { json, budgets: wanted, trac
 
 function describeBudgets(io: Io, { memoryRate, readRate, budgets }: Budgets): string {
   const { paint } = terminal(io.stdout, io.env);
-  const percent = (part: number) => `${Math.round(100 * part)}%`;
-  const rows = budgets.map(({ memory, slots, experts, hitRate, bytesPerToken, tokensPerSecond }) => [formatBytes(memory), percent(slots / experts), percent(hitRate), formatBytes(bytesPerToken), tokensPerSecond.toPrecision(3)]);
+  const rows = budgets.map(({ memory, slots, experts, hitRate, bytesPerToken, tokensPerSecond }) => [formatBytes(memory), formatPercent(slots / experts), formatPercent(hitRate), formatBytes(bytesPerToken), tokensPerSecond.toPrecision(3)]);
   return `\n${table(["--memory", "experts in it", "found there", "read per token", "tokens/s at most"], rows, paint)}\nmemory is read at ${formatBytes(memoryRate)}/s, the file at ${formatBytes(readRate)}/s\n`;
 }
 

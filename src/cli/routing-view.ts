@@ -2,7 +2,7 @@ import type { Model } from "../generate/model.js";
 import type { TokenRoute } from "../generate/routing-record.js";
 import { loadStatistics } from "../routing/statistics.js";
 import type { DecodeStream } from "../tokenizer/tokenizer.js";
-import { loadBar } from "../train/log/format.js";
+import { formatPercent, loadBar } from "../train/log/format.js";
 import { paintExpert, table, type Terminal } from "./terminal.js";
 
 /** Stands for a line break in coloured text, before the break itself. */
@@ -53,12 +53,10 @@ export class RoutingView {
     const rows = this.counts.map((load, i) => {
       const { load: shares, maxvio, dead } = loadStatistics({ load, tokens: this.tokens, dropped: 0, fullyDropped: 0 });
       const order = shares.map((_, e) => e).sort((a, b) => (shares[b] as number) - (shares[a] as number));
-      const top = order.slice(0, 3).map((e) => `${paintExpert(` ${e} `, e, color)} ${percent(shares[e] as number)}`);
+      const top = order.slice(0, 3).map((e) => `${paintExpert(` ${e} `, e, color)} ${formatPercent(shares[e] as number).padStart(4)}`);
       return [`${sparseLayers[i]}${sparseLayers[i] === this.layer ? " <" : ""}`, loadBar(shares, paint), top.join("  "), maxvio.toFixed(2), dead];
     });
     const title = `${paint("first expert", "dim")} in layer ${this.layer}: ${experts.join("")}`;
     return `${title}\n\n${table(["layer", "load", "busiest", "maxvio", "idle"], rows, paint)}`;
   }
 }
-
-const percent = (share: number): string => `${Math.round(share * 100)}%`.padStart(4);

@@ -1,4 +1,4 @@
-import { formatNumber, type Paint } from "../../train/log/format.js";
+import { formatNumber, formatPercent, type Paint } from "../../train/log/format.js";
 import { paintExpert, table, type Terminal } from "../terminal.js";
 import type { Trained } from "./race.js";
 import { type LayerUse, shares, type Specialisation } from "./specialisation.js";
@@ -63,6 +63,5 @@ function heat(share: number, experts: number, width: number, color: boolean): st
 }
 
 export function inWords({ layer, expert, kind, ofKind, ofAll }: Specialisation, paint: Paint): string {
-  const percent = (share: number) => `${Math.round(100 * share)}%`;
-  return `${paint(kindWords[kinds[kind] as Kind].padEnd(17), "bold")}  ${percent(ofKind).padStart(4)} of the choices are expert ${expert} of layer ${layer}, which gets ${percent(ofAll)} of all`;
+  return `${paint(kindWords[kinds[kind] as Kind].padEnd(17), "bold")}  ${formatPercent(ofKind).padStart(4)} of the choices are expert ${expert} of layer ${layer}, which gets ${formatPercent(ofAll)} of all`;
 }

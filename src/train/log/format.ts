@@ -56,6 +56,11 @@ export function formatBytes(n: number): string {
   return `${(n / 1024 ** exponent).toFixed(exponent === 0 ? 0 : 1)} ${units[exponent]}`;
 }
 
+/** 0.256 -> "26%". */
+export function formatPercent(share: number): string {
+  return `${Math.round(100 * share)}%`;
+}
+
 /** Seconds: 0.34 -> "0.3s", 45 -> "45s", 185 -> "3m05s", 7620 -> "2h07m", 100800 -> "1d04h". */
 export function formatDuration(seconds: number): string {
   if (!Number.isFinite(seconds)) return "?";
