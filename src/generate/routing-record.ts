@@ -19,9 +19,11 @@ export interface LayerRoute {
   dropped: number[];
 }
 
+/** One token's way through all sparse layers, in their order. */
 export interface TokenRoute {
+  /** Its id. */
   token: number;
-  /** Its place in the sequence. */
+  /** Its place in the sequence, from 0. */
   position: number;
   text: string;
   layers: LayerRoute[];

@@ -12,7 +12,7 @@ export class Session {
   private readonly context: Context;
   private busy = false;
 
-  /** `capacity`: most tokens of a conversation; default the model's context. `kv`: type of the keys and values kept, as in `generate`. */
+  /** `capacity`: most tokens of a conversation; default the model's context. `kv`: type of the keys and values kept, as in `generate`. Throws ERR_SWITCHYARD_USAGE, ERR_SWITCHYARD_MEMORY. */
   constructor(
     private readonly model: LanguageModel,
     options: { capacity?: number; kv?: KvType } = {},

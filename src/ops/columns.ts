@@ -9,7 +9,7 @@ export interface TopKOptions {
   groups?: GroupLimit | undefined;
 }
 
-/** Columns of the k largest of scores[T,E], best first, ties to the lower column: i32 [T,k]. Not differentiable. */
+/** Columns of the k largest of scores[T,E], best first, ties to the lower column: i32 [T,k]. Not differentiable. Throws ERR_SWITCHYARD_CONFIG. */
 export function topK(tape: Tape, scores: Tensor, k: number, options: TopKOptions = {}): Tensor {
   const e = scores.cols;
   check(Number.isInteger(k) && k >= 1 && k <= e, "ERR_SWITCHYARD_CONFIG", () => `topK: expected k between 1 and the number of experts, ${e}, got ${k}`);

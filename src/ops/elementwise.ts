@@ -3,7 +3,7 @@ import type { BinaryFn, UnaryFn } from "../engine/engine.js";
 import { check } from "../errors.js";
 import type { Tensor } from "../tensor/tensor.js";
 
-/** fn applied to every element. */
+/** y = fn(x), element by element. Backward: dx = dy fn'(x). */
 export function unary(tape: Tape, fn: UnaryFn, x: Tensor): Tensor {
   const { engine } = tape;
   const y = tape.alloc(x.shape);
@@ -12,7 +12,7 @@ export function unary(tape: Tape, fn: UnaryFn, x: Tensor): Tensor {
   return y;
 }
 
-/** factor * x. */
+/** y = factor * x. Backward: dx = factor * dy. */
 export function scale(tape: Tape, x: Tensor, factor: number): Tensor {
   const { engine } = tape;
   const y = tape.alloc(x.shape);
@@ -30,7 +30,10 @@ function spread(a: Tensor, b: Tensor): "same" | "all" | "columns" | "rows" {
   return "rows";
 }
 
-/** a fn b, elementwise; b may be one element, a row [cols] or a column [rows, 1]. */
+/**
+ * y = a fn b, element by element, in the shape of a; b has that shape too, or is one element, a row [cols] or a column [rows, 1] that is repeated over a.
+ * Backward: db is the sum over the elements that b was repeated for. Throws ERR_SWITCHYARD_SHAPE.
+ */
 export function binary(tape: Tape, fn: BinaryFn, a: Tensor, b: Tensor): Tensor {
   const { engine } = tape;
   const over = spread(a, b);
@@ -62,11 +65,14 @@ export function binary(tape: Tape, fn: BinaryFn, a: Tensor, b: Tensor): Tensor {
   return y;
 }
 
+/** a + b, b repeated as in `binary`. */
 export const add = (tape: Tape, a: Tensor, b: Tensor): Tensor => binary(tape, "add", a, b);
+/** a * b element by element, b repeated as in `binary`. */
 export const mul = (tape: Tape, a: Tensor, b: Tensor): Tensor => binary(tape, "mul", a, b);
+/** a / b element by element, b repeated as in `binary`. */
 export const div = (tape: Tape, a: Tensor, b: Tensor): Tensor => binary(tape, "div", a, b);
 
-/** Sum of each row -> [rows, 1], of each column -> [cols], or of everything -> [1]. */
+/** Sum of each row -> [rows, 1], of each column -> [cols], or of everything -> [1]. Backward: dy repeated over what was added. */
 export function sum(tape: Tape, x: Tensor, over: "rows" | "columns" | "all"): Tensor {
   const { engine } = tape;
   const y = tape.alloc(over === "rows" ? [x.rows, 1] : over === "columns" ? [x.cols] : [1]);

@@ -14,14 +14,14 @@ export function dropout(tape: Tape, x: Tensor, rate: number): Tensor {
   return y;
 }
 
-/** Constants uniform in [low, high), new ones at every call. */
+/** Constants uniform in [low, high), drawn from the tape's seed, others at every call. */
 export function uniform(tape: Tape, shape: readonly number[], low: number, high: number): Tensor {
   const y = tape.alloc(shape);
   tape.engine.uniform(y, low, high, tape.nextSeed());
   return y;
 }
 
-/** Normal constants with mean 0, new ones at every call. */
+/** Normal constants with mean 0 and standard deviation `std`, drawn from the tape's seed, others at every call. */
 export function normal(tape: Tape, shape: readonly number[], std = 1): Tensor {
   const y = tape.alloc(shape);
   tape.engine.normal(y, std, tape.nextSeed());

@@ -1,7 +1,7 @@
 import { gradOf, type Tape } from "../autograd/tape.js";
 import type { Tensor } from "../tensor/tensor.js";
 
-/** Softmax over the last dimension. */
+/** exp(x) / sum(exp(x)) over the last dimension, in the shape of x. Backward: dx = y (dy - sum(y dy)). */
 export function softmax(tape: Tape, x: Tensor): Tensor {
   const { engine } = tape;
   const y = tape.alloc(x.shape);
@@ -10,7 +10,7 @@ export function softmax(tape: Tape, x: Tensor): Tensor {
   return y;
 }
 
-/** log(sum(exp(x))) over the last dimension: x[.., n] -> [rows]. */
+/** log(sum(exp(x))) over the last dimension: x[.., n] -> [rows]. Backward: dx = dy softmax(x). */
 export function logSumExp(tape: Tape, x: Tensor): Tensor {
   const { engine } = tape;
   const y = tape.alloc([x.rows]);

@@ -26,10 +26,15 @@ export function countExperts(experts_TK: ArrayLike<number>, k: number, experts: 
   return { load, empty };
 }
 
+/** What capacities have left of a choice. */
 export interface Capped {
+  /** i32 [T,K], -1 where dropped. */
   experts: Tensor;
+  /** [T,K], 0 where dropped. */
   weights: Tensor;
+  /** Choices that were dropped. */
   dropped: number;
+  /** Tokens that have no expert left. */
   fullyDropped: number;
 }
 

@@ -29,7 +29,7 @@ export function probabilities(tape: Tape, score: RouterConfig["score"], scores: 
   return score === "sigmoid" || score === "sqrt-softplus" ? div(tape, scores, sum(tape, scores, "rows")) : scores;
 }
 
-/** The parts of a config that turn the chosen experts into weights. */
+/** What of a router's config turns the chosen experts into weights. */
 export type WeightRule = Pick<RouterConfig, "weight" | "closeness" | "normalize" | "scale">;
 
 /**

@@ -61,6 +61,7 @@ export function maxViolationFloor(experts: number, choices: number): number {
   return Math.sqrt((2 * Math.log(experts) * experts) / choices);
 }
 
+/** Standard deviation / mean of shares or counts [E]: 0 when balanced, sqrt(E - 1) when one expert gets everything. */
 export function coefficientOfVariation(load_E: readonly number[]): number {
   const average = mean(load_E);
   return Math.sqrt(mean(load_E.map((n) => (n - average) ** 2))) / average;

@@ -45,6 +45,7 @@ export class Trainer {
   private consecutive = 0;
   private readonly arena: Arena;
 
+  /** Gives the parameters of `model` gradients and moments. Throws ERR_SWITCHYARD_MEMORY. */
   constructor(
     readonly model: LanguageModel,
     readonly options: TrainOptions,
