@@ -29,6 +29,7 @@ export interface Engine extends Memory, RepackingOps, MatrixOps, TransformerOps,
   readonly isa: string;
   /** What loaded this engine, for `switchyard doctor`: a path, or "built in". */
   readonly source: string;
+  /** Threads of the pool, which all native engines of the process share; 1 on the reference engine. */
   threads: number;
 }
 
@@ -44,7 +45,7 @@ export interface MatmulOptions {
    * amplifies rounding: two to seven times slower.
    */
   precision?: Precision | "f64" | undefined;
-  /** The result's first column in an `out` that has more columns than the result: products side by side. Form tn of groups has none. */
+  /** Where `out` has more columns than the result, the column that the result begins at: products stand side by side. Not for grouped products of form tn. */
   column?: number | undefined;
 }
 
@@ -262,7 +263,10 @@ export interface AdamWOptions {
 }
 
 interface TrainingOps {
-  /** Decoupled weight decay (Loshchilov and Hutter 2019). Updates param, m and v in place, those of experts by the time that something needs one of them. */
+  /**
+   * AdamW (Loshchilov and Hutter 2019): updates param, m and v in place. The native engine may put off the updates of experts until one of their tensors is used,
+   * which nobody can see.
+   */
   adamW(param: Tensor, grad: Tensor, m: Tensor, v: Tensor, options: AdamWOptions): void;
   /** Sum of squares over all tensors, in f64, in a fixed order. */
   sumSquares(tensors: readonly Tensor[]): number;

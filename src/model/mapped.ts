@@ -13,7 +13,7 @@ export interface StoredRows {
   /** Byte of the file where the first row begins. */
   begin: number;
   rows: number;
-  /** The row of the parameter, its matrices one below the other, that row r of the tensor is; -1 for none. */
+  /** Which row of the parameter row r of the tensor is, counted through all its matrices; -1 if it is none. */
   at(r: number): number;
 }
 
@@ -21,21 +21,21 @@ export interface StoredRows {
 export interface ParameterSource {
   /** Copies its elements into `target`, a float tensor of its shape. */
   read(engine: Engine, target: Tensor): void;
-  /** Its rows as files have them; undefined where products cannot read them. */
+  /** Where its rows lie in files; undefined if products cannot read them there. */
   rows?: readonly StoredRows[] | undefined;
-  /** Its elements in a type that products read, where they only stand in another order there. */
+  /** How to make of it what products read, if its elements have such a type in the files and only stand in another order. */
   repacked?: Repacked | undefined;
   /** What files call the types of the tensors that hold it. */
   types?: readonly string[];
 }
 
-/** The engine's type for elements that a file calls by this name, if products read it. */
+/** The engine's name for a file's type of elements; undefined if products do not read that type. */
 export function storedDtype(name: string): DType | undefined {
   const dtype = name.toLowerCase();
   return dtype === "f32" || dtype in storedBlocks ? (dtype as DType) : undefined;
 }
 
-/** Rows of a file that follow one another there and in a matrix. */
+/** Rows that follow one another both in a file and in a matrix. */
 export interface StoredMatrix {
   file: string;
   dtype: DType;
@@ -43,11 +43,14 @@ export interface StoredMatrix {
   begin: number;
   rows: number;
   cols: number;
-  /** Where its bytes are not as products read them: how they are, and the row that each is if they stand in another order (the same object for all alike). */
+  /**
+   * If its bytes are to be repacked before products can read them: where they are. `places`: the row of the matrix that each of them becomes, if their
+   * order is another; matrices of one order share one array.
+   */
   loose?: (Loose & { places?: Int32Array | undefined }) | undefined;
 }
 
-/** Such rows, and the row of a parameter, its matrices one below the other, that the first of them is. */
+/** Rows of a parameter; the first is its row `at`, counted through all its matrices. */
 interface Run extends StoredMatrix {
   at: number;
 }
@@ -63,7 +66,7 @@ export function storedParts(shape: readonly number[], stored: readonly StoredRow
   return partsOf(runsOf(stored, shape.at(-1) as number).flatMap((run) => split(run, rows)), rows, shape.length === 3 ? (shape[0] as number) : 1);
 }
 
-/** The same of weights that are to be repacked. */
+/** As `storedParts`, of a parameter that is to be repacked. */
 export function looseParts(shape: readonly number[], { dtype, matrices }: Repacked): StoredMatrix[][] | undefined {
   const cols = shape.at(-1) as number;
   let known: Int32Array | undefined;
@@ -78,7 +81,7 @@ export function looseParts(shape: readonly number[], { dtype, matrices }: Repack
   return isWhole ? partsOf(pieces, shape.at(-2) as number, shape.length === 3 ? (shape[0] as number) : 1) : undefined;
 }
 
-/** The same, mapped. Rows in another order than the parameter's are copied into `arena`, as they are stored. */
+/** The parts of `storedParts`, mapped. Rows that stand in another order are copied into `arena` in the parameter's order and their stored type. */
 export function mapWeight(files: MappedFiles, arena: Arena, engine: Engine, shape: readonly number[], stored: readonly StoredRows[]): readonly ExpertMatrices[] | undefined {
   const map = ({ file, dtype, begin, rows, cols }: StoredMatrix) => files.tensor(file, dtype, [rows, cols], begin);
   const parts = storedParts(shape, stored)?.map((part) => part.map(map));

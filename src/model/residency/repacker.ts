@@ -5,17 +5,19 @@ import { type Tensor, view } from "../../tensor/tensor.js";
 import type { StoredMatrix } from "../mapped.js";
 import type { Loose } from "../repacked.js";
 
-/** Makes matrices that were read as their files have them such as products take, in the place where they stand. */
+/** Brings matrices that were read in the order of their files into the order of products, in place: by way of memory of its own, for one matrix of each size. */
 export class Repacker {
   private readonly arena: Arena;
+  /** Memory for one matrix, by type and size. */
   private readonly room = new Map<string, Tensor>();
+  /** Orders of rows in engine memory. */
   private readonly places = new Map<Int32Array, Tensor>();
 
   constructor(private readonly engine: Engine) {
     this.arena = new Arena(engine, 2 ** 20);
   }
 
-  /** `out`, of the matrix's type, may begin where `elements` or `scales` do. */
+  /** Writes the matrix that `elements` and `scales` hold to `out`, which may lie over both. */
   repack(out: Tensor, { rows, cols, dtype, loose }: StoredMatrix, elements: Tensor, scales: Tensor | undefined): void {
     const { block, scaleType, places } = loose as Loose & { places?: Int32Array };
     const key = `${dtype} ${rows} ${cols}`;
@@ -39,7 +41,7 @@ export class Repacker {
   }
 }
 
-/** Bytes that it takes beside these matrices. */
+/** Bytes that a `Repacker` of these matrices allocates. */
 export function repackingBytes(matrices: readonly StoredMatrix[]): number {
   const sizes = new Map(matrices.filter(({ loose }) => loose !== undefined).map(({ dtype, rows, cols }) => [`${dtype} ${rows} ${cols}`, byteLength(dtype, rows * cols)]));
   return [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);

@@ -11,9 +11,9 @@ export interface Needs {
   experts: number;
 }
 
-/** What the process may grow by between two looks at its size: results of a prompt's layers, V8's heap. */
+/** Kept free for what the process may grow by before its size is looked at again: results of a prompt's layers, V8's heap. */
 export const headroom = 96 * 2 ** 20;
-/** By which a process may be larger in another run. */
+/** Added to the smallest budget that the error names: the process may be larger in the run that uses it. */
 const margin = 16 * 2 ** 20;
 
 /**

@@ -6,9 +6,10 @@ import { looseParts, type ParameterSource, type StoredMatrix, storedParts } from
 import type { ParameterSpec } from "../parameter-specs.js";
 import type { StoredExperts } from "./expert-cache.js";
 
+/** Names of a layer's experts among the parameters. */
 const names = (layer: number): [up: string, down: string] => [`layers.${layer}.experts.up`, `layers.${layer}.experts.down`];
 
-/** The parameters that these are, and their bytes in files. */
+/** Names of the parameters that these experts make up, and how many bytes each has in files. */
 export function cachedBytes(layers: readonly StoredExperts[]): Map<string, number> {
   const bytes = (matrices: readonly StoredMatrix[]) => matrices.reduce((sum, { dtype, rows, cols }) => sum + byteLength(dtype, rows * cols), 0);
   return new Map(layers.flatMap(({ layer, up, down }) => [[names(layer)[0], bytes(up.flat())], [names(layer)[1], bytes(down)]]));
