@@ -37,12 +37,12 @@ struct Product {
   const char* b;
   int64_t ld_b;                    // bytes
   const int32_t *rows_a, *rows_b;  // where row i of a or b really is; null: consecutive
-  const char* runs;                // quantised rows of a, of those of `a`
+  const char* runs;                // the rows of `a` as the kernel takes them, rounded to int8 or bf16; null: as they are
   int64_t ld_runs;                 // bytes
   Causal causal;                   // queries: a (nt, nn) or the rows of a and b (tn)
   bool past_caches;                // the whole result is so large that it leaves the caches before it is read
-  float* squares;                  // sums of squares of the result's tiles, a row of panels after the other; null: not wanted
-  const AdamW* update;             // of the tensor that b is a part of, before it is read; null: none
+  float* squares;                  // the sum of squares of each tile of the result, row of tiles after row of tiles; null: not wanted
+  const AdamW* update;             // to be made of the elements of b before they are read; null: none
 
   const float* row_a(int64_t i) const { return a + (rows_a ? rows_a[i] : i) * ld_a; }
   const float* row_b(int64_t i) const { return (const float*)stored_row(rows_b ? rows_b[i] : i); }
@@ -171,7 +171,7 @@ static void product_task(void* context, int64_t task) {
   plan.kernel->block(block.p, block.i0, block.i1, block.j0, block.j1, after < plan.tasks ? &next : nullptr);
 }
 
-// Makes the update of a group's b, where its tasks do not: they do if one of them alone reads each row.
+// Makes the update of all of a group's b, before its tasks. With one block of rows the tasks do that themselves, since no two of them read the same row of b.
 static void update_group(const Product& g) {
   const int64_t first = (const float*)g.b - g.update->param;
   adam_w_between(*g.update, first, first + g.n * g.k);

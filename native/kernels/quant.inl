@@ -8,7 +8,7 @@ constexpr int at_most(int rows) { return rows < kQuantTile ? rows : kQuantTile; 
 // Rows of `a` in one task: their runs for all of a common k fit in the L2.
 constexpr int64_t kQuantRows = 192;
 
-// Panels that a tile of rows meets one after the other, its runs then being in the L1.
+// Panels that are multiplied by a tile of rows one after the other, while the rows' runs are in the L1.
 constexpr int kSideBySide = 4;
 // Results of one row so far.
 using Sums = vf[kPanelVectors];

@@ -23,7 +23,7 @@ struct Layout {
 };
 
 // Addresses of a vector's rows of weights, at the first block of a chunk, and where what will be read next lies: `at` bytes after each of `places` addresses.
-// The sum is left to each request; of ready addresses g++ moves all requests of a block to its front, where memory drops them.
+// `at` is added by each request: if the addresses were ready, g++ would move all requests of a block to its front, and memory drops what comes in one burst.
 struct Rows {
   const uint8_t* const* rows;
   const char* ahead[kRequests];
