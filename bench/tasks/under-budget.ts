@@ -9,7 +9,7 @@ import { Arena } from "../../src/engine/arena.js";
 import { Model } from "../../src/generate/model.js";
 import { addCounts, type CacheReport, cacheReport, measureReadRate } from "../../src/inspect/residency.js";
 import { KvCache } from "../../src/model/cache.js";
-import { emptyCounts } from "../../src/model/residency/expert-cache.js";
+import { emptyCounts } from "../../src/model/residency/counts.js";
 import { forward, logits } from "../../src/model/transformer.js";
 import { view } from "../../src/tensor/tensor.js";
 

@@ -1,7 +1,8 @@
 import type { Engine } from "../engine/engine.js";
 import type { FileReads } from "../engine/memory.js";
 import type { StoredMatrix } from "../model/mapped.js";
-import { type CacheCounts, expertBytes, type StoredExperts } from "../model/residency/expert-cache.js";
+import type { CacheCounts } from "../model/residency/counts.js";
+import { expertBytes, type StoredExperts } from "../model/residency/stored-experts.js";
 import { type Slot, SlotMemory } from "../model/residency/slots.js";
 import { Random } from "../tensor/random.js";
 

@@ -4,7 +4,7 @@ import { check } from "../errors.js";
 import { prefillTokens } from "../generate/generate.js";
 import { KvCache, type KvType } from "../model/cache.js";
 import type { LanguageModel } from "../model/language-model.js";
-import { type CacheCounts, emptyCounts } from "../model/residency/expert-cache.js";
+import { type CacheCounts, emptyCounts } from "../model/residency/counts.js";
 import { forward, logits } from "../model/transformer.js";
 import { view } from "../tensor/tensor.js";
 import { addCounts, type CacheReport, cacheReport } from "./residency.js";

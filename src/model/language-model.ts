@@ -11,9 +11,8 @@ import type { ParameterSource } from "./mapped.js";
 import { countParameters } from "./parameter-specs.js";
 import { type OnProgress, Parameters } from "./parameters.js";
 import { type ModelOptions, modelConfig } from "./presets.js";
-import type { Room } from "./residency/expert-cache.js";
 import { readModel } from "./read.js";
-import { type Needs, processRoom } from "./residency/room.js";
+import { type Needs, processRoom, type Room } from "./residency/room.js";
 import { RopeTables } from "./rope.js";
 import type { TransformerParts } from "./transformer.js";
 

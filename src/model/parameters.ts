@@ -8,10 +8,10 @@ import { copyMapped, mapWeight, type ParameterSource } from "./mapped.js";
 import { MappedFiles } from "./mapped-files.js";
 import { type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
 import { copyRepacked, type Repacked } from "./repacked.js";
-import { ExpertCache, expertBytes, type Room } from "./residency/expert-cache.js";
+import { ExpertCache } from "./residency/expert-cache.js";
 import { repackingBytes } from "./residency/repacker.js";
-import type { Needs } from "./residency/room.js";
-import { cachedBytes, storedExperts } from "./residency/stored-experts.js";
+import type { Needs, Room } from "./residency/room.js";
+import { cachedBytes, expertBytes, storedExperts } from "./residency/stored-experts.js";
 
 export interface Parameter extends ParameterSpec {
   readonly tensor: Tensor;

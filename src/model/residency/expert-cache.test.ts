@@ -12,8 +12,8 @@ import { readModelGguf } from "../gguf-file.js";
 import { modelConfig } from "../presets.js";
 import { writeRandomGguf } from "../random-gguf.js";
 import { forward, logits } from "../transformer.js";
-import type { ExpertCache, Room } from "./expert-cache.js";
-import type { Needs } from "./room.js";
+import type { ExpertCache } from "./expert-cache.js";
+import type { Needs, Room } from "./room.js";
 
 const dir = mkdtempSync(join(tmpdir(), "switchyard-residency-"));
 afterAll(() => rmSync(dir, { recursive: true }));

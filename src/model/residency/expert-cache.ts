@@ -2,37 +2,15 @@ import type { Engine, FileReads } from "../../engine/engine.js";
 import { check } from "../../errors.js";
 import type { ExpertParameters } from "../../moe/experts.js";
 import type { StoredMatrix } from "../mapped.js";
+import { emptyCounts } from "./counts.js";
 import { Popularity } from "./popularity.js";
 import { Repacker } from "./repacker.js";
-import { type Filling, type Slot, slotBytes, SlotMemory } from "./slots.js";
-
-/** The experts of one sparse layer in files: each part of `up` (gate and up, or both in one) and `down` is a matrix per expert. */
-export interface StoredExperts {
-  layer: number;
-  up: readonly (readonly StoredMatrix[])[];
-  down: readonly StoredMatrix[];
-}
-
-/** How many slots there is room for, given the bytes of the slots in use and the bytes of activations that the process is about to allocate. */
-export type Room = (used: number, growth: number) => number;
+import type { Room } from "./room.js";
+import { type Filling, type Slot, SlotMemory } from "./slots.js";
+import { expertBytes, type StoredExperts } from "./stored-experts.js";
 
 /** Which experts of a layer the tokens at hand are likely to choose, the likeliest first. Asked about the layer after the one in use. */
 type Forecast = (layer: number) => readonly number[];
-
-/** What has happened so far, each expert of each pass and layer counted once. */
-export interface CacheCounts {
-  /** Experts that were needed. Of them `hits` were in memory, `ahead` were being read because of a forecast, and the others were only then asked for. */
-  needed: number;
-  hits: number;
-  ahead: number;
-  /** Experts that were forecast, and those of them that were then needed. */
-  forecast: number;
-  foreseen: number;
-  bytesRead: number;
-  tokens: number;
-}
-
-export const emptyCounts = (): CacheCounts => ({ needed: 0, hits: 0, ahead: 0, forecast: 0, foreseen: 0, bytesRead: 0, tokens: 0 });
 
 /** Tokens after which a use counts half (see `Popularity`); docs/lab-notebook.md compares other values. */
 export const halfLife = 128;
@@ -241,9 +219,4 @@ export class ExpertCache {
     for (const file of this.files.values()) file.close();
     this.files.clear();
   }
-}
-
-/** Bytes of the largest expert in whole pages. */
-export function expertBytes(layers: readonly StoredExperts[]): number {
-  return Math.max(...layers.flatMap(({ up, down }) => down.map((matrix, e) => slotBytes([...up.map((part) => part[e] as StoredMatrix), matrix]))));
 }

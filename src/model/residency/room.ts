@@ -1,5 +1,7 @@
 import { check } from "../../errors.js";
-import type { Room } from "./expert-cache.js";
+
+/** How many slots there is room for, given the bytes of the slots in use and the bytes of activations that the process is about to allocate. */
+export type Room = (used: number, growth: number) => number;
 
 /** What must be in memory, in bytes. */
 export interface Needs {

@@ -4,7 +4,14 @@ import { byteLength } from "../../tensor/dtype.js";
 import type { ModelConfig } from "../config.js";
 import { looseParts, type ParameterSource, type StoredMatrix, storedParts } from "../mapped.js";
 import type { ParameterSpec } from "../parameter-specs.js";
-import type { StoredExperts } from "./expert-cache.js";
+import { slotBytes } from "./slots.js";
+
+/** The experts of one sparse layer in files: each part of `up` (gate and up, or both in one) and `down` is a matrix per expert. */
+export interface StoredExperts {
+  layer: number;
+  up: readonly (readonly StoredMatrix[])[];
+  down: readonly StoredMatrix[];
+}
 
 /** Names of a layer's experts among the parameters. */
 const names = (layer: number): [up: string, down: string] => [`layers.${layer}.experts.up`, `layers.${layer}.experts.down`];
@@ -36,4 +43,9 @@ export function storedExperts(engine: Engine, config: ModelConfig, specs: Readon
     }) as [StoredMatrix[][], StoredMatrix[][]];
     return { layer, up, down: down[0] as StoredMatrix[] };
   });
+}
+
+/** Bytes of the largest expert in whole pages. */
+export function expertBytes(layers: readonly StoredExperts[]): number {
+  return Math.max(...layers.flatMap(({ up, down }) => down.map((matrix, e) => slotBytes([...up.map((part) => part[e] as StoredMatrix), matrix]))));
 }
