@@ -169,10 +169,7 @@ napi_value op_sum_squares(napi_env env, napi_callback_info info) {
   const KernelTable& kernels = args.kernels();
   const int64_t n = args.integer(2, "n", 0, kMostElements);
   const float* x = args.in<float>(1, "x", n);
-  if (!args.ok()) return nullptr;
-  napi_value result;
-  napi_create_double(env, kernels.sum_squares(x, n), &result);
-  return result;
+  return args.ok() ? to_number(env, kernels.sum_squares(x, n)) : nullptr;
 }
 
 const Op ops[] = {

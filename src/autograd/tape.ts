@@ -33,7 +33,7 @@ export class Tape {
   /** Floating-point operations of the matrix products so far, forward and backward. */
   flops = 0;
   private readonly nodes: Node[] = [];
-  /** Gradients that several tensors have in common, with the number of those beyond the first. */
+  /** Gradients that are shared by several tensors (see `pass`), and by how many besides the first. */
   private readonly shared = new Map<Tensor, number>();
   private readonly seed: number;
   private draws = 0;

@@ -21,21 +21,22 @@ export class KvCache {
   /** A forward pass has begun and not ended: states that cannot go back may be ahead of `count`. */
   private unfinished = false;
   private planned = 0;
-  /** Lengths beyond which a rotary embedding turns all positions of a sequence otherwise. */
+  /** Lengths of a sequence beyond which a rotary embedding rotates all its positions by other angles (LongRoPE). */
   private readonly boundaries: readonly number[];
   private readonly arena: Arena;
   /** Whether `truncate` can go back to any length: no layer keeps a state that only goes forward. */
   readonly rewinds: boolean;
-  /** Whether what is kept of some tokens holds whatever follows; if not, all that follows is run in one call. */
+  /** Whether a sequence may be run in several calls, since what is kept of its first tokens is right whatever follows. If not, all that is left of it is run in one. */
   readonly keeps: boolean;
-  /** It does in sequences of at most so many tokens, and of whole blocks of so many. */
+  /** What is kept is right in sequences of at most so many tokens, ... */
   private readonly upTo: number;
+  /** ... and of whole blocks of so many tokens. */
   private readonly block: number;
-  /** States are those after the last whole block. */
+  /** Every state that cannot go back is that after the last whole block, to which `truncate` can therefore go back. */
   private readonly inBlocks: boolean;
   /** Per layer the tensors that its mixer asked for. */
   readonly layers: readonly (readonly Tensor[])[];
-  /** Those that only go forward, which a new sequence must find as zeros. */
+  /** Those of them that cannot go back to fewer tokens; a new sequence begins with zeros. */
   private readonly states: readonly Tensor[];
 
   constructor(

@@ -33,7 +33,7 @@ export interface Calibration {
   experts: { layer: number; tokens: number[] }[];
 }
 
-/** Tokens that the layer's average counts as, in the importance of one expert: alone of an unseen one, hardly for one that has seen enough. */
+/** In each expert's importance its layer's average counts as so many tokens: it is all that an expert without tokens has, and hardly matters to one with thousands. */
 const averageTokens = 16;
 
 /**
@@ -62,7 +62,7 @@ export async function calibrate(engine: Engine, config: ModelConfig, sources: Re
   return { importance: observed.importance(), tokens, experts };
 }
 
-/** Sums of squares of the columns of what a weight was multiplied with, and of how many rows; of experts, one each. */
+/** What a weight was multiplied with, of experts for each: the sums of the squares of its columns, and how many rows it had. */
 interface Sums {
   squares: Float64Array[];
   rows: number[];
@@ -94,10 +94,10 @@ class ObservedProducts {
     this.engine = Object.create(plain, { matmul: { value: matmul }, matmuls: { value: matmuls }, groupedMatmul: { value: groupedMatmul }, together: { value: together } }) as Engine;
   }
 
-  /** Weights are known by where they begin; those that a mixer wants as floats of their own come into being when it first runs. */
+  /** Notes where every weight begins, by which products recognise it. To be repeated: weights that a mixer wants as floats are only made when it first runs. */
   learnWeights(config: ModelConfig, parameters: Parameters): void {
     for (const { name, shape } of parameterSpecs(config)) {
-      // Of several parts, such as gate and up, all are multiplied with the same.
+      // Parts of a weight, such as gate and up, are all multiplied with the same rows, so that the first one is enough.
       if (shape.length > 1) this.weights.set(placeOf(parameters.experts(name)[0] as ExpertMatrices), name);
     }
   }

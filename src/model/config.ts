@@ -120,13 +120,13 @@ export interface ModelConfig {
   moe?: MoeConfig | undefined;
   /** Layers whose feed-forward part is the mixture, in rising order; empty without `moe`. */
   sparseLayers: readonly number[];
-  /** The config.json that this was read from. Says nothing that the rest does not; a model is saved with it as long as it says the same. */
+  /** The config.json that this was read from. It is saved again as it is, unless the rest of this config has been changed since. */
   published?: JsonObject | undefined;
 }
 
 const positive = ["vocab", "width", "layers", "heads", "kvHeads", "headDim", "context", "hidden"] as const;
 
-/** What is a list of so many things for each layer is no model: it is a mistake or an attack. */
+/** A config with more experts is a mistake or an attack: it would make lists of that length for every layer. */
 const maxExperts = 2 ** 16;
 
 /** Throws ERR_SWITCHYARD_CONFIG naming the field unless the parts fit together. Returns its argument. */

@@ -11,7 +11,10 @@ interface DecayTables {
   within: Tensor;
 }
 
-/** Tokens of a sequence from its start on, or from the block on before which `state` [H, headDim, headDim] stands; it is brought up to date for the next call, which begins with the last block that is not whole. */
+/**
+ * The next `length` tokens of a sequence, from the beginning of a block on. `state` [H, headDim, headDim] is that before this block, and becomes that after
+ * the last complete block, with which the next call begins; without it the sequence is at its start and is not continued.
+ */
 export interface BlockedSequence {
   length: number;
   state?: Tensor | undefined;

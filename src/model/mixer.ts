@@ -18,10 +18,11 @@ export interface MixerParameter {
   init: Init;
 }
 
+/** When the tensors that a layer keeps of a token stay right although tokens follow. */
 export interface Holds {
-  /** In sequences of at most so many tokens. */
+  /** Only in sequences of at most so many tokens. */
   upTo?: number | undefined;
-  /** Once the token's block of so many is whole; a state that does not rewind is that after the last whole block. */
+  /** Only once the token's block of so many is complete; a state that does not rewind is that after the last complete block. */
   block?: number | undefined;
 }
 
@@ -33,9 +34,9 @@ export interface Mixer {
   state(config: ModelConfig, l: number, capacity: number): readonly (readonly number[])[];
   /** The first two tensors of the state are keys and values of `attention`, which may be kept as f16. */
   keepsKeys?: true;
-  /** Whether the state after n tokens can be had from that after more of them: true for rows per token, false for a recurrent one. */
+  /** Whether the state can go back to fewer tokens: true if it has rows for each token, false if it is recurrent. */
   rewinds: boolean;
-  /** Where what it gives for a token depends on tokens behind it: when what it keeps of that token holds all the same. Default: always. */
+  /** For a mixer whose results for a token depend on later tokens. Default: what it keeps always stays right. */
   holds?(config: ModelConfig, l: number): Holds;
   /** Rows [T, D] of normed inputs to rows [T, D] for the residual stream. With caches it reads and updates `sequences.batch[i].cache.layers[l]`. */
   forward(tape: Tape, parts: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor;

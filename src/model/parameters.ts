@@ -17,7 +17,7 @@ export interface Parameter extends ParameterSpec {
   readonly tensor: Tensor;
 }
 
-/** Is told how many bytes of all are done. */
+/** Is told how many bytes are done, of how many in all. */
 export type OnProgress = (done: number, total: number) => void;
 
 function progress(parts: readonly number[], onProgress: OnProgress): (bytes: number) => void {
@@ -35,8 +35,9 @@ export class Parameters {
   private readonly mapped = new Map<string, readonly ExpertMatrices[]>();
   private readonly arena: Arena;
   private readonly files: MappedFiles;
-  /** Of experts that are not all in memory at a time, and the bytes of their parameters in files. */
+  /** The experts, where they are not all in memory at a time. */
   readonly cache: ExpertCache | undefined;
+  /** Bytes in files of the parameters that `cache` has the matrices of. */
   private readonly cached: ReadonlyMap<string, number> = new Map();
 
   /**
@@ -87,7 +88,7 @@ export class Parameters {
     source?.read(this.engine, tensor);
   }
 
-  /** What products can take without making floats of it. */
+  /** How products can take a parameter without floats being made of it, if they can. */
   private inPlace(shape: readonly number[], source: ParameterSource | undefined): Pick<ParameterSource, "rows" | "repacked"> {
     return this.engine.name === "native" && shape.length > 1 ? (source ?? {}) : {};
   }
@@ -167,7 +168,7 @@ export class Parameters {
     return own === undefined ? (this.mapped.get(name) ?? [this.get(name)]) : [own];
   }
 
-  /** The narrowest numbers that products multiply: to the bytes of quantised weights, and to bf16, rows of activations are rounded too. */
+  /** The narrowest numbers that products multiply; rows of activations are rounded to them too, to int8 for quantised weights. */
   get operands(): "int8" | Precision {
     const cached = this.cache?.layers.flatMap(({ up, down }) => [...up, down].flat()) ?? [];
     const types = [...[...this.mapped.values()].flat(2), ...cached].map(({ dtype }) => dtype);

@@ -23,11 +23,11 @@ export interface Loose extends Pick<LooseRows, "block" | "scaleType"> {
 /** One whole matrix. */
 interface LooseMatrix extends Loose {
   rows: number;
-  /** The row of the parameter, its matrices one below the other, that its row r is; -1 for none. */
+  /** Which row of the parameter its row r is, counted through all matrices of the parameter; -1 if it is none. */
   at(r: number): number;
 }
 
-/** Where rows of a matrix stand: from the least on that one has, one after the other, or each where `rows` says. */
+/** Which rows of a parameter the rows of a matrix become: those from `first` on in the same order, or row r becomes `first + rows[r]`; -1 in `rows`: none. */
 interface Places {
   first: number;
   rows?: Int32Array | undefined;
