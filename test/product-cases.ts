@@ -6,7 +6,7 @@ const forms: readonly MatmulForm[] = ["nt", "nn", "tn"];
 const precisions: readonly Precision[] = ["f32", "bf16"];
 
 export const matrixOpCases: readonly OpCase[] = [
-  ...([[0, 5, 3], [1, 1, 1], [1, 70, 33], [5, 3, 9], [37, 50, 65], [130, 64, 100]] as const).flatMap(([M, N, K]) => matmulCases(M, N, K)),
+  ...([[0, 5, 3], [1, 1, 1], [1, 70, 33], [5, 3, 9], [13, 40, 37], [20, 64, 300], [28, 21, 48], [31, 64, 70], [37, 50, 65], [77, 36, 300], [130, 64, 100]] as const).flatMap(([M, N, K]) => matmulCases(M, N, K)),
   ...([[1, 1, 1, 1], [3, 7, 9, 5], [8, 90, 33, 40]] as const).flatMap(([E, tokens, F, D]) => groupedCases(E, tokens, F, D)),
 ];
 

@@ -1,15 +1,16 @@
-// Products in which each weight meets a few rows only, as experts have them: bound by memory, so nothing that is large is packed. Weights are
-// transposed in registers (nt) or multiplied as they lie (nn), gradients written past the caches (tn). The chains are those of the micro-kernel.
+// Products in which each weight meets a few rows only, as experts have them: bound by memory or by packing, so nothing that is large is packed. Weights
+// are transposed in registers or broadcast (nt), or multiplied as they lie (nn), gradients written past the caches (tn). The chains are those of the
+// micro-kernel.
 
-// Tiles of rows that may read unpacked weights again, from the L2, at less cost than packing them.
-constexpr int64_t kFewTiles = 2;
-// Steps of nn between two visits of a result, few enough that their rows stay in the TLB and the L2.
-constexpr int64_t kFewSteps = 32;
+// Rows that read unpacked weights, again from the L2 or the L1, at less cost than packing them (of tn: steps).
+constexpr int64_t kFewRows = 2 * kTileRows, kFewOfNT = kLanes >= 8 ? 96 : kFewRows, kFewOfNN = kLanes == 16 ? 72 : kFewRows;
 // Floats of b that tn packs whole, a part of the L2.
 constexpr int64_t kFewPacked = 1 << 16;
 
 // Floats between what is asked for and what is asked for a second time: the CPU drops requests that it has no room for, and the second one finds most of those.
 constexpr int64_t kAskAgain = 8192;
+
+#include "lanes.inl"
 
 // out[MR][n] (+)= a[k / kLanes][MR][kLanes] times the `rows` of b, kLanes, of which the first n count. `ask`: where what is read next begins.
 template <int MR, bool PAIRS>
@@ -99,51 +100,76 @@ static void multiply_panels(const float* a, const float* b, int64_t steps, float
 
 // Whether a block of `rows` (of the reduction in tn) is computed here.
 static bool has_few_rows(const Product& p, int64_t rows, int64_t columns) {
-  if (rows > kFewTiles * kTileRows || p.type != kFloat || p.causal.group > 0 || (p.form != kTN && p.rows_b)) return false;
+  if (rows > (p.form == kNT ? kFewOfNT : p.form == kNN ? kFewOfNN : kFewRows) || p.type != kFloat || p.causal.group > 0 || (p.form != kTN && p.rows_b)) return false;
   if (p.form == kNT) return p.ld_b == p.k * (int64_t)sizeof(float);
   return p.n % kPanel == 0 && (p.form == kNN || p.k * columns <= kFewPacked);
 }
 
+// Tiles with rows in the lanes, then those of rows that are left, for kLanes columns after the other.
 template <bool PAIRS>
 static void few_nt(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
   static void (*const table[])(const float*, const float* const*, int64_t, float*, int64_t, int64_t, bool, const float*) = {SW_ROWS(multiply_transposed, PAIRS)};
-  const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
   const int64_t k = (p.k + kLanes - 1) / kLanes * kLanes;
-  float* const packed = (float*)scratch(2, (i1 - i0) * k * sizeof(float));
+  float *const packed = (float*)scratch(2, (i1 - i0 + kLaneRows) * k * sizeof(float)), *to = packed;
+  int64_t rest = i0;
+  for (int tile; (tile = lane_tile(i1 - rest)) > 0; rest += tile, to += tile * k) {
+    for (int v = 0; v < tile; v += kLanes) {
+      const float* pointers[kLanes];
+      for (int r = 0; r < kLanes; r++) pointers[r] = p.row_a(rest + v + r < i1 ? rest + v + r : rest);
+      pack_transposed<kF32>(to + v, tile, pointers, p.k);
+    }
+  }
+  const Tiles tiles = {i1 - rest, (i1 - rest + kTileRows - 1) / kTileRows};
+  const float* const packed_rest = to;
   for (int64_t t = 0; t < tiles.count; t++) {
-    float* to = packed + tiles.start(t) * k;
     for (int64_t at = 0; at < p.k; at += kLanes) {
-      for (int64_t m = 0; m < tiles.size(t); m++, to += kLanes) store(to, load_partial(p.row_a(i0 + tiles.start(t) + m) + at, p.k - at < kLanes ? p.k - at : kLanes, 0));
+      for (int64_t m = 0; m < tiles.size(t); m++, to += kLanes) store(to, load_partial(p.row_a(rest + tiles.start(t) + m) + at, p.k - at < kLanes ? p.k - at : kLanes, 0));
     }
   }
   for (int64_t j = j0; j < j1; j += kLanes) {
+    const int64_t columns = j1 - j < kLanes ? j1 - j : kLanes;
     const float *rows[kLanes], *ask = j + kLanes < j1 ? p.row_b(j + kLanes) : next ? next->p.row_b(next->j0) : p.row_b(j);
-    for (int r = 0; r < kLanes; r++) rows[r] = p.row_b(j + r < j1 ? j + r : j);
+    for (int r = 0; r < kLanes; r++) rows[r] = p.row_b(r < columns ? j + r : j);
+    if (p.update) update_columns(p, j, columns, 0, p.k);
+    for (int64_t c = 0; c < columns; c += kBroadcast) {
+      const float* a = packed;
+      for (int64_t i = i0, tile; i < rest; i += tile, a += tile * k) {
+        tile = lane_tile(i1 - i);
+        const int64_t m = i1 - i < tile ? i1 - i : tile;
+        float* const out = p.out + i * p.ld_out + j + c;
+        if (columns - c >= kBroadcast) (tile == kLanes ? multiply_lanes<1, PAIRS> : multiply_lanes<2, PAIRS>)(a, rows + c, p.k, out, p.ld_out, m, p.accumulate, ask + c * p.k);
+        else (tile == kLanes ? multiply_lanes_edge<1, PAIRS> : multiply_lanes_edge<2, PAIRS>)(a, rows + c, p.k, out, p.ld_out, m, columns - c, p.accumulate, ask + c * p.k);
+      }
+    }
     for (int64_t t = 0; t < tiles.count; t++) {
       const int64_t first = tiles.start(t);
-      table[tiles.size(t) - 1](packed + first * k, rows, p.k, p.out + (i0 + first) * p.ld_out + j, p.ld_out, j1 - j, p.accumulate, ask);
+      table[tiles.size(t) - 1](packed_rest + first * k, rows, p.k, p.out + (rest + first) * p.ld_out + j, p.ld_out, columns, p.accumulate, ask);
     }
   }
 }
+
+// Steps of nn between two visits of a result: the fewer, the nearer to each other are the rows of b that are read; the more, the less often the result is.
+static int64_t steps_of_nn(int64_t rows) { return rows <= 6 ? 32 : rows <= 12 ? 64 : 256; }
 
 static void few_nn(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
   static void (*const table[])(const float*, const float*, int64_t, int64_t, float*, int64_t, bool, const float*, int64_t) = {SW_ROWS(multiply_unpacked)};
   const Tiles tiles = {i1 - i0, (i1 - i0 + kTileRows - 1) / kTileRows};
   const int64_t ld_b = p.ld_b / sizeof(float);
   const bool whole_rows = j1 - j0 == ld_b;  // which follow each other in memory
-  float packed[kFewTiles * kFewSteps * kLanes];
-  for (int64_t k0 = 0; k0 < p.k; k0 += kFewSteps) {
-    const int64_t steps = p.k - k0 < kFewSteps ? p.k - k0 : kFewSteps;
+  const int64_t most = steps_of_nn(i1 - i0);
+  float* const packed = (float*)scratch(2, tiles.count * most * kLanes * sizeof(float));
+  for (int64_t k0 = 0; k0 < p.k; k0 += most) {
+    const int64_t steps = p.k - k0 < most ? p.k - k0 : most;
     for (int64_t t = 0; t < tiles.count; t++) {
       const float* pointers[kLanes];
       for (int r = 0; r < kLanes; r++) pointers[r] = p.row_a(i0 + tiles.start(t) + (r < tiles.size(t) ? r : 0)) + k0;
-      pack_transposed<kF32>(packed + t * kFewSteps * kLanes, kLanes, pointers, steps);
+      pack_transposed<kF32>(packed + t * most * kLanes, kLanes, pointers, steps);
     }
     const float* b = p.row_b(k0) + j0;
-    const int64_t ahead = k0 + kFewSteps < p.k ? kFewSteps * ld_b : next ? (const float*)next->p.b + next->j0 - b : 0;
+    const int64_t ahead = k0 + most < p.k ? most * ld_b : next ? (const float*)next->p.b + next->j0 - b : 0;
     for (int64_t j = j0; j < j1; j += kPanel) {
       for (int64_t t = 0; t < tiles.count; t++) {
-        table[tiles.size(t) - 1](packed + t * kFewSteps * kLanes, b + j - j0, ld_b, steps, p.out + (i0 + tiles.start(t)) * p.ld_out + j, p.ld_out, p.accumulate || k0 > 0,
+        table[tiles.size(t) - 1](packed + t * most * kLanes, b + j - j0, ld_b, steps, p.out + (i0 + tiles.start(t)) * p.ld_out + j, p.ld_out, p.accumulate || k0 > 0,
                                  b + ahead + (whole_rows ? (j - j0) * steps : j - j0), whole_rows ? kPanel : ld_b);
       }
     }

@@ -77,6 +77,13 @@ static Tiles block_tiles(const Product& p, int64_t i0, int64_t i1) { return {i1 
 // Where the sum of squares of the tile goes that begins at row i and column j.
 SW_INLINE float* squares_of(const Product& p, int64_t i, int64_t j) { return p.squares ? p.squares + i / kTileRows * ((p.n + kPanel - 1) / kPanel) + j / kPanel : nullptr; }
 
+// Updates steps [k0, k0 + length) of columns [j, j + columns) of b, in form nt.
+static void update_columns(const Product& p, int64_t j, int64_t columns, int64_t k0, int64_t length) {
+  const int64_t first = (const float*)p.stored_row(j) - p.update->param + k0;
+  if (length == p.k) return adam_w_range(*p.update, first, first + columns * p.k);
+  for (int64_t r = 0; r < columns; r++) adam_w_range(*p.update, first + r * p.k, first + r * p.k + length);
+}
+
 #include "few_rows.inl"
 
 // Asks for slices [slice, slice + slices) of what 32 rows of an operand that run along k, or 32 columns, are packed from: from `start` to `end` at
@@ -110,13 +117,6 @@ SW_INLINE void ask_b(Aside* aside, const Product& p, int64_t start, int64_t k0, 
     data = (const char*)besides[slice / kSlices - 1] + (p.b - (const char*)p.update->param);
   }
   if (p.type == kFloat) ask(aside, p.form == kNT, data, p.ld_b, p.rows_b, start, p.n, k0, p.k, slice % kSlices, slices);
-}
-
-// Updates steps [k0, k0 + length) of columns [j, j + columns) of b, in form nt.
-static void update_columns(const Product& p, int64_t j, int64_t columns, int64_t k0, int64_t length) {
-  const int64_t first = (const float*)p.stored_row(j) - p.update->param + k0;
-  if (length == p.k) return adam_w_range(*p.update, first, first + columns * p.k);
-  for (int64_t r = 0; r < columns; r++) adam_w_range(*p.update, first + r * p.k, first + r * p.k + length);
 }
 
 struct Steps {
@@ -156,7 +156,7 @@ template <Packing P, bool PAIRS = P == kPairs>
 static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
   const bool one = P == kF32 && p.form == kNT && i1 - i0 == 1 && p.causal.group == 0 && p.rows_b == nullptr;
   const bool few = P == kF32 && has_few_rows(p, p.form == kTN ? p.k : i1 - i0, j1 - j0);
-  if (p.update && (one || few)) update_columns(p, j0, j1 - j0, 0, p.k);
+  if (p.update && one) update_columns(p, j0, j1 - j0, 0, p.k);
   if (one) {
     static void (*const table[])(const Product&, int64_t, int64_t, int64_t, const char*) = {
         row_block<kFloat, PAIRS>, row_block<kHalf>, row_block<kBfloat>, fp8_row_block<kE4m3>, fp8_row_block<kE5m2>};

@@ -31,6 +31,24 @@ SW_INLINE void store_past(float* p, vf x) {
 SW_INLINE void finish_past() { _mm_sfence(); }
 SW_INLINE vf splat(float x) { return x - (vf){}; }
 
+// Half a vector.
+typedef float vh __attribute__((vector_size(SW_LANES * 2), aligned(4), may_alias));
+#if SW_LANES == 4
+#define SW_LOW_LANES 0, 1
+#define SW_HIGH_LANES 2, 3
+#elif SW_LANES == 8
+#define SW_LOW_LANES 0, 1, 2, 3
+#define SW_HIGH_LANES 4, 5, 6, 7
+#else
+#define SW_LOW_LANES 0, 1, 2, 3, 4, 5, 6, 7
+#define SW_HIGH_LANES 8, 9, 10, 11, 12, 13, 14, 15
+#endif
+SW_INLINE vh lower(vf x) { return __builtin_shufflevector(x, x, SW_LOW_LANES); }
+SW_INLINE vh upper(vf x) { return __builtin_shufflevector(x, x, SW_HIGH_LANES); }
+SW_INLINE vf join(vh low, vh high) { return __builtin_shufflevector(low, high, SW_LOW_LANES, SW_HIGH_LANES); }
+#undef SW_LOW_LANES
+#undef SW_HIGH_LANES
+
 // sum + a * b; or plus both products of the bfloat16 PAIRS in each lane, the odd one first.
 template <bool PAIRS>
 SW_INLINE vf add_product(vf sum, vf a, vf b) {

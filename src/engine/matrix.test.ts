@@ -177,7 +177,7 @@ describe.each(nativeVariants)("matrix products on %s", (isa) => {
   });
 
   it("give each group the bits of its rows alone, whatever their number, in a result larger than the caches too", () => {
-    for (const counts of [[0, 1, 7, 12, 13, 24, 25, 60], [30, 3, 0, 11]]) {
+    for (const counts of [[0, 1, 7, 12, 13, 24, 25, 60], [30, 3, 0, 11], [9, 16, 18, 31, 72, 73, 96, 97]]) {
       using t = new TestTensors(engine, 13);
       const [f, d, n] = [512, 1024, counts.reduce((sum, c) => sum + c)];
       const offsets = counts.reduce((all, c) => [...all, (all.at(-1) as number) + c], [0]);
