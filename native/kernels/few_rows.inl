@@ -100,7 +100,7 @@ static void multiply_panels(const float* a, const float* b, int64_t steps, float
 
 // Whether a block of `rows` (of the reduction in tn) is computed here.
 static bool has_few_rows(const Product& p, int64_t rows, int64_t columns) {
-  if (rows > (p.form == kNT ? kFewOfNT : p.form == kNN ? kFewOfNN : kFewRows) || p.type != kFloat || p.causal.group > 0 || (p.form != kTN && p.rows_b)) return false;
+  if (rows > (p.form == kNT && !p.update ? kFewOfNT : p.form == kNN ? kFewOfNN : kFewRows) || p.type != kFloat || p.causal.group > 0 || (p.form != kTN && p.rows_b)) return false;
   if (p.form == kNT) return p.ld_b == p.k * (int64_t)sizeof(float);
   return p.n % kPanel == 0 && (p.form == kNN || p.k * columns <= kFewPacked);
 }
