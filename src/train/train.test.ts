@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -55,4 +55,23 @@ it("an evaluation leaves the event loop its turns", async () => {
   await run({ steps: 1, evalEvery: 1, validation: 0.9 }, () => (before = turns));
   clearInterval(timer);
   expect(before).toBeGreaterThan(10); // of 112 batches
+});
+
+it.each(["README.md", "config.json", "model.safetensors", "train.jsonl"])("a new run does not write over somebody's %s", async (name) => {
+  const out = join(root, "taken", name);
+  mkdirSync(out, { recursive: true });
+  writeFileSync(join(out, name), "mine\n");
+  writeFileSync(join(out, "notes.txt"), "in nobody's way");
+  await expect(run({ out, steps: 1 })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_USAGE", message: expect.stringContaining(name) });
+  expect([name, readFileSync(join(out, name), "utf8"), ...readdirSync(out)]).toEqual([name, "mine\n", ...[name, "notes.txt"].sort()]);
+});
+
+it("a run that was killed before its first checkpoint may begin again in its folder", async () => {
+  const out = join(root, "again");
+  await expect(run({ out, checkpointEvery: 0, evalEvery: 0, logEvery: 1 }, ({ index }) => {
+    if (index === 3) throw new Error("killed");
+  })).rejects.toThrow("killed");
+  expect(readdirSync(out)).toContain("train.jsonl");
+  await run({ out, steps: 2, logEvery: 1 });
+  expect(readFileSync(join(out, "train.jsonl"), "utf8").trim().split("\n")).toHaveLength(2);
 });

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { NativeEngine } from "../engine/native.js";
 import { check } from "../errors.js";
@@ -153,9 +153,14 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
   }
 }
 
-/** Throws ERR_SWITCHYARD_USAGE when `out` holds a run already. */
+/** Files of a model that a run writes into its folder, which may be those of another model, or a project's README. */
+const ownFiles = ["README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+
+/** Throws ERR_SWITCHYARD_USAGE when `out` holds a run already, or files that a run would write over. */
 export function checkNewRun(out: string): void {
   check(checkpoints(out).length === 0, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds a run; continue it with --resume, or choose another folder`);
+  const taken = ownFiles.find((name) => existsSync(join(out, name)));
+  check(taken === undefined, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds ${taken}, which a run would write over; choose another folder`);
 }
 
 function loadText({ tokenizer }: LanguageModel, paths: string | readonly string[]): Tokens {

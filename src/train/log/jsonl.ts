@@ -1,4 +1,5 @@
-import { closeSync, ftruncateSync, openSync, readSync, writeFileSync } from "node:fs";
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeFileSync } from "node:fs";
+import { check } from "../../errors.js";
 import { withIoErrors } from "../../formats/io.js";
 import type { StepRecord } from "./record.js";
 
@@ -9,7 +10,8 @@ export class JsonlLog {
 
   /**
    * Starts a new log, or goes on with one: with `resumeStep`, lines beyond that step are cut off (they will be written
-   * again), and so is a last line that a killed process left half-written. Throws ERR_SWITCHYARD_IO.
+   * again), and so is a last line that a killed process left half-written. Throws ERR_SWITCHYARD_IO, and ERR_SWITCHYARD_USAGE for
+   * a file that is something else.
    */
   constructor(
     private readonly path: string,
@@ -17,6 +19,7 @@ export class JsonlLog {
   ) {
     const { resumeStep } = options;
     this.fd = this.io("open", () => openSync(path, "a+"));
+    check(this.io("read", () => beginsAsLog(this.fd)), "ERR_SWITCHYARD_USAGE", () => `training log: ${path} exists and is none; choose another folder for the run, or move it away`);
     this.bytes = resumeStep === undefined ? 0 : this.io("read", () => bytesUpTo(this.fd, resumeStep));
     this.io("truncate", () => ftruncateSync(this.fd, this.bytes));
   }
@@ -40,6 +43,13 @@ export class JsonlLog {
   private io<T>(verb: string, action: () => T): T {
     return withIoErrors(`training log: cannot ${verb}`, this.path, action);
   }
+}
+
+/** Whether the file is empty or its first line is, as far as it goes, a record. */
+function beginsAsLog(fd: number): boolean {
+  const first = '{"step":';
+  const begin = Buffer.alloc(first.length);
+  return fstatSync(fd).size === 0 || first.startsWith(begin.toString("utf8", 0, readSync(fd, begin, 0, begin.length, 0)));
 }
 
 /** Length of the leading part of the file that consists of whole records with `step` at most `lastStep`. */
