@@ -9,7 +9,7 @@ import { type FileType, fileTypes } from "../model/stored-types.js";
 import { weightFiles, writeModel } from "../model/write.js";
 import { formatBytes } from "../train/log/format.js";
 import { describeCommand } from "./flags.js";
-import { grouped, type Io, noteWritten, printJson } from "./io.js";
+import { grouped, type Io, noteWritten, onInterrupt, printJson } from "./io.js";
 
 interface ConvertFlags {
   json?: boolean;
@@ -32,10 +32,11 @@ export function convertCommand(io: Io): Command {
 async function convertAction(io: Io, source: string, target: string, { type, json }: ConvertFlags): Promise<void> {
   check(existsSync(source), "ERR_SWITCHYARD_CHECKPOINT", () => `convert: ${source} does not exist; name the folder of a model, or a .gguf file`);
   check(!existsSync(target), "ERR_SWITCHYARD_USAGE", () => `convert: ${target} exists; name another target, or move it away`);
+  using interrupt = onInterrupt(io);
   const start = performance.now();
   const { config, family, sources, tokenizer } = await readModel(source);
   using weights = new StagedWeights(loadEngine(), config, sources);
-  const { tokenizer: withTokenizer, architecture } = await writeModel(target, config, weights, tokenizer, { type: type.toUpperCase() as FileType });
+  const { tokenizer: withTokenizer, architecture } = await writeModel(target, config, weights, tokenizer, { type: type.toUpperCase() as FileType, signal: interrupt.signal });
   const result = { source, target, modelType: family.modelType, type, parameters: countParameters(config).total, ...weightFiles(target), tokenizer: withTokenizer, architecture, seconds: (performance.now() - start) / 1000 };
   if (json === true) printJson(io, result);
   else io.stdout.write(`${target}: ${family.modelType}, ${grouped(result.parameters)} parameters in ${result.tensors} tensors, ${formatBytes(result.bytes)}, ${result.seconds.toFixed(1)} s\n`);

@@ -53,7 +53,7 @@ const exitCodes = { SIGINT: 130, SIGTERM: 143 } as const;
  * Turns the first Ctrl-C (or SIGTERM) into an abort, so that the command can finish what it is at; the second ends the process at
  * once. Until disposed.
  */
-export function onInterrupt(io: Io, announce: () => void): { signal: AbortSignal; [Symbol.dispose](): void } {
+export function onInterrupt(io: Io, announce: () => void = () => void io.stderr.write("switchyard: stopping; Ctrl-C again to stop at once\n")): { signal: AbortSignal; [Symbol.dispose](): void } {
   const controller = new AbortController();
   const handle = (name: keyof typeof exitCodes): void => {
     if (controller.signal.aborted) process.exit(exitCodes[name]);

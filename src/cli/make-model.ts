@@ -9,7 +9,7 @@ import { type RandomType, writeRandomGguf } from "../model/random-gguf.js";
 import { randomTypes } from "../quant/random-blocks.js";
 import { formatBytes } from "../train/log/format.js";
 import { describeCommand, parseNumber } from "./flags.js";
-import { grouped, type Io, printJson } from "./io.js";
+import { grouped, type Io, onInterrupt, printJson } from "./io.js";
 
 interface MakeModelFlags {
   json?: boolean;
@@ -35,9 +35,11 @@ export function makeModelCommand(io: Io): Command {
 async function makeModelAction(io: Io, shape: PublishedShape, { type, out, layers, seed, json }: MakeModelFlags): Promise<void> {
   check(isGguf(out), "ERR_SWITCHYARD_USAGE", () => `make-model: --out: expected the name of a .gguf file, got ${out}`);
   check(!existsSync(out), "ERR_SWITCHYARD_USAGE", () => `make-model: ${out} exists; name another file, or move it away`);
+  check(layers === undefined || (Number.isInteger(layers) && layers >= 1), "ERR_SWITCHYARD_USAGE", () => `make-model: --layers: expected an integer of at least 1, got ${layers}`);
+  using interrupt = onInterrupt(io);
   const start = performance.now();
   const { config, family } = readHfConfig(publishedConfig(shape, layers), `make-model: ${shape}`);
-  await writeRandomGguf(out, config, type.toUpperCase() as RandomType, seed);
+  await writeRandomGguf(out, config, type.toUpperCase() as RandomType, seed, interrupt.signal);
   const result = { out, shape, modelType: family.modelType, type, parameters: countParameters(config).total, bytes: statSync(out).size, seconds: (performance.now() - start) / 1000 };
   if (json === true) printJson(io, result);
   else io.stdout.write(`${out}: ${shape} with ${config.layers} layers, ${grouped(result.parameters)} random parameters, ${formatBytes(result.bytes)}, ${result.seconds.toFixed(1)} s\n`);

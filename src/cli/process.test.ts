@@ -142,6 +142,16 @@ it.skipIf(!posix)("a quantised file that the disk has no room for is an error, a
   }
 });
 
+it.skipIf(!posix).each(["SIGINT", "SIGTERM"] as const)("%s while a large file is written leaves nothing of it", { timeout: 60_000 }, async (signal) => {
+  const begun = () => readdirSync(folder).filter((name) => name.includes("large.gguf"));
+  const child = start("make-model", "olmoe-1b-7b", "--layers", "2", "--out", join(folder, "large.gguf"));
+  const end = ended(child);
+  while (begun().length === 0 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 10));
+  child.kill(signal);
+  expect((await end).code).toBe(signal === "SIGINT" ? 130 : 143);
+  expect(begun()).toEqual([]);
+});
+
 it("threads encode the same bytes as one does, and fail alike", { timeout: 120_000 }, () => {
   const script = `
     const { EncoderPool } = await import(process.argv[1]);

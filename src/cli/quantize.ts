@@ -49,7 +49,7 @@ function addTensorType(text: string, others: readonly TensorType[] = []): Tensor
 
 async function quantizeAction(io: Io, source: string, { type, tensorType: tensorTypes, json, ...rest }: QuantizeFlags): Promise<void> {
   const { out = `${basename(resolve(source)).replace(/\.gguf$/, "")}-${type}.gguf`, ...texts } = rest;
-  using interrupt = onInterrupt(io, () => io.stderr.write("switchyard: stopping; Ctrl-C again to stop at once\n"));
+  using interrupt = onInterrupt(io);
   const onStep = (step: string) => io.stderr.write(`switchyard: ${step}\n`);
   const report = await quantize(source, out, { type: type.toUpperCase() as FileType, tensorTypes, ...texts, signal: interrupt.signal, ...(json === true ? {} : { onStep }) });
   if (json === true) printJson(io, report);
