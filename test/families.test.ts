@@ -22,7 +22,7 @@ const root = mkdtempSync(join(tmpdir(), "switchyard-families-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 /** The golden of each family. */
-const folders: Record<string, string> = { kimi_k2: "deepseek_v3", llama4_text: "llama4", qwen3_5_moe_text: "qwen3_5_moe" };
+const folders: Record<string, string> = { kimi_k2: "deepseek_v3", llama4_text: "llama4", mistral3: "mistral4", qwen3_5_moe_text: "qwen3_5_moe" };
 const cases = families.map(({ modelType }): [string, string] => [modelType, join(goldens, folders[modelType] ?? modelType)]);
 
 function run(model: LanguageModel, ids: readonly number[], batch: number | CachedSequence[]): Float32Array {

@@ -3,7 +3,8 @@ import { check } from "../../errors.js";
 
 /** Activations by their published names; the first name of each is the one that is written. */
 const published: Readonly<Record<string, Activation>> = {
-  relu: "relu", gelu: "gelu", gelu_new: "gelu-tanh", gelu_pytorch_tanh: "gelu-tanh", gelu_fast: "gelu-tanh", silu: "silu", swish: "silu", quick_gelu: "quick-gelu", relu2: "relu2",
+  relu: "relu", gelu: "gelu", gelu_python: "gelu", gelu_new: "gelu-tanh", gelu_pytorch_tanh: "gelu-tanh", gelu_python_tanh: "gelu-tanh", gelu_fast: "gelu-tanh",
+  gelu_accurate: "gelu-tanh", silu: "silu", swish: "silu", quick_gelu: "quick-gelu", relu2: "relu2",
 };
 
 /** Throws ERR_SWITCHYARD_UNSUPPORTED naming `field` of a config.json for an activation that is not known. */

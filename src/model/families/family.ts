@@ -1,3 +1,4 @@
+import { check } from "../../errors.js";
 import { isJsonObject, type JsonObject } from "../../formats/json.js";
 import type { ModelConfig } from "../config.js";
 import type { HfConfig } from "./fields.js";
@@ -35,8 +36,16 @@ export interface Family extends Architecture {
 
 const textConfig = (json: JsonObject): JsonObject => (isJsonObject(json["text_config"]) ? json["text_config"] : {});
 
+/** Throws ERR_SWITCHYARD_UNSUPPORTED for a text_config of another family. */
+function textConfigOf(json: JsonObject, modelType: string): JsonObject {
+  const text = textConfig(json);
+  const { model_type: given = modelType } = text;
+  check(given === modelType, "ERR_SWITCHYARD_UNSUPPORTED", () => `config.json: text_config: model_type ${JSON.stringify(given)} is not supported in a ${String(json["model_type"])} model; expected "${modelType}"`);
+  return text;
+}
+
 /** Of a larger model, as one that sees, the part that reads and writes: `text_config`, saved as the family `modelType`. */
 export const textPart = (modelType: string, architecture: string): Pick<Family, "flatten" | "partOf"> => ({
-  flatten: (json) => ({ ...textConfig(json), ...json }),
+  flatten: (json) => ({ ...textConfigOf(json, modelType), ...json }),
   partOf: (json) => ({ tie_word_embeddings: json["tie_word_embeddings"] ?? false, ...textConfig(json), architectures: [architecture], model_type: modelType }),
 });

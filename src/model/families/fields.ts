@@ -70,7 +70,7 @@ export const hfFields = z.object({
   attention_chunk_size: positive.nullish(),
   no_rope_layers: z.array(count).nullish(),
   no_rope_layer_interval: positive.default(4),
-  attn_temperature_tuning: z.boolean().default(true),
+  attn_temperature_tuning: z.union([z.boolean(), z.number()]).default(true), // Scout has 4
   attn_scale: factor.default(0.1),
   floor_scale: positive.default(8192),
   attention_multiplier: factor.default(1),
@@ -131,7 +131,7 @@ export const hfFields = z.object({
   num_experts_per_tok: positive.nullish(),
   moe_k: positive.nullish(),
   moe_topk: z.union([positive, z.array(positive)]).nullish(),
-  moe_intermediate_size: positive.optional(),
+  moe_intermediate_size: positive.nullish(),
   n_shared_experts: count.nullish(),
   num_shared_experts: count.nullish(),
   moe_num_shared_experts: count.nullish(),

@@ -1,4 +1,4 @@
-import type { Family } from "./family.js";
+import { type Family, textPart } from "./family.js";
 import { refuse, required } from "./fields.js";
 import { layouts } from "./layouts.js";
 import { mixerLayouts } from "./mixer-layouts.js";
@@ -23,6 +23,34 @@ const deepseekV3: Family = {
     return {
       ...latentAttention(hf),
       moe: mixtureWithShared(hf, sigmoidRouter(hf), hf.n_shared_experts),
+      sparseLayers: layersFrom(hf, hf.first_k_dense_replace),
+    };
+  },
+};
+
+const mistral4: Family = {
+  modelType: "mistral4",
+  architecture: "Mistral4ForCausalLM",
+  names: layouts.mistral4,
+  defaults: {
+    ...sizes, kv_lora_rank: 256, q_lora_rank: 1024, qk_nope_head_dim: 64, n_routed_experts: 128, n_shared_experts: 1, num_experts_per_tok: 4, moe_intermediate_size: 2048,
+    first_k_dense_replace: 0, n_group: 1, topk_group: 1, norm_topk_prob: true, routed_scaling_factor: 1, num_key_value_heads: 32,
+    rope_parameters: {
+      type: "yarn", rope_theta: 10_000, factor: 128, original_max_position_embeddings: 8192, beta_fast: 32, beta_slow: 1, mscale: 1, mscale_all_dim: 1, llama_4_scaling_beta: 0.1,
+    },
+  },
+  rope: () => undefined,
+  read(hf) {
+    const p = ropeParameters(hf);
+    refuse(hf, ropeType(p) === "default", "a rotary embedding without scaling");
+    const { llama_4_scaling_beta: factor, original_max_position_embeddings: period } = p;
+    const headDim = required(hf, "qk_nope_head_dim") + required(hf, "qk_rope_head_dim");
+    const { mixers, ...attention } = latentAttention(hf, { dims: headDim, partial: "applied", fraction: required(hf, "qk_rope_head_dim") / headDim });
+    refuse(hf, factor == null || period == null, `llama_4_scaling_beta ${factor} with original_max_position_embeddings ${period}`);
+    return {
+      ...attention,
+      mixers: mixers.map((mixer) => ({ ...mixer, temperature: { factor: factor as number, period: period as number, from: 0 } })),
+      moe: mixtureWithShared(hf, groupedRouter(hf), hf.n_shared_experts),
       sparseLayers: layersFrom(hf, hf.first_k_dense_replace),
     };
   },
@@ -88,31 +116,6 @@ export const latentFamilies: readonly Family[] = [
       sparseLayers: sparseFrom(hf, 1),
     }),
   },
-  {
-    modelType: "mistral4",
-    architecture: "Mistral4ForCausalLM",
-    names: layouts.mistral4,
-    defaults: {
-      ...sizes, kv_lora_rank: 256, q_lora_rank: 1024, qk_nope_head_dim: 64, n_routed_experts: 128, n_shared_experts: 1, num_experts_per_tok: 4, moe_intermediate_size: 2048,
-      first_k_dense_replace: 0, n_group: 1, topk_group: 1, norm_topk_prob: true, routed_scaling_factor: 1, num_key_value_heads: 32,
-      rope_parameters: {
-        type: "yarn", rope_theta: 10_000, factor: 128, original_max_position_embeddings: 8192, beta_fast: 32, beta_slow: 1, mscale: 1, mscale_all_dim: 1, llama_4_scaling_beta: 0.1,
-      },
-    },
-    rope: () => undefined,
-    read(hf) {
-      const p = ropeParameters(hf);
-      refuse(hf, ropeType(p) === "default", "a rotary embedding without scaling");
-      const { llama_4_scaling_beta: factor, original_max_position_embeddings: period } = p;
-      const headDim = required(hf, "qk_nope_head_dim") + required(hf, "qk_rope_head_dim");
-      const { mixers, ...attention } = latentAttention(hf, { dims: headDim, partial: "applied", fraction: required(hf, "qk_rope_head_dim") / headDim });
-      refuse(hf, factor == null || period == null, `llama_4_scaling_beta ${factor} with original_max_position_embeddings ${period}`);
-      return {
-        ...attention,
-        mixers: mixers.map((mixer) => ({ ...mixer, temperature: { factor: factor as number, period: period as number, from: 0 } })),
-        moe: mixtureWithShared(hf, groupedRouter(hf), hf.n_shared_experts),
-        sparseLayers: layersFrom(hf, hf.first_k_dense_replace),
-      };
-    },
-  },
+  mistral4,
+  { ...mistral4, modelType: "mistral3", architecture: "Mistral3ForConditionalGeneration", names: layouts.mistral4Sees, ...textPart("mistral4", "Mistral4ForCausalLM") },
 ];

@@ -122,6 +122,16 @@ const llama4 = named(llama, {
   "router.weight": "feed_forward.router.weight",
 });
 
+const mistral4 = named(deepseek, { "experts.up": [{ name: "mlp.experts.gate_up_proj" }], "experts.down": [{ name: "mlp.experts.down_proj" }] });
+
+/** The language model of one that sees. */
+const sees = (base: TensorNames): TensorNames =>
+  named(
+    base,
+    { embedding: "language_model.model.embed_tokens.weight", norm: "language_model.model.norm.weight", head: "language_model.lm_head.weight" },
+    "language_model.model.layers.",
+  );
+
 /** Tensor names of each published family, and how they hold our parameters. */
 export const layouts = {
   llama,
@@ -188,12 +198,8 @@ export const layouts = {
     "router.selectionBias": "mlp.expert_bias",
   }),
   llama4,
-  /** The language model of one that sees. */
-  llama4Sees: named(
-    llama4,
-    { embedding: "language_model.model.embed_tokens.weight", norm: "language_model.model.norm.weight", head: "language_model.lm_head.weight" },
-    "language_model.model.layers.",
-  ),
+  llama4Sees: sees(llama4),
   minimaxM2: named(mixtral, { "router.selectionBias": "block_sparse_moe.e_score_correction_bias" }),
-  mistral4: named(deepseek, { "experts.up": [{ name: "mlp.experts.gate_up_proj" }], "experts.down": [{ name: "mlp.experts.down_proj" }] }),
+  mistral4,
+  mistral4Sees: sees(mistral4),
 } as const satisfies Record<string, TensorNames>;

@@ -115,6 +115,8 @@ export const logitFamilies: readonly Family[] = [
     modelType: "cohere2_moe",
     architecture: "Cohere2MoeForCausalLM",
     names: layouts.deepseek,
+    // transformers 5.23 keeps rope_scaling and computes without it.
+    flatten: (json) => ({ ...json, rope_scaling: null }),
     defaults: {
       head_dim: 128, rms_norm_eps: null, tie_word_embeddings: true, sliding_window: 4096,
       sliding_window_pattern: 4, num_experts: 8, num_experts_per_tok: 2, norm_topk_prob: true,

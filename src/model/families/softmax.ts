@@ -74,6 +74,8 @@ export const softmaxFamilies: readonly Family[] = [
     modelType: "hunyuan_v1_moe",
     architecture: "HunYuanMoEV1ForCausalLM",
     names: layouts.hunyuan,
+    // The published file has a list of widths of experts, of which transformers takes intermediate_size.
+    flatten: (json) => ({ ...json, moe_intermediate_size: null }),
     defaults: { rms_norm_eps: 1e-5, num_experts: 1, moe_topk: 1 },
     read(hf) {
       const hidden = required(hf, "intermediate_size");
