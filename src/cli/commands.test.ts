@@ -216,8 +216,10 @@ describe("bad input to train: a clear error, the right exit code, nothing left b
     ["a missing data file", () => ["--data", join(folder, "nowhere.txt")], 1, /nowhere\.txt does not exist; check the path/],
     ["an empty data file", () => ["--data", file("empty.txt", "")], 1, /no text in .*empty\.txt/],
     ["a binary data file", () => ["--data", file("x.bin", new Uint8Array([1, 0, 2, 255]))], 1, /x\.bin is not text/],
-    ["data shorter than the context", () => ["--data", file("short.txt", "too short")], 1, /fewer than one training sequence of context \+ 1 = 129; give more text or a smaller context/],
+    ["data shorter than the context", () => ["--data", file("short.txt", "too short")], 1, /8 tokens for training are fewer than one sequence of context \+ 1 = 129; give more text or a smaller context/],
     ["resuming without a checkpoint", () => ["--data", text, "--resume"], 1, /no checkpoint in/],
+    ["a folder that no file system takes", () => ["--data", text, ...tiny, "--out", "/proc/switchyard/run"], 1, /create \/proc\/switchyard\/run: E/],
+    ["a folder without a name", () => ["--data", text, "--out", ""], 2, /no folder for the model/],
     ["a folder that is a file", () => ["--data", text, ...tiny, "--out", "/dev/null"], 1, /\/dev\/null: EEXIST/],
   ])("%s", async (_, args, code, message) => {
     const outcome = await cli(["train", "--out", out, ...args()]);

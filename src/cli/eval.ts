@@ -13,7 +13,7 @@ interface EvalFlags {
   json?: boolean;
   data?: string[];
   context?: number;
-  batch: number;
+  batch?: number;
   memory?: number;
 }
 
@@ -26,14 +26,14 @@ export function evalCommand(io: Io): Command {
     .argument(...modelArgument)
     .option("--data <files...>", "text files, or folders of them")
     .option("--context <n>", "tokens per window (default: the model's context)", parseNumber)
-    .option("--batch <n>", "windows at a time", parseNumber, 16)
+    .option("--batch <n>", "windows at a time (default: 16, or as many as have 8,192 tokens)", parseNumber)
     .option(...memoryOption)
     .action((dir: string, flags: EvalFlags) => evalAction(io, dir, flags));
 }
 
-async function evalAction(io: Io, dir: string, { data, json, context: given, batch, memory }: EvalFlags): Promise<void> {
+async function evalAction(io: Io, dir: string, { data, json, context: given, batch: wanted, memory }: EvalFlags): Promise<void> {
   check(data !== undefined, "ERR_SWITCHYARD_USAGE", () => "eval: no data; name text files or folders with --data");
-  check(Number.isInteger(batch) && batch >= 1, "ERR_SWITCHYARD_USAGE", () => `eval: --batch: expected an integer of at least 1, got ${batch}`);
+  check(wanted === undefined || (Number.isInteger(wanted) && wanted >= 1), "ERR_SWITCHYARD_USAGE", () => `eval: --batch: expected an integer of at least 1, got ${wanted}`);
   using model = await Model.load(dir, { memory, onProgress: loadProgress(io, json) });
   const { tokenizer, config } = model;
   const context = given ?? config.context;
@@ -43,6 +43,8 @@ async function evalAction(io: Io, dir: string, { data, json, context: given, bat
     () => `eval: --context: expected an integer from 1 to the model's ${config.context}, got ${context}`,
   );
   check(tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `eval: ${dir} has no tokenizer, so text cannot be read`);
+  // Memory grows with the tokens of a batch: published models have contexts of many thousands.
+  const batch = wanted ?? Math.min(16, Math.max(1, Math.floor(8192 / context)));
   const tokens = loadTokens(data, tokenizer);
   const started = performance.now();
   const evaluation = await evaluate(model, evaluationWindows(tokens, { context, batch }));

@@ -146,7 +146,7 @@ export function mergeRuns(...layers: readonly RunInput[]): RunInput {
 export function resolveRun(input: RunInput, shorthands: MoeShorthands): RunSettings {
   const { data, out, tokenizer, vocab = 4096, moe, size = "xs", context, width, layers, heads, kvHeads, hidden, tiedEmbeddings, ...train } = input;
   check(data !== undefined, "ERR_SWITCHYARD_USAGE", () => "train: no data; name text files or folders with --data");
-  check(out !== undefined, "ERR_SWITCHYARD_USAGE", () => "train: no folder for the model; name one with --out");
+  check(out !== undefined && out !== "", "ERR_SWITCHYARD_USAGE", () => "train: no folder for the model; name one with --out");
   return {
     data: typeof data === "string" ? [data] : data,
     out,

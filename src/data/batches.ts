@@ -29,11 +29,11 @@ export interface SamplerState {
   drawn: number;
 }
 
-function checkLength(tokens: Tokens, context: number): void {
+function checkLength(tokens: Tokens, context: number, part: string): void {
   check(
     tokens.length > context,
     "ERR_SWITCHYARD_DATA",
-    () => `data: ${tokens.length} tokens are fewer than one training sequence of context + 1 = ${context + 1}; give more text or a smaller context`,
+    () => `data: ${tokens.length} tokens${part} are fewer than one sequence of context + 1 = ${context + 1}; give more text or a smaller context`,
   );
 }
 
@@ -55,7 +55,7 @@ export class BatchSampler {
     private readonly tokens: Tokens,
     private readonly options: SamplerOptions,
   ) {
-    checkLength(tokens, options.context);
+    checkLength(tokens, options.context, " for training");
     this.base = new Random(options.seed).seed() % 2 ** 52;
   }
 
@@ -97,7 +97,7 @@ export class BatchSampler {
  * window comes by itself, as one shorter sequence.
  */
 export function* evaluationWindows(tokens: Tokens, { context, batch }: BatchOptions): Generator<TokenBatch> {
-  checkLength(tokens, context);
+  checkLength(tokens, context, "");
   const positions = tokens.length - 1;
   const windows = Math.floor(positions / context);
   for (let first = 0; first < windows; first += batch) yield window(tokens, first * context, context, Math.min(batch, windows - first));

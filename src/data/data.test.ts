@@ -100,6 +100,6 @@ describe("batches", () => {
   });
 
   it("names both lengths when the data is too short", () => {
-    expect(() => new BatchSampler(tokens.subarray(0, 10), options)).toThrow(/10 tokens are fewer than .* context \+ 1 = 11/);
+    expect(() => new BatchSampler(tokens.subarray(0, 10), options)).toThrow(/10 tokens for training are fewer than .* context \+ 1 = 11/);
   });
 });

@@ -3,7 +3,7 @@ import { mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promi
 import { basename, dirname, join, resolve } from "node:path";
 import { z } from "zod";
 import { check } from "../errors.js";
-import { ioError } from "./io.js";
+import { ioError, makeFolders } from "./io.js";
 import { conform, readJsonFile } from "./json.js";
 
 const manifestName = "manifest.json";
@@ -31,7 +31,7 @@ export async function writeFolderAtomically(target: string, fill: (folder: strin
   active.add(temporary).add(replaced);
   const release = () => active.delete(temporary) && active.delete(replaced);
   try {
-    await mkdir(dirname(path), { recursive: true });
+    makeFolders(dirname(path));
     await recoverFolder(path);
     await checkReplaceable(path);
     await mkdir(temporary);

@@ -1,4 +1,5 @@
-import { readFileSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync } from "node:fs";
+import { dirname } from "node:path";
 import { check, type ErrorCode, SwitchyardError } from "../errors.js";
 
 /** What a person can do about an error code of the operating system. */
@@ -43,4 +44,12 @@ export function readFileUpTo(path: string, maxBytes: number, code: ErrorCode = "
     check(isFile && stat.size <= maxBytes, code, () => `${path}: expected a file of at most ${maxBytes} bytes, got ${isFile ? stat.size : "something that is not a file"}`);
     return readFileSync(path);
   });
+}
+
+/** Makes a folder and those above it, where they are missing. (mkdir's own `recursive` never ends in /proc, which takes no folders and says ENOENT.) Throws as node:fs does. */
+export function makeFolders(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) return;
+  const parent = dirname(path);
+  if (!existsSync(parent)) makeFolders(parent);
+  mkdirSync(path);
 }

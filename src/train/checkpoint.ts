@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, rmSync } from "node:fs";
-import { copyFile, link, mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, link, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { check, SwitchyardError } from "../errors.js";
@@ -50,7 +50,6 @@ export function checkpoints(out: string): { step: number; folder: string }[] {
 export async function saveCheckpoint(out: string, trainer: Trainer, state: RunState): Promise<string> {
   const { model, optimizer } = trainer;
   const folder = folderOf(out, state.step);
-  await mkdir(join(out, "checkpoints"), { recursive: true });
   const extra = async (temporary: string): Promise<void> => {
     await writeFile(join(temporary, stateFile), `${JSON.stringify(state, undefined, 2)}\n`);
     const tensors = optimizer.moments.flatMap(({ parameter: { name }, m, v }) => [storedTensor(model.engine, `m.${name}`, m), storedTensor(model.engine, `v.${name}`, v)]);

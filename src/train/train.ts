@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { NativeEngine } from "../engine/native.js";
 import { check } from "../errors.js";
-import { withIoErrors } from "../formats/io.js";
+import { makeFolders, withIoErrors } from "../formats/io.js";
 import { BatchSampler, evaluationWindows, loadTokens, splitTokens, type Tokens } from "../data/index.js";
 import type { LanguageModel } from "../model/language-model.js";
 import { latestCheckpoint, checkpoints, pruneCheckpoints, publish, restoreCheckpoint, type RunState, saveCheckpoint } from "./checkpoint.js";
@@ -73,7 +73,7 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
   }
   if (out !== undefined && !resume) {
     checkNewRun(out);
-    withIoErrors("create", out, () => mkdirSync(out, { recursive: true }));
+    withIoErrors("create", out, () => makeFolders(out));
   }
   const resumeStep = resume ? { resumeStep: trainer.step } : {};
   const logs: (JsonlLog | TensorBoardLog)[] = [];

@@ -1,7 +1,7 @@
-import { closeSync, mkdirSync, openSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { withIoErrors } from "../../formats/io.js";
+import { makeFolders, withIoErrors } from "../../formats/io.js";
 import { bytes, concat, double, doubles, fixedFloat, string, varint } from "./protobuf.js";
 import type { StepRecord } from "./record.js";
 import { tfRecord } from "./tfrecord.js";
@@ -23,7 +23,7 @@ export class TensorBoardLog {
     const time = Math.round((performance.timeOrigin + performance.now()) * 1000);
     this.path = join(folder, `events.out.tfevents.${time}.${hostname()}.${process.pid}`);
     this.fd = this.io(() => {
-      mkdirSync(folder, { recursive: true });
+      makeFolders(folder);
       return openSync(this.path, "wx");
     });
     this.append(event(0, string(3, "brain.Event:2")));
