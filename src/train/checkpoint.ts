@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { check, SwitchyardError } from "../errors.js";
 import { verifyFolder } from "../formats/folder.js";
+import { ioError, withIoErrors } from "../formats/io.js";
 import { readJsonFile } from "../formats/json.js";
 import { readSafetensorsHeader } from "../formats/safetensors.js";
 import { writeSafetensors } from "../formats/safetensors-writer.js";
@@ -36,11 +37,11 @@ export type RunState = z.output<typeof stateSchema>;
 
 const folderOf = (out: string, step: number) => join(out, "checkpoints", `step-${String(step).padStart(8, "0")}`);
 
-/** Checkpoint folders of a run, newest first. */
+/** Checkpoint folders of a run, newest first. Throws ERR_SWITCHYARD_IO. */
 export function checkpoints(out: string): { step: number; folder: string }[] {
   const parent = join(out, "checkpoints");
   if (!existsSync(parent)) return [];
-  return readdirSync(parent)
+  return withIoErrors("read", parent, () => readdirSync(parent))
     .flatMap((name) => /^step-(\d+)$/.exec(name)?.[1] ?? [])
     .map((step) => ({ step: Number(step), folder: folderOf(out, Number(step)) }))
     .sort((a, b) => b.step - a.step);
@@ -103,21 +104,26 @@ export async function latestCheckpoint(out: string, warn: (message: string) => v
   throw new SwitchyardError("ERR_SWITCHYARD_CHECKPOINT", `resume: ${found.length === 0 ? "no checkpoint" : "no complete checkpoint"} in ${join(out, "checkpoints")}; start without --resume, in another folder or after moving this one away`);
 }
 
-/** Removes all but the newest `keep` checkpoints and the one of step `best`. */
+/** Removes all but the newest `keep` checkpoints and the one of step `best`. Throws ERR_SWITCHYARD_IO. */
 export function pruneCheckpoints(out: string, keep: number, best: number | undefined): void {
-  for (const { folder, step } of checkpoints(out).slice(keep)) if (step !== best) rmSync(folder, { recursive: true, force: true });
+  for (const { folder, step } of checkpoints(out).slice(keep)) if (step !== best) withIoErrors("remove", folder, () => rmSync(folder, { recursive: true, force: true }));
 }
 
 /**
  * Makes a checkpoint's model the run folder's own: every file appears under its final name in one step (hard link or copy, then
- * rename), so that the run folder is a complete model for any program at every moment.
+ * rename), so that the run folder is a complete model for any program at every moment. Throws ERR_SWITCHYARD_IO.
  */
 export async function publish(checkpoint: string, out: string): Promise<void> {
   for (const name of readdirSync(checkpoint)) {
     if (name === stateFile || name === momentsFile || name === "manifest.json") continue;
-    const temporary = join(out, `.${name}.new`);
-    await rm(temporary, { force: true });
-    await link(join(checkpoint, name), temporary).catch(() => copyFile(join(checkpoint, name), temporary));
-    await rename(temporary, join(out, name));
+    const [source, temporary, target] = [join(checkpoint, name), join(out, `.${name}.new`), join(out, name)];
+    try {
+      await rm(temporary, { force: true });
+      await link(source, temporary).catch(() => copyFile(source, temporary));
+      await rename(temporary, target);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw ioError("write", target, error);
+    }
   }
 }

@@ -75,3 +75,16 @@ it("a run that was killed before its first checkpoint may begin again in its fol
   await run({ out, steps: 2, logEvery: 1 });
   expect(readFileSync(join(out, "train.jsonl"), "utf8").trim().split("\n")).toHaveLength(2);
 });
+
+it("what the system refuses is told with its path, and leaves nothing half-made", async () => {
+  const out = join(root, "refused");
+  const blocked = run({ out, evalEvery: 2 }, ({ index }) => {
+    if (index === 1) mkdirSync(join(out, "model.safetensors/in-the-way"), { recursive: true });
+  });
+  await expect(blocked).rejects.toMatchObject({ code: "ERR_SWITCHYARD_IO", details: { path: join(out, "model.safetensors"), code: "EISDIR" } });
+  expect(readdirSync(out).filter((name) => name.endsWith(".new"))).toEqual([]);
+  const other = join(root, "no-folder");
+  mkdirSync(other);
+  writeFileSync(join(other, "checkpoints"), "");
+  await expect(run({ out: other, resume: true })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_IO", details: { path: join(other, "checkpoints") } });
+});
