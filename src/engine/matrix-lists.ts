@@ -39,7 +39,7 @@ export function pairOf(first: ExpertMatrices, second: ExpertMatrices): Float64Ar
   const [a, b] = [matricesOf(first), matricesOf(second)];
   const [x, y] = [first[0] as Tensor, second[0] as Tensor];
   const alike = a.alike && b.alike && first.length === second.length && x.dtype === y.dtype && x.rows === y.rows && x.cols === y.cols;
-  const addresses = alike ? Float64Array.of(...a.addresses, ...b.addresses) : undefined;
+  const addresses = alike ? Float64Array.from([...a.addresses, ...b.addresses]) : undefined;
   pairs.set(first, { second, addresses });
   return addresses;
 }

@@ -116,7 +116,7 @@ export async function* run(model: LanguageModel, sequences: readonly Sequence[],
       const read = readRoutes?.(all, row, sequence.context.tokens.length);
       row += all.length;
       sequence.ran(tokens.length);
-      if (read !== undefined) routes[index].push(...read.splice(0, tokens.length));
+      for (const route of read?.splice(0, tokens.length) ?? []) routes[index].push(route);
       for (let right = 0; sequence.pending.length === 0; right++) {
         const answered = sequence.next(logitsOf(row - 1 - guesses.length + right));
         yield { sequence: index, ...answered, ...(trace ? { routing: routes[index].splice(0) } : {}) };

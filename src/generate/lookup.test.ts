@@ -3,7 +3,7 @@ import { NgramLookup } from "./lookup.js";
 
 const after = (tokens: number[], most: number) => {
   const lookup = new NgramLookup();
-  lookup.push(...tokens);
+  lookup.push(tokens);
   return lookup.guess(most);
 };
 

@@ -12,7 +12,8 @@ export class NgramLookup {
   /** Per length of n-gram: n-gram -> the place after its last occurrence but the one at the end. */
   private readonly places: readonly Map<string, number>[] = Array.from({ length: longestGram - shortestGram + 1 }, () => new Map());
 
-  push(...tokens: readonly number[]): void {
+  /** Enters the next tokens of the text. */
+  push(tokens: readonly number[]): void {
     for (const token of tokens) {
       // The n-grams that end before this token now have a continuation.
       for (const [key, map] of this.endings()) map.set(key, this.tokens.length);

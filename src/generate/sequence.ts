@@ -74,14 +74,14 @@ export class Sequence {
     for (const id of prompt.slice(-decodedContext)) this.stream?.push(id);
     // A guess that was wrong has to be taken back from the cache.
     this.ngrams = options.lookup > 0 && cache.rewinds && !cache.goesByLength ? new NgramLookup() : undefined;
-    this.ngrams?.push(...prompt);
+    this.ngrams?.push(prompt);
   }
 
   /** Before the pending tokens are run: all of the text is pending again where it grows out of what the cache stands for. */
   prepare(): void {
     const { cache, tokens } = this.context;
     cache.expect(tokens.length + this.pending.length);
-    this.pending.unshift(...tokens.splice(cache.length));
+    this.pending = [...tokens.splice(cache.length), ...this.pending]; // as arguments of a call they could be too many
   }
 
   /** Tokens that may follow the pending ones, to be run with them: few after guesses that were wrong, more after right ones. */
@@ -97,14 +97,14 @@ export class Sequence {
 
   /** `count` pending tokens have been run. */
   ran(count: number): void {
-    this.context.tokens.push(...this.pending.splice(0, count));
+    for (const token of this.pending.splice(0, count)) this.context.tokens.push(token);
   }
 
   /** Chooses the next token by logits [V]. */
   next(logits: ArrayLike<number>): Answered {
     const token = sample(penalise(logits, this.options, this), this.options, this.random);
     this.pending.push(token);
-    this.ngrams?.push(token);
+    this.ngrams?.push([token]);
     this.seen.add(token);
     this.answered.set(token, (this.answered.get(token) ?? 0) + 1);
     this.count++;
