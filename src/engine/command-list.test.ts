@@ -8,7 +8,7 @@ import type { Engine } from "./engine.js";
 import { loadEngine } from "./load.js";
 import { ReferenceEngine } from "./reference.js";
 
-const refused = expect.objectContaining({ code: "ERR_SWITCHYARD_ENGINE" });
+const refused = expect.objectContaining({ name: "SwitchyardError", code: "ERR_SWITCHYARD_ENGINE" });
 
 describe.skipIf(nativeVariants.length === 0)("ops that are run together", () => {
   const engine = loadEngine({ engine: "native", threads: 2 }) as Engine & { addon: Record<string, (...args: unknown[]) => unknown> };

@@ -1,3 +1,5 @@
+import { type ErrorCode, errorCodes, SwitchyardError } from "../errors.js";
+
 /** What a list needs of an addon: see native/binding/commands.cpp. */
 export interface ListAddon {
   /** Names of the ops that a list can hold, in the order of their numbers. */
@@ -30,9 +32,12 @@ export class CommandList<A extends ListAddon> {
   private started = 0;
   private isOpen = false;
 
-  private constructor(private readonly real: A) {
-    const numbers = new Map(real.commands().map((name, number) => [name, number]));
-    const entries = Object.entries(real).map(([name, op]: [string, (...args: unknown[]) => unknown]) => {
+  private readonly real: A;
+
+  private constructor(addon: A) {
+    this.real = withTypedErrors(addon);
+    const numbers = new Map(addon.commands().map((name, number) => [name, number]));
+    const entries = Object.entries(this.real).map(([name, op]: [string, (...args: unknown[]) => unknown]) => {
       const number = numbers.get(name);
       if (number !== undefined) return [name, (...args: Argument[]) => (this.isOpen && this.push(number, args) ? undefined : op(...args))];
       const first = (...args: unknown[]) => {
@@ -90,4 +95,20 @@ export class CommandList<A extends ListAddon> {
     this.length = this.started = 0;
     if (length > 0) this.real.run(this.list, length);
   }
+}
+
+/** The same functions; what they throw with a code of ours, as native code does, is a SwitchyardError. */
+function withTypedErrors<A extends object>(addon: A): A {
+  const entries = Object.entries(addon).map(([name, op]: [string, (...args: unknown[]) => unknown]) => {
+    const typed = (...args: unknown[]) => {
+      try {
+        return op(...args);
+      } catch (error) {
+        const { code, message } = error as { code?: string; message: string };
+        throw code !== undefined && code in errorCodes ? new SwitchyardError(code as ErrorCode, message, { cause: error }) : error;
+      }
+    };
+    return [name, typed];
+  });
+  return Object.fromEntries(entries) as A;
 }

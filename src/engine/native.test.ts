@@ -8,7 +8,7 @@ import { TestTensors } from "../../test/engines.js";
 import { Tensor } from "../tensor/tensor.js";
 import { loadEngine } from "./load.js";
 
-const refused = expect.objectContaining({ code: "ERR_SWITCHYARD_ENGINE" });
+const refused = expect.objectContaining({ name: "SwitchyardError", code: "ERR_SWITCHYARD_ENGINE" });
 
 describe("native engine memory", () => {
   const engine = loadEngine({ engine: "native" });

@@ -88,3 +88,7 @@ it("what the system refuses is told with its path, and leaves nothing half-made"
   writeFileSync(join(other, "checkpoints"), "");
   await expect(run({ out: other, resume: true })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_IO", details: { path: join(other, "checkpoints") } });
 });
+
+it.each([256, -1])("refuses token %i, which the vocabulary does not have", async (id) => {
+  await expect(run({ data: Int32Array.from({ length: 100 }, (_, i) => (i === 99 ? id : 1)) })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_DATA", message: expect.stringContaining(`got ${id}`) });
+});

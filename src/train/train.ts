@@ -51,6 +51,9 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
   const { data, out, resume = false, signal, warn = () => undefined, ...input } = settings;
   const options = trainOptions(input);
   const tokens = typeof data === "string" || Array.isArray(data) ? loadText(model, data as string | string[]) : (data as Tokens);
+  const { vocab } = model.config;
+  const unknown = tokens.find((id) => id < 0 || id >= vocab);
+  check(unknown === undefined, "ERR_SWITCHYARD_DATA", () => `train: expected token ids from 0 to ${vocab - 1}, got ${unknown}; the data was tokenised for another vocabulary`);
   const { training, validation } = splitTokens(tokens, options.validation);
   const context = options.context ?? model.config.context;
   check(context <= model.config.context, "ERR_SWITCHYARD_USAGE", () => `train: a training context of ${context} is longer than the model's, ${model.config.context}`);
