@@ -98,7 +98,7 @@ static void multiply_panels(const float* a, const float* b, int64_t steps, float
   }
 }
 
-// Whether a block of `rows` (of the reduction in tn) is computed here.
+// Whether a block of `rows` (of the reduction in tn) is computed here. An update reads more than the weights: that is asked for with panels only.
 static bool has_few_rows(const Product& p, int64_t rows, int64_t columns) {
   if (rows > (p.form == kNT && !p.update ? kFewOfNT : p.form == kNN ? kFewOfNN : kFewRows) || p.type != kFloat || p.causal.group > 0 || (p.form != kTN && p.rows_b)) return false;
   if (p.form == kNT) return p.ld_b == p.k * (int64_t)sizeof(float);
@@ -135,10 +135,8 @@ static void few_nt(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t
       const float* a = packed;
       for (int64_t i = i0, tile; i < rest; i += tile, a += tile * k) {
         tile = lane_tile(i1 - i);
-        const int64_t m = i1 - i < tile ? i1 - i : tile;
-        float* const out = p.out + i * p.ld_out + j + c;
-        if (columns - c >= kBroadcast) (tile == kLanes ? multiply_lanes<1, PAIRS> : multiply_lanes<2, PAIRS>)(a, rows + c, p.k, out, p.ld_out, m, p.accumulate, ask + c * p.k);
-        else (tile == kLanes ? multiply_lanes_edge<1, PAIRS> : multiply_lanes_edge<2, PAIRS>)(a, rows + c, p.k, out, p.ld_out, m, columns - c, p.accumulate, ask + c * p.k);
+        const auto run = tile == kLanes ? multiply_lane_tile<1, PAIRS> : multiply_lane_tile<2, PAIRS>;
+        run(a, rows + c, p.k, p.out + i * p.ld_out + j + c, p.ld_out, i1 - i < tile ? i1 - i : tile, columns - c < kBroadcast ? columns - c : kBroadcast, p.accumulate, ask + c * p.k);
       }
     }
     for (int64_t t = 0; t < tiles.count; t++) {

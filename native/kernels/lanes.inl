@@ -45,16 +45,17 @@ static void multiply_lanes(const float* a, const float* const* rows, int64_t k, 
   });
 }
 
-// The same with n < kBroadcast columns.
+// The same for n <= kBroadcast columns.
 template <int VECTORS, bool PAIRS>
-static void multiply_lanes_edge(const float* a, const float* const* rows, int64_t k, float* out, int64_t ld_out, int64_t m, int64_t n, bool add, const float* ask) {
+static void multiply_lane_tile(const float* a, const float* const* rows, int64_t k, float* out, int64_t ld_out, int64_t m, int64_t n, bool add, const float* ask) {
+  if (n == kBroadcast) return multiply_lanes<VECTORS, PAIRS>(a, rows, k, out, ld_out, m, add, ask);
   float edge[VECTORS * kLanes * kBroadcast];
   for (int64_t r = 0; add && r < m; r++) memcpy(edge + r * kBroadcast, out + r * ld_out, n * sizeof(float));
   multiply_lanes<VECTORS, PAIRS>(a, rows, k, edge, kBroadcast, m, add, ask);
   for (int64_t r = 0; r < m; r++) memcpy(out + r * ld_out, edge + r * kBroadcast, n * sizeof(float));
 }
 
-// How many of `rows` rows the next tile takes at most; 0 where fewer multiplications outweigh a transposition.
+// Rows of the next tile, of `rows` that are left, some of them empty; 0: a transposition costs less than the empty ones.
 static int lane_tile(int64_t rows) {
   if (kLanes == 16) return rows <= 12 || (rows > 16 && rows <= 20) ? 0 : rows <= 28 ? 16 : 32;
   return kLanes == 8 && rows > 8 ? 16 : 0;
