@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
+import { readdirSync } from "node:fs";
 import { mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { z } from "zod";
@@ -161,6 +162,16 @@ async function recoverFolder(path: string): Promise<void> {
       await syncFolder(dirname(path));
     } else await rm(leftover, { recursive: true, force: true });
   }
+}
+
+/** Paths of the new folders in `parent` whose writers died before they were in place. Throws as node:fs does. */
+export function abandonedFolders(parent: string): string[] {
+  return readdirSync(parent)
+    .map((name) => resolve(parent, name))
+    .filter((path) => {
+      const pid = /^\..+\.new-(\d+)-[0-9a-f]{8}$/.exec(basename(path))?.[1];
+      return pid !== undefined && !isWriting(path, Number(pid));
+    });
 }
 
 async function isComplete(folder: string): Promise<boolean> {

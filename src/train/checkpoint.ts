@@ -3,7 +3,7 @@ import { copyFile, link, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { check, SwitchyardError } from "../errors.js";
-import { verifyFolder } from "../formats/folder.js";
+import { abandonedFolders, verifyFolder } from "../formats/folder.js";
 import { ioError, withIoErrors } from "../formats/io.js";
 import { readJsonFile } from "../formats/json.js";
 import { readSafetensorsHeader } from "../formats/safetensors.js";
@@ -104,9 +104,12 @@ export async function latestCheckpoint(out: string, warn: (message: string) => v
   throw new SwitchyardError("ERR_SWITCHYARD_CHECKPOINT", `resume: ${found.length === 0 ? "no checkpoint" : "no complete checkpoint"} in ${join(out, "checkpoints")}; start without --resume, in another folder or after moving this one away`);
 }
 
-/** Removes all but the newest `keep` checkpoints and the one of step `best`. Throws ERR_SWITCHYARD_IO. */
+/** Removes all but the newest `keep` checkpoints and the one of step `best`, and what killed runs began to write. Throws ERR_SWITCHYARD_IO. */
 export function pruneCheckpoints(out: string, keep: number, best: number | undefined): void {
-  for (const { folder, step } of checkpoints(out).slice(keep)) if (step !== best) withIoErrors("remove", folder, () => rmSync(folder, { recursive: true, force: true }));
+  const old = checkpoints(out).slice(keep).filter(({ step }) => step !== best);
+  const parent = join(out, "checkpoints");
+  const abandoned = withIoErrors("read", parent, () => abandonedFolders(parent));
+  for (const path of [...old.map(({ folder }) => folder), ...abandoned]) withIoErrors("remove", path, () => rmSync(path, { recursive: true, force: true }));
 }
 
 /**

@@ -92,3 +92,12 @@ it("what the system refuses is told with its path, and leaves nothing half-made"
 it.each([256, -1])("refuses token %i, which the vocabulary does not have", async (id) => {
   await expect(run({ data: Int32Array.from({ length: 100 }, (_, i) => (i === 99 ? id : 1)) })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_DATA", message: expect.stringContaining(`got ${id}`) });
 });
+
+it("what killed runs began to write goes with the next checkpoint, what a living one writes stays", async () => {
+  const out = join(root, "killed");
+  const beyondAnyPid = 2 ** 22 + 1;
+  const [dead, living] = [beyondAnyPid, process.ppid].map((pid) => `.step-00000007.new-${pid}-0123abcd`) as [string, string];
+  for (const name of [dead, living]) mkdirSync(join(out, "checkpoints", name, "inside"), { recursive: true });
+  await run({ out, steps: 2 });
+  expect(readdirSync(join(out, "checkpoints")).filter((name) => name.startsWith("."))).toEqual([living]);
+});
