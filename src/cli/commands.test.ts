@@ -199,6 +199,9 @@ describe("bad input to train: a clear error, the right exit code, nothing left b
   it.each<[string, () => string[], number, RegExp]>([
     ["an unknown size", () => ["--data", text, "--size", "huge"], 2, /'huge' is invalid. Allowed choices are xs, s, m/],
     ["a top-k above the experts", () => ["--data", text, "--experts", "4", "--top-k", "5"], 2, /top-k\) must be between 1 and the 4 experts, got 5/],
+    ["heads that do not divide the width", () => ["--data", text, "--width", "130"], 2, /the width \(130\) must be an even multiple of the heads \(4\)/],
+    ["no sparse layer", () => ["--data", text, "--layers-sparse", "first-dense:4"], 2, /none of the 4 layers is sparse; choose others, or a dense model/],
+    ["a batch that no memory holds", () => ["--data", text, "--batch", "100000000"], 2, /at most 268435456 tokens, got 100000000 sequences of 128/],
     ["a negative seed", () => ["--data", text, "--seed", "-1"], 2, /--seed: .*got -1/],
     ["a seed too large", () => ["--data", text, "--seed", "9007199254740993"], 2, /--seed/],
     ["a seed that is no number", () => ["--data", text, "--seed", "many"], 2, /--seed <n>' argument 'many' is invalid/],

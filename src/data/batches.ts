@@ -23,6 +23,9 @@ export interface TokenBatch {
   batch: number;
 }
 
+/** Larger batches are a slip of the keyboard: their activations would need terabytes. */
+const maxBatchTokens = 2 ** 28;
+
 /** Where a sampler stands. */
 export interface SamplerState {
   /** Sequences drawn so far. */
@@ -50,12 +53,14 @@ export class BatchSampler {
   /** Seed of the 0th generator below; the n-th has base + n. */
   private readonly base: number;
 
-  /** Throws ERR_SWITCHYARD_DATA when there is not one whole window. */
+  /** Throws ERR_SWITCHYARD_DATA when there is not one whole window, ERR_SWITCHYARD_USAGE for batches that no memory holds. */
   constructor(
     private readonly tokens: Tokens,
     private readonly options: SamplerOptions,
   ) {
-    checkLength(tokens, options.context, " for training");
+    const { context, batch } = options;
+    checkLength(tokens, context, " for training");
+    check(batch * context <= maxBatchTokens, "ERR_SWITCHYARD_USAGE", () => `data: expected batches of at most ${maxBatchTokens} tokens, got ${batch} sequences of ${context}`);
     this.base = new Random(options.seed).seed() % 2 ** 52;
   }
 

@@ -1,4 +1,4 @@
-import { SwitchyardError } from "../errors.js";
+import { check, SwitchyardError } from "../errors.js";
 import { type RouterPreset, routerConfig } from "../routing/presets.js";
 import type { Balance, RouterConfig } from "../routing/types.js";
 import type { MoeConfig, SharedExpert } from "../moe/layer.js";
@@ -69,6 +69,8 @@ export function modelConfig(options: ModelOptions): ModelConfig {
   const layers = options.layers ?? preset.layers;
   const width = options.width ?? preset.width;
   const heads = options.heads ?? preset.heads;
+  // Rotary embeddings turn pairs. What is no number of heads is refused with the rest.
+  check(!(width % (2 * heads) > 0), "ERR_SWITCHYARD_CONFIG", () => `model config: the width (${width}) must be an even multiple of the heads (${heads})`);
   const config: ModelConfig = {
     vocab: options.vocab,
     width,
@@ -102,5 +104,6 @@ export function modelConfig(options: ModelOptions): ModelConfig {
     ...(moeOptions.shared ? { shared: { hidden: moeOptions.shared * hidden, combine: moeOptions.sharedCombine ?? (router.score === "sigmoid" ? "add" : "sigmoid") } } : {}),
   };
   const sparse = sparseLayers(layers, moeOptions.layers);
+  check(sparse.length > 0, "ERR_SWITCHYARD_CONFIG", () => `model config: none of the ${layers} layers is sparse; choose others, or a dense model`);
   return checkModelConfig({ ...config, ...attentionStyle(moe, sparse.length === layers), moe, sparseLayers: sparse });
 }
