@@ -7,6 +7,9 @@ const convolutions = [[1, 1, 1, 1], [1, 0, 5, 4], [2, 2, 3, 4], [3, 9, 33, 3], [
 /** batch, length, key heads, heads, keyDim, valueDim */
 const attentions = [[1, 1, 1, 1, 1, 1], [2, 3, 1, 2, 5, 7], [1, 20, 2, 4, 16, 16], [2, 9, 3, 3, 24, 70]] as const;
 
+/** batch, length, heads, chunk */
+const decays = [[1, 1, 1, 1], [1, 0, 5, 4], [2, 9, 3, 4], [3, 40, 33, 16], [2, 8, 4, 8]] as const;
+
 /** batch, length, channels, states */
 const scans = [[1, 1, 1, 1], [2, 3, 5, 7], [1, 0, 5, 2], [3, 30, 130, 16]] as const;
 
@@ -40,6 +43,15 @@ export const mixerOpCases: readonly OpCase[] = [
       })),
     ),
   ),
+  ...decays.map(([batch, length, heads, chunk]): OpCase => ({
+    name: `deltaDecays ${[batch, length, heads, chunk].join(" ")}`,
+    run: (make) => {
+      const shape = [batch * length, heads];
+      const [out, state] = [make.floats(shape), make.values("f", [batch, 3, heads], new Array(batch * 3 * heads).fill(0))];
+      make.engine.deltaDecays(out, state, make.floats(shape, -8, 8), make.floats([heads], -1, 1), make.floats([heads], -3, 0), chunk);
+      return [out, state];
+    },
+  })),
   ...scans.map(([batch, length, channels, states]): OpCase => ({
     name: `selectiveScan ${[batch, length, channels, states].join(" ")}`,
     run: (make) => {

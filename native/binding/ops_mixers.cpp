@@ -42,6 +42,22 @@ napi_value op_linear_attention(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// deltaDecays(isa, out, state, step, bias, logRate, batch, length, heads, chunk)
+napi_value op_delta_decays(napi_env env, napi_callback_info info) {
+  Args args(env, info, "deltaDecays", 10);
+  const KernelTable& kernels = args.kernels();
+  DeltaDecays p = {};
+  p.batch = args.dim(6, "batch"), p.length = args.dim(7, "length"), p.heads = args.dim(8, "heads"), p.chunk = args.integer(9, "chunk", 1, 1 << 24);
+  const int64_t size = product(p.batch, p.length, p.heads);
+  p.out = args.out<float>(1, "out", size);
+  p.state = args.out<float>(2, "state", product(p.batch, 3, p.heads));
+  p.step = args.in<float>(3, "step", size);
+  p.bias = args.in<float>(4, "bias", p.heads);
+  p.log_rate = args.in<float>(5, "logRate", p.heads);
+  if (args.ok()) kernels.delta_decays(p);
+  return nullptr;
+}
+
 // selectiveScan(isa, out, state, x, delta, a, b, c, d, batch, length, channels, states)
 napi_value op_selective_scan(napi_env env, napi_callback_info info) {
   Args args(env, info, "selectiveScan", 13);
@@ -78,8 +94,8 @@ napi_value op_lightning_indexer(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-const Op ops[] = {{"causalConv", op_causal_conv}, {"linearAttention", op_linear_attention}, {"selectiveScan", op_selective_scan},
-                  {"lightningIndexer", op_lightning_indexer}};
+const Op ops[] = {{"causalConv", op_causal_conv}, {"linearAttention", op_linear_attention}, {"deltaDecays", op_delta_decays},
+                  {"selectiveScan", op_selective_scan}, {"lightningIndexer", op_lightning_indexer}};
 
 }  // namespace
 

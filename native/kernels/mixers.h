@@ -21,6 +21,12 @@ struct LinearAttention {
   bool decay_per_token;
 };
 
+struct DeltaDecays {
+  int64_t batch, length, heads, chunk;
+  float *out, *state;
+  const float *step, *bias, *log_rate;
+};
+
 struct SelectiveScan {
   int64_t batch, length, channels, states;
   float *out, *state;

@@ -105,6 +105,26 @@ static void linear_attention(const LinearAttention& p) {
   });
 }
 
+static void delta_decays(const DeltaDecays& p) {
+  const int64_t H = p.heads;
+  parallel_blocks(p.batch, rows_per_task(kHeavyGrain, p.length * H), [&](int64_t first, int64_t last) {
+    float* rate = (float*)scratch(1, H * sizeof(float));
+    for (int64_t h = 0; h < H; h++) rate[h] = (float)exp(p.log_rate[h]);
+    for (int64_t t = first * p.length; t < last * p.length; t++) {
+      float *sum = p.state + t / p.length * 3 * H, *rest = sum + H, *count = rest + H, *out = p.out + t * H;
+      for (int64_t h = 0; h < H; h++) {
+        if (count[h] == (float)p.chunk) sum[h] = rest[h] = count[h] = 0;
+        const double x = (double)p.step[t * H + h] + p.bias[h], softplus = (x > 0 ? x : 0) + log1p(exp(-fabs(x)));
+        const double total = (double)sum[h] + rest[h] + (float)(-rate[h] * softplus);
+        const float rounded = (float)total;
+        out[h] = rounded - sum[h];
+        sum[h] = rounded, rest[h] = (float)(total - rounded), count[h]++;
+      }
+      map(out, out, H, [](vf x) { return vexp(x); });
+    }
+  });
+}
+
 static void selective_scan(const SelectiveScan& p) {
   const int64_t C = p.channels, N = p.states, blocks = (C + kLanes - 1) / kLanes;
   parallel_blocks(p.batch * blocks, rows_per_task(kHeavyGrain, p.length * N * kLanes), [&](int64_t first, int64_t last) {

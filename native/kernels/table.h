@@ -66,6 +66,7 @@ struct KernelTable {
   void (*glu)(const Glu&);
   void (*causal_conv)(const CausalConv&);
   void (*linear_attention)(const LinearAttention&);
+  void (*delta_decays)(const DeltaDecays&);
   void (*selective_scan)(const SelectiveScan&);
   void (*lightning_indexer)(const LightningIndexer&);
   void (*gather_rows)(float* out, const void* table, StoredType type, const int32_t* rows, int64_t m, int64_t cols);

@@ -41,6 +41,7 @@ const KernelTable SW_TABLE = {
     .glu = SW_ISA::glu,
     .causal_conv = SW_ISA::causal_conv,
     .linear_attention = SW_ISA::linear_attention,
+    .delta_decays = SW_ISA::delta_decays,
     .selective_scan = SW_ISA::selective_scan,
     .lightning_indexer = SW_ISA::lightning_indexer,
     .gather_rows = SW_ISA::gather_rows,

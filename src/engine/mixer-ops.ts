@@ -20,6 +20,13 @@ export interface MixerOps {
    */
   linearAttention(out: Tensor, state: Tensor, qkv: Tensor, decay: Tensor, beta: Tensor | undefined, dims: LinearAttentionDims): void;
   /**
+   * Decays of the gated delta rule, exp(g) with g = -exp(logRate) softplus(step + bias), as its chunked kernels have them: g is summed over each
+   * `chunk` tokens of a sequence, sums are rounded to f32, and the exponent of a token is the difference of two of them. Sums of hundreds
+   * move it by 1e-5, and which way hangs on the last bits of g, so that all is computed in f64, but for exp(logRate), an f32.
+   * out, step [T, H]; bias, logRate [H]; state [batch, 3, H]: the rounded sum, what was rounded off, and the tokens in it.
+   */
+  deltaDecays(out: Tensor, state: Tensor, step: Tensor, bias: Tensor, logRate: Tensor, chunk: number): void;
+  /**
    * Mamba's selective scan (Gu and Dao 2023, arXiv 2312.00752): h = exp(delta a) h + delta b x, out = sum over N of h c, + d x.
    * out, x, delta [T, C]; a [C, N]; b, c [T, N]; d [C]; state [batch, N, C].
    */

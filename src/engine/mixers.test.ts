@@ -41,6 +41,21 @@ describe.each(engines.map((engine) => [`${engine.name} ${engine.isa}`, engine] a
     expect(values(state)[0]).toBeCloseTo(0.6, 6);
   });
 
+  it("deltaDecays sums exponents in chunks, in f32", () => {
+    const [out, state] = [f([4, 1], [0, 0, 0, 0]), f([1, 3, 1], [0, 0, 0])];
+    engine.deltaDecays(out, state, f([4, 1], [-7, 2, -9, 1]), f([1], [0]), f([1], [Math.LN2]), 3);
+    const g = [-7, 2, -9, 1].map((x) => -2 * Math.log1p(Math.exp(x)));
+    g.forEach((x, t) => expect(values(out)[t]).toBeCloseTo(Math.exp(x), 6));
+    expect(values(state)[0]).toBeCloseTo(g[3]!, 6); // the fourth begins a chunk
+    expect(values(state)[2]).toBe(1);
+
+    // Beyond 2^24 an f32 has steps of 2: an exponent of -1.1 counts as -2 or 0, but what was rounded off is not lost.
+    const large = f([1, 3, 1], [-(2 ** 24), 0, 1]);
+    const step = Math.log(Math.expm1(1.1));
+    engine.deltaDecays(out, large, f([4, 1], [step, step, step, step]), f([1], [0]), f([1], [0]), 64);
+    [2, 0, 2, 0].forEach((x, t) => expect(values(out)[t]).toBeCloseTo(Math.exp(-x), 6));
+  });
+
   it("selectiveScan follows the recurrence", () => {
     const [out, state] = [f([2, 1], [0, 0]), f([1, 2, 1], [1, 0])];
     const scan = { delta: f([2, 1], [0, Math.LN2]), a: f([1, 2], [-1, -2]), b: f([2, 2], [9, 9, 0, 1]), c: f([2, 2], [1, 1, 2, 1]), d: f([1], [10]) };
@@ -96,6 +111,10 @@ describe.each(engines.map((engine) => [`${engine.name} ${engine.isa}`, engine] a
         width: 4 * 37, input, state: [4, 12, 37],
         run: (out, state, first, count) => engine.linearAttention(out, state, rows(input, first, count), rows(decay, first, count), rows(beta, first, count), attention),
       };
+    },
+    deltaDecays: () => {
+      const [input, bias, logRate] = [make.floats([T, C]), make.floats([C]), make.floats([C], 0, 3)];
+      return { width: C, input, state: [3, C], run: (out, state, first, count) => engine.deltaDecays(out, state, rows(input, first, count), bias, logRate, 4) };
     },
     selectiveScan: () => {
       const [input, delta, a, b, c, d] = [make.floats([T, C]), make.floats([T, C], 0, 1), make.floats([C, 6], -2, 0), make.floats([T, 6]), make.floats([T, 6]), make.floats([C])];

@@ -21,6 +21,11 @@ export class NativeMixers<A extends MixerAddon> extends NativeProducts<A> implem
     );
   }
 
+  deltaDecays(out: Tensor, state: Tensor, step: Tensor, bias: Tensor, logRate: Tensor, chunk: number): void {
+    const [batch = 0, , heads = 0] = state.shape;
+    this.addon.deltaDecays(this.variant, address(out), address(state), address(step), address(bias), address(logRate), batch, step.rows / batch || 0, heads, chunk);
+  }
+
   selectiveScan(out: Tensor, state: Tensor, x: Tensor, { delta, a, b, c, d }: SelectiveScan): void {
     const [batch = 0, states = 0, channels = 0] = state.shape;
     this.addon.selectiveScan(

@@ -58,6 +58,7 @@ export class ReferenceEngine extends ReferenceMemory implements Engine {
 
   readonly causalConv = mixers.causalConv;
   readonly linearAttention = mixers.linearAttention;
+  readonly deltaDecays = mixers.deltaDecays;
   readonly selectiveScan = mixers.selectiveScan;
   readonly lightningIndexer = lightningIndexer;
 

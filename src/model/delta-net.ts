@@ -1,5 +1,5 @@
 import type { Tape } from "../autograd/tape.js";
-import { activate, add, causalConv, linear, linearAttention, mul, rmsNorm, unary } from "../ops/index.js";
+import { activate, causalConv, deltaDecays, linear, linearAttention, mul, rmsNorm, unary } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
@@ -22,12 +22,18 @@ export interface DeltaNetConfig {
 /** Added to the sum of squares of queries and keys. */
 const keyNormEps = 1e-6;
 
-/** The state is the last kernel - 1 inputs of the convolution, and a matrix [keyDim, valueDim] per head. */
+/**
+ * Tokens over which the logarithms of decays are summed, as flash-linear-attention and transformers do in training and in prompts. What
+ * rounding these sums to f32 does to the decays outweighs all other rounding together.
+ */
+const chunk = 64;
+
+/** The state is the last kernel - 1 inputs of the convolution, a matrix [keyDim, valueDim] per head, and the sums of a chunk's decays. */
 export const deltaNet: Mixer = {
   parameters: deltaNetParameters,
   state: ({ mixers }, l) => {
     const layer = mixers[l] as DeltaNetConfig;
-    return [[layer.kernel - 1, mixedWidth(layer)], [layer.heads, layer.keyDim, layer.valueDim]];
+    return [[layer.kernel - 1, mixedWidth(layer)], [layer.heads, layer.keyDim, layer.valueDim], [3, layer.heads]];
   },
   rewinds: false,
   forward: attendDelta,
@@ -56,14 +62,19 @@ function attendDelta(tape: Tape, { config, parameters }: TransformerParts, l: nu
   const { heads, keyHeads, keyDim, valueDim } = config.mixers[l] as DeltaNetConfig;
   const { get, weight } = parameters.below(`layers.${l}.attention.delta.`);
 
-  // decay = exp(-exp(logRate) * softplus(step))
-  const step = unary(tape, "softplus", add(tape, linear(tape, x, weight("step")), get("stepBias")));
-  const decay = unary(tape, "exp", mul(tape, step, unary(tape, "neg", unary(tape, "exp", get("logRate")))));
-  const beta = unary(tape, "sigmoid", linear(tape, x, weight("beta")));
-  const mixed = overSequences(tape, sequences, l, 0, [linear(tape, x, weight("qkv"))], ([y], past) => causalConv(tape, y as Tensor, get("kernel"), undefined, past));
+  // Where a query hardly fits a key, or a key what is known of it, products cancel and the norm behind magnifies what is left: all that goes into
+  // them is summed in f64 if weights are floats. Of the steps, which only decays come from, the rounding of those outweighs the rest.
+  const project = (name: string): Tensor => {
+    const w = weight(name);
+    return linear(tape, x, w, undefined, [w].flat().every(({ dtype }) => dtype === "f32") ? "f64" : tape.precision);
+  };
+  const decay = overSequences(tape, sequences, l, 2, [linear(tape, x, weight("step"))], ([step], past) =>
+    deltaDecays(tape, step as Tensor, get("stepBias"), get("logRate"), chunk, past));
+  const beta = unary(tape, "sigmoid", project("beta"));
+  const mixed = overSequences(tape, sequences, l, 0, [project("qkv")], ([y], past) => causalConv(tape, y as Tensor, get("kernel"), undefined, past));
   const qkv = activate(tape, mixed, config.activation);
   const dims = { heads, keyHeads, keyDim, valueDim, scale: 1 / Math.sqrt(keyDim), normEps: keyNormEps };
   const y = overSequences(tape, sequences, l, 1, [qkv, decay, beta], ([m, d, b], past) => linearAttention(tape, m as Tensor, d as Tensor, b, dims, past));
-  const gate = activate(tape, linear(tape, x, weight("gate")), "silu");
+  const gate = activate(tape, project("gate"), "silu");
   return linear(tape, mul(tape, rmsNorm(tape, y, get("norm"), config.normEps), gate), weight("out"));
 }

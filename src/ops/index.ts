@@ -5,7 +5,7 @@ export { add, binary, div, mean, mul, scale, sum, unary } from "./elementwise.js
 export { activate, glu } from "./glu.js";
 export { expertsIn, expertsOut, type RowGroups } from "./grouped-linear.js";
 export { linear, type LinearMap, linears, matmul } from "./linear.js";
-export { causalConv, lightningIndexer, linearAttention, type MixedSequences, selectiveScan } from "./mixers.js";
+export { causalConv, deltaDecays, lightningIndexer, linearAttention, type MixedSequences, selectiveScan } from "./mixers.js";
 export { layerNorm, rmsNorm, type RmsNormOptions } from "./norm.js";
 export { dropout, normal, uniform } from "./random.js";
 export { reshape } from "./reshape.js";

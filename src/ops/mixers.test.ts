@@ -3,7 +3,7 @@ import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { ReferenceEngine } from "../engine/reference.js";
 import type { Tensor } from "../tensor/tensor.js";
-import { causalConv, lightningIndexer, linearAttention, selectiveScan } from "./index.js";
+import { causalConv, deltaDecays, lightningIndexer, linearAttention, selectiveScan } from "./index.js";
 
 const engine = new ReferenceEngine();
 const failure = (code: string) => expect.objectContaining({ code });
@@ -23,6 +23,7 @@ const indexer = { batch: 1, queries: 4, keys: 4, keyStride: 4, heads: 2, headDim
 const ops: Record<string, { width: number; state?: number[]; run: (tape: Tape, x: Tensor, sequences: { batch: number; state?: Tensor }) => Tensor }> = {
   causalConv: { width: 3, state: [2, 3], run: (t, x, s) => causalConv(t, x, input(t, [3, 3]), input(t, [3]), s) },
   linearAttention: { width: 10, state: [2, 2, 3], run: (t, x, s) => linearAttention(t, x, input(t, [2]), input(t, [4, 2]), dims, s) },
+  deltaDecays: { width: 3, state: [3, 3], run: (t, x, s) => deltaDecays(t, x, input(t, [3]), input(t, [3]), 4, s) },
   selectiveScan: {
     width: 3, state: [2, 3],
     run: (t, x, s) => selectiveScan(t, x, { delta: input(t, [4, 3]), a: input(t, [3, 2]), b: input(t, [4, 2]), c: input(t, [4, 2]), d: input(t, [3]) }, s),

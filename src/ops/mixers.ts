@@ -63,6 +63,19 @@ export function linearAttention(tape: Tape, qkv: Tensor, decay: Tensor, beta: Te
   return out;
 }
 
+/** Decays of the gated delta rule: [T, H] of step [T, H], bias and logRate [H]; state [batch, 3, H]. FLOPs: not counted. */
+export function deltaDecays(tape: Tape, step: Tensor, bias: Tensor, logRate: Tensor, chunk: number, sequences: MixedSequences): Tensor {
+  const op = "deltaDecays";
+  refuseGradients(tape, op, [step, bias, logRate]);
+  const H = step.cols;
+  checkShape(op, "bias", bias, [H]);
+  checkShape(op, "logRate", logRate, [H]);
+  check(Number.isInteger(chunk) && chunk >= 1 && chunk <= 2 ** 24, "ERR_SWITCHYARD_SHAPE", () => `${op}: expected a chunk of 1 to ${2 ** 24} tokens, got ${chunk}`);
+  const out = tape.alloc(step.shape);
+  withState(tape, op, step.rows, sequences, [3, H], (state) => tape.engine.deltaDecays(out, state, step, bias, logRate, chunk));
+  return out;
+}
+
 /** Mamba's selective scan of x [T, C]; delta [T, C], a [C, N], b and c [T, N], d [C]; state [batch, N, C]. FLOPs: 6 * T * C * N. */
 export function selectiveScan(tape: Tape, x: Tensor, scan: SelectiveScan, sequences: MixedSequences): Tensor {
   const op = "selectiveScan";

@@ -1,6 +1,7 @@
 import type { Tensor } from "../../tensor/tensor.js";
 import type { LinearAttentionDims, SelectiveScan } from "../mixer-ops.js";
 import { type Floats, floats } from "./arrays.js";
+import { unaryFns } from "./special.js";
 
 export function causalConv(out: Tensor, state: Tensor, x: Tensor, weight: Tensor, bias: Tensor | undefined): void {
   const O = floats(out);
@@ -68,6 +69,26 @@ export function linearAttention(out: Tensor, state: Tensor, qkv: Tensor, decay: 
           O[(t * heads + h) * valueDim + j] = sum;
         }
       }
+    }
+  }
+}
+
+export function deltaDecays(out: Tensor, state: Tensor, step: Tensor, bias: Tensor, logRate: Tensor, chunk: number): void {
+  const O = floats(out);
+  const S = floats(state);
+  const [step_TH, bias_H, logRate_H] = [floats(step), floats(bias), floats(logRate)];
+  const [batch = 0, , H = 0] = state.shape;
+  const length = step.rows / batch;
+  for (let t = 0; t < step.rows; t++) {
+    for (let h = 0; h < H; h++) {
+      const [sum, rest, count] = [0, 1, 2].map((i) => (Math.floor(t / length) * 3 + i) * H + h) as [number, number, number];
+      if (S[count] === chunk) S[sum] = S[rest] = S[count] = 0;
+      const total = S[sum] + S[rest] + Math.fround(-Math.fround(Math.exp(logRate_H[h])) * unaryFns.softplus.value(step_TH[t * H + h] + bias_H[h]));
+      const rounded = Math.fround(total);
+      O[t * H + h] = Math.exp(rounded - S[sum]);
+      S[sum] = rounded;
+      S[rest] = Math.fround(total - rounded);
+      S[count]++;
     }
   }
 }
