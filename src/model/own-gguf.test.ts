@@ -16,6 +16,7 @@ import type { Tensor } from "../tensor/tensor.js";
 import type { StoredModel } from "./any-model.js";
 import type { ModelConfig } from "./config.js";
 import { EncoderDecoderModel } from "./encoder-decoder/model.js";
+import { readHfConfig } from "./families/hf-config.js";
 import { readModelFolder, writeModelFolder } from "./folder.js";
 import { readModelGguf, writeModelGguf } from "./gguf-file.js";
 import { Parameters } from "./parameters.js";
@@ -146,4 +147,19 @@ describe("our own description of a model", () => {
   ])("refuses %s", async (_, change, code, message) => {
     await expect(spoil(change)).rejects.toMatchObject({ code: `ERR_SWITCHYARD_${code}`, message: expect.stringMatching(message) });
   });
+});
+
+it.each<[string, object]>([
+  ["deepseek_v3", { first_k_dense_replace: 2, n_group: 1, topk_group: 1, q_lora_rank: 8, kv_lora_rank: 8, qk_rope_head_dim: 4, qk_nope_head_dim: 4, v_head_dim: 8 }],
+  ["dots1", { first_k_dense_replace: 2, head_dim: 8, num_experts_per_tok: 2, n_routed_experts: 4 }],
+])("%s without a sparse layer, which keys of GGUF cannot state, comes back the same", async (modelType, fields) => {
+  const sizes = { vocab_size: 32, hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 2, max_position_embeddings: 16, intermediate_size: 24 };
+  const { config } = readHfConfig({ ...sizes, ...fields, model_type: modelType }, "config.json");
+  const parameters = new Parameters(engine, config);
+  parameters.initialise(1);
+  expect((await writeModelGguf(path, config, parameters, { type: "F32" })).architecture).toBe("switchyard");
+  const read = readModelGguf(path);
+  expect({ ...read.config, published: undefined }).toEqual({ ...config, published: undefined });
+  const after = new Parameters(engine, config, read.sources);
+  for (const { name, tensor } of parameters.list) expect(engine.read(after.get(name)), name).toEqual(engine.read(tensor));
 });
