@@ -39,6 +39,11 @@ describe("bench", () => {
     expect(parameters.active).toBeLessThan(parameters.total);
   });
 
+  it("of a model with a short context, what fits in place of the usual lengths", async () => {
+    const { results } = await cliJson<Bench>("bench", model, "--depth", "20", "-r", "1");
+    expect(results.map(({ test }) => test)).toEqual(["pp4", "tg4"]);
+  });
+
   it("keeps keys and values as f16 where told to", async () => {
     const bytes = async (kv: string) => (await cliJson<Bench>("bench", model, "-p", "none", "-n", "2", "-r", "1", "--kv", kv)).results[0]?.bytesPerToken as number;
     expect((await bytes("f32")) - (await bytes("f16"))).toBe(2 * 2 * 16 * 2);
@@ -53,6 +58,7 @@ describe("bench", () => {
 
   it.each<[string, string[], RegExp]>([
     ["more tokens than the context", ["-p", "25"], /pp25 after 0 tokens: expected 1 to 24 tokens/],
+    ["a depth beyond the context", ["-d", "24"], /--depth: expected less than the model's context of 24, got 24/],
     ["a list that is none", ["-p", "many"], /Expected numbers of tokens/],
     ["no repetitions", ["-r", "0"], /--repetitions: expected an integer of at least 1, got 0/],
     ["an unknown type of keys", ["--kv", "f8"], /kv: expected "f32" or "f16", got "f8"/],

@@ -9,13 +9,13 @@ import { measurePeaks } from "../inspect/work.js";
 import type { KvType } from "../model/cache.js";
 import { formatBytes, formatPercent } from "../train/log/format.js";
 import { describeCommand, memoryOption, modelArgument, parseNumber } from "./flags.js";
-import { grouped, type Io, loadProgress, printJson } from "./io.js";
+import { counted, grouped, type Io, loadProgress, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
 interface BenchFlags {
   json?: boolean;
-  prompt: number[];
-  generate: number[];
+  prompt?: number[];
+  generate?: number[];
   repetitions: number;
   depth: number;
   kv?: KvType;
@@ -31,8 +31,8 @@ export function benchCommand(io: Io): Command {
     "switchyard bench olmoe-q4_k.gguf --memory 2200MB # with experts read from the file when they are needed",
   ])
     .argument(...modelArgument)
-    .option("-p, --prompt <list>", 'lengths of prompts, or "none"', parseList, [64, 512])
-    .option("-n, --generate <list>", 'numbers of tokens to generate, or "none"', parseList, [64, 128])
+    .option("-p, --prompt <list>", 'lengths of prompts, or "none" (default: 64,512, as far as the context goes)', parseList)
+    .option("-n, --generate <list>", 'numbers of tokens to generate, or "none" (default: 64,128, as far as the context goes)', parseList)
     .option("-r, --repetitions <n>", "times that each test runs; the median counts", parseNumber, 5)
     .option("-d, --depth <n>", "tokens before each test", parseNumber, 0)
     .option("--kv <type>", "keep keys and values as f32 or f16 (default: f16 for quantised models)")
@@ -45,10 +45,13 @@ async function benchAction(io: Io, path: string, { prompt, generate, repetitions
   for (const [flag, n, least] of [["--repetitions", repetitions, 1], ["--depth", depth, 0]] as const) {
     check(Number.isInteger(n) && n >= least, "ERR_SWITCHYARD_USAGE", () => `bench: ${flag}: expected an integer of at least ${least}, got ${n}`);
   }
-  check(prompt.length + generate.length > 0, "ERR_SWITCHYARD_USAGE", () => "bench: nothing to measure: give --prompt or --generate a number");
+  check(prompt?.length !== 0 || generate?.length !== 0, "ERR_SWITCHYARD_USAGE", () => "bench: nothing to measure: give --prompt or --generate a number");
   const start = performance.now();
   using model = await Model.load(path, { memory, onProgress: loadProgress(io, json) });
-  const { engine, parameterCount } = model;
+  const { engine, parameterCount, config } = model;
+  const room = config.context - depth;
+  check(room >= 1, "ERR_SWITCHYARD_USAGE", () => `bench: --depth: expected less than the model's context of ${config.context}, got ${depth}`);
+  const fitting = (lengths: readonly number[]) => [...new Set(lengths.map((n) => Math.min(n, room)))];
   if (threads !== undefined) engine.threads = threads;
   const kv = kvType(model, wanted);
   const loadSeconds = (performance.now() - start) / 1000;
@@ -66,13 +69,13 @@ async function benchAction(io: Io, path: string, { prompt, generate, repetitions
     readBandwidth: peaks?.bandwidth ?? null,
     peakOperations: peaks?.operations ?? null,
   };
-  const results = measureSpeed(model, { prompts: prompt, generations: generate, repetitions, depth, kv }, peaks);
+  const results = measureSpeed(model, { prompts: prompt ?? fitting([64, 512]), generations: generate ?? fitting([64, 128]), repetitions, depth, kv }, peaks);
   const { cache } = model.parameters;
   const residency = cache && { memory, ...cache.size, readRate: measureReadRate(engine, cache.layers) };
   if (json === true) printJson(io, { model: path, parameters: parameterCount, loadSeconds, depth, kv, results, residency, machine });
   else {
     const measured = peaks === undefined ? "" : `; reads ${(peaks.bandwidth / 1e9).toFixed(1)} GB/s, computes ${(peaks.operations / 1e9).toFixed(0)} GOP/s`;
-    const head = `${grouped(parameterCount.active)} of ${grouped(parameterCount.total)} parameters per token; ${machine.cpu}, ${isa}, ${machine.threads} threads${measured}`;
+    const head = `${grouped(parameterCount.active)} of ${grouped(parameterCount.total)} parameters per token; ${machine.cpu}, ${isa}, ${counted(machine.threads, "thread")}${measured}`;
     io.stdout.write(describe(io, head, results));
     if (residency !== undefined) io.stdout.write(`\n${residency.slots} of ${residency.experts} experts fit in memory; the file was read at ${formatBytes(residency.readRate)}/s\n`);
   }
