@@ -64,19 +64,21 @@ template <StoredType T>
 static void fp8_row_block(const Product& p, int64_t i, int64_t j0, int64_t j1, const char* next) {
   const float* a = p.row_a(i);
   float* out = p.out + i * p.ld_out;
-  for (int64_t j = j0; j < j1; j += kLanes) {
-    const char* rows[kLanes];
-    for (int r = 0; r < kLanes; r++) rows[r] = p.stored_row(j + r < j1 ? j + r : j);
-    vf sum = p.accumulate ? load(out + j, j1 - j) : splat(0);
+  for (int64_t j = j0; j < j1; j += kPanel) {
+    const char* rows[kPanel];
+    for (int r = 0; r < kPanel; r++) rows[r] = p.stored_row(j + r < j1 ? j + r : j);
+    const int64_t second = j1 - j > kLanes ? j1 - j - kLanes : 0;
+    vf sum[2] = {p.accumulate ? load(out + j, j1 - j) : splat(0), p.accumulate ? load(out + j + kLanes, second) : splat(0)};
     const char* ahead[kRequests];
-    for (int i = 0; i < kRequests; i++) ahead[i] = columns_after(p, j, (i + 1) * kLanes, j1, next);
+    for (int i = 0; i < kRequests; i++) ahead[i] = columns_after(p, j, (i + 1) * kPanel, j1, next);
     for (int64_t k = 0; k < p.k; k += kFp8Block) {
-      for (int64_t at = kLanes * row_bytes(T, k); at < kLanes * row_bytes(T, k + kFp8Block); at += 64) {
+      for (int64_t at = kPanel * row_bytes(T, k); at < kPanel * row_bytes(T, k + kFp8Block); at += 64) {
         for (int i = 0; i < kRequests; i++) __builtin_prefetch(ahead[i] + at, 0, 2);
       }
-      each_fp8<T>(rows, [&](int64_t i, vf x) { sum += splat(a[k + i]) * x; });
-      for (int r = 0; r < kLanes; r++) rows[r] += row_bytes(T, kFp8Block);
+      each_fp8<T, 2>(rows, [&](int64_t i, int g, vf x) { sum[g] += splat(a[k + i]) * x; });
+      for (int r = 0; r < kPanel; r++) rows[r] += row_bytes(T, kFp8Block);
     }
-    store(out + j, sum, j1 - j);
+    store(out + j, sum[0], j1 - j);
+    store(out + j + kLanes, sum[1], second);
   }
 }
