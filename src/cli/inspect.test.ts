@@ -76,7 +76,7 @@ describe("inspect, from config.json alone", () => {
   it("a recurrent layer's state does not grow with the tokens", async () => {
     const { memory, layers } = await cliJson<Inspection>("inspect", configFile(published.qwen3Next));
     expect(layers.slice(0, 4).map(({ mixer }) => mixer)).toEqual(["gated DeltaNet", "gated DeltaNet", "gated DeltaNet", "attention"]);
-    const state = 3 * (2 * 16 * 128 + 32 * 128) + 32 * 128 * 128;
+    const state = 3 * (2 * 16 * 128 + 32 * 128) + 32 * 128 * 128 + 3 * 32;
     expect(memory).toMatchObject({ cachePerToken: 12 * 2 * 2 * 256 * 4, cache: 4096 * 12 * 2 * 2 * 256 * 4 + 36 * state * 4 });
   });
 
