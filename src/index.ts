@@ -18,6 +18,7 @@ export { characterTokenizer } from "./tokenizer/characters.js";
 export { readTiktoken, type TiktokenOptions } from "./tokenizer/tiktoken.js";
 export { type Tokenizer } from "./tokenizer/tokenizer.js";
 export { trainBytePairTokenizer } from "./tokenizer/train-byte-pair.js";
-export { evaluate, type Evaluation } from "./train/evaluate.js";
+export { evaluate, type EvaluateSettings, type Evaluation } from "./train/evaluate.js";
+export { type TextData } from "./train/model-tokens.js";
 export { train, type TrainSettings, type TrainStep } from "./train/train.js";
 export { Trainer } from "./train/trainer.js";

@@ -1,7 +1,7 @@
 /** The character language model that several questions train: tiny Shakespeare in nanoGPT's CPU setting. */
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { BatchSampler, evaluationWindows, readText, splitTokens, type Tokens } from "../../src/data/index.js";
+import { BatchSampler, readText, splitTokens, type Tokens } from "../../src/data/index.js";
 import type { Engine } from "../../src/engine/engine.js";
 import { LanguageModel } from "../../src/model/language-model.js";
 import { type MoeOptions, modelConfig } from "../../src/model/presets.js";
@@ -59,6 +59,6 @@ export async function trainCharacters(engine: Engine, { vocab, training, validat
     const step = trainer.train(() => sampler.next());
     onStep?.(step);
   }
-  const evaluation = await evaluate(model, evaluationWindows(validation, { context, batch: 128 }));
+  const evaluation = await evaluate(model, { data: validation, batch: 128 });
   return { ...evaluation, seconds: (performance.now() - start) / 1e3 };
 }

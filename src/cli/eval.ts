@@ -1,5 +1,4 @@
 import { Command } from "commander";
-import { evaluationWindows, loadTokens } from "../data/index.js";
 import { check } from "../errors.js";
 import { Model } from "../generate/model.js";
 import { overLayers } from "../routing/statistics.js";
@@ -31,23 +30,12 @@ export function evalCommand(io: Io): Command {
     .action((dir: string, flags: EvalFlags) => evalAction(io, dir, flags));
 }
 
-async function evalAction(io: Io, dir: string, { data, json, context: given, batch: wanted, memory }: EvalFlags): Promise<void> {
+async function evalAction(io: Io, dir: string, { data, json, context, batch, memory }: EvalFlags): Promise<void> {
   check(data !== undefined, "ERR_SWITCHYARD_USAGE", () => "eval: no data; name text files or folders with --data");
-  check(wanted === undefined || (Number.isInteger(wanted) && wanted >= 1), "ERR_SWITCHYARD_USAGE", () => `eval: --batch: expected an integer of at least 1, got ${wanted}`);
   using model = await Model.load(dir, { memory, onProgress: loadProgress(io, json) });
-  const { tokenizer, config } = model;
-  const context = given ?? config.context;
-  check(
-    Number.isInteger(context) && context >= 1 && context <= config.context,
-    "ERR_SWITCHYARD_USAGE",
-    () => `eval: --context: expected an integer from 1 to the model's ${config.context}, got ${context}`,
-  );
-  check(tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `eval: ${dir} has no tokenizer, so text cannot be read`);
-  // Memory grows with the tokens of a batch: published models have contexts of many thousands.
-  const batch = wanted ?? Math.min(16, Math.max(1, Math.floor(8192 / context)));
-  const tokens = loadTokens(data, tokenizer);
+  check(model.tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `eval: ${dir} has no tokenizer, so text cannot be read`);
   const started = performance.now();
-  const evaluation = await evaluate(model, evaluationWindows(tokens, { context, batch }));
+  const evaluation = await evaluate(model, { data, context, batch });
   const seconds = (performance.now() - started) / 1e3;
   if (json !== true) {
     io.stdout.write(describeEvaluation(io, evaluation));
@@ -56,7 +44,7 @@ async function evalAction(io: Io, dir: string, { data, json, context: given, bat
   const { routing: layers, ...rest } = evaluation;
   const maxvio = overLayers(layers, (layer) => layer.maxvio);
   const routing = { maxvio: maxvio === undefined ? null : { mean: maxvio.mean, worst: maxvio.worst }, dead: layers.reduce((sum, { dead }) => sum + dead, 0), layers };
-  printJson(io, { ...rest, context, seconds, tokensPerSecond: evaluation.tokens / seconds, routing });
+  printJson(io, { ...rest, context: context ?? model.config.context, seconds, tokensPerSecond: evaluation.tokens / seconds, routing });
 }
 
 function describeEvaluation(io: Io, { loss, perplexity, tokens, routing }: Evaluation): string {

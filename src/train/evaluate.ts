@@ -1,10 +1,12 @@
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
+import { check, checkAborted } from "../errors.js";
+import { evaluationWindows } from "../data/index.js";
 import type { LanguageModel } from "../model/language-model.js";
 import { forward, logits } from "../model/transformer.js";
 import { crossEntropy, sum } from "../ops/index.js";
 import { loadStatistics, type LoadStatistics } from "../routing/statistics.js";
-import { checkAborted } from "../errors.js";
+import { modelTokens, type TextData } from "./model-tokens.js";
 import type { Batch } from "./trainer.js";
 
 export interface Evaluation {
@@ -16,8 +18,26 @@ export interface Evaluation {
   routing: (LoadStatistics & { layer: number })[];
 }
 
+export interface EvaluateSettings {
+  data: TextData;
+  /** Tokens per window, default the model's context. A token is predicted from those before it in its window. */
+  context?: number | undefined;
+  /** Windows at a time, which does not change the loss. Default 16, or as many as have 8,192 tokens: memory grows with them. */
+  batch?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Loss and routing of `model` over each token of `data` but the first. Throws ERR_SWITCHYARD_USAGE, ERR_SWITCHYARD_DATA, ERR_SWITCHYARD_IO, ERR_SWITCHYARD_ABORTED. */
+export async function evaluate(model: LanguageModel, { data, context = model.config.context, batch, signal }: EvaluateSettings): Promise<Evaluation> {
+  const most = model.config.context;
+  check(Number.isInteger(context) && context >= 1 && context <= most, "ERR_SWITCHYARD_USAGE", () => `eval: context: expected an integer from 1 to the model's ${most}, got ${context}`);
+  check(batch === undefined || (Number.isInteger(batch) && batch >= 1), "ERR_SWITCHYARD_USAGE", () => `eval: batch: expected an integer of at least 1, got ${batch}`);
+  const windows = batch ?? Math.min(16, Math.max(1, Math.floor(8192 / context)));
+  return evaluateBatches(model, evaluationWindows(modelTokens(model, data, "eval"), { context, batch: windows }), signal);
+}
+
 /** Loss and routing over all of `batches`, noise and dropout off, capacities those of evaluation. Throws ERR_SWITCHYARD_ABORTED. */
-export async function evaluate(model: LanguageModel, batches: Iterable<Batch>, signal?: AbortSignal): Promise<Evaluation> {
+export async function evaluateBatches(model: LanguageModel, batches: Iterable<Batch>, signal?: AbortSignal): Promise<Evaluation> {
   const { engine, config } = model;
   using arena = new Arena(engine);
   let total = 0;

@@ -4,20 +4,20 @@ import { join } from "node:path";
 import { NativeEngine } from "../engine/native.js";
 import { check } from "../errors.js";
 import { makeFolders, withIoErrors } from "../formats/io.js";
-import { BatchSampler, evaluationWindows, loadTokens, splitTokens, type Tokens } from "../data/index.js";
+import { BatchSampler, evaluationWindows, splitTokens, type Tokens } from "../data/index.js";
 import type { LanguageModel } from "../model/language-model.js";
 import { latestCheckpoint, checkpoints, pruneCheckpoints, publish, restoreCheckpoint, type RunState, saveCheckpoint } from "./checkpoint.js";
-import { evaluate, type Evaluation } from "./evaluate.js";
+import { evaluateBatches, type Evaluation } from "./evaluate.js";
 import { JsonlLog } from "./log/jsonl.js";
 import type { StepRecord } from "./log/record.js";
 import { TensorBoardLog } from "./log/tensorboard.js";
+import { modelTokens, type TextData } from "./model-tokens.js";
 import { RoutingObserver } from "./observer.js";
 import { type TrainInput, trainOptions } from "./options.js";
 import { type StepResult, Trainer } from "./trainer.js";
 
 export interface TrainSettings extends TrainInput {
-  /** Text files or folders, or a token stream. */
-  data: string | readonly string[] | Tokens;
+  data: TextData;
   /** Run folder: model, checkpoints, logs. Without it nothing is written. */
   out?: string | undefined;
   /** Go on from the newest complete checkpoint in `out`. */
@@ -50,10 +50,7 @@ const tokenHash = (tokens: Tokens): string => createHash("sha256").update(new Ui
 export async function* train(model: LanguageModel, settings: TrainSettings): AsyncGenerator<TrainStep> {
   const { data, out, resume = false, signal, warn = () => undefined, ...input } = settings;
   const options = trainOptions(input);
-  const tokens = typeof data === "string" || Array.isArray(data) ? loadText(model, data as string | string[]) : (data as Tokens);
-  const { vocab } = model.config;
-  const unknown = tokens.find((id) => id < 0 || id >= vocab);
-  check(unknown === undefined, "ERR_SWITCHYARD_DATA", () => `train: expected token ids from 0 to ${vocab - 1}, got ${unknown}; the data was tokenised for another vocabulary`);
+  const tokens = modelTokens(model, data, "train");
   const { training, validation } = splitTokens(tokens, options.validation);
   const context = options.context ?? model.config.context;
   check(context <= model.config.context, "ERR_SWITCHYARD_USAGE", () => `train: a training context of ${context} is longer than the model's, ${model.config.context}`);
@@ -115,7 +112,7 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
       if (observer !== undefined) {
         const seconds = (performance.now() - since.time) / 1e3;
         // Not ended by `signal`: a resumed run has to know the same best loss.
-        const evaluation = evaluating ? await evaluate(model, limited(evaluationWindows(validation, { context, batch: options.batch }), options.evalTokens)) : undefined;
+        const evaluation = evaluating ? await evaluateBatches(model, limited(evaluationWindows(validation, { context, batch: options.batch }), options.evalTokens)) : undefined;
         const { aux, z } = observer.lossRecords();
         const flopsPerSecond = (flops - since.flops) / seconds;
         step.record = {
@@ -164,11 +161,6 @@ export function checkNewRun(out: string): void {
   check(checkpoints(out).length === 0, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds a run; continue it with --resume, or choose another folder`);
   const taken = ownFiles.find((name) => existsSync(join(out, name)));
   check(taken === undefined, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds ${taken}, which a run would write over; choose another folder`);
-}
-
-function loadText({ tokenizer }: LanguageModel, paths: string | readonly string[]): Tokens {
-  check(tokenizer !== undefined, "ERR_SWITCHYARD_USAGE", () => "train: a model without a tokenizer cannot read text; pass token numbers as `data`, or create the model with a tokenizer");
-  return loadTokens(typeof paths === "string" ? [paths] : paths, tokenizer);
 }
 
 /** Whole batches up to `limit` tokens, at least one. */

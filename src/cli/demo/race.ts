@@ -1,5 +1,5 @@
 import type { Tokens } from "../../data/index.js";
-import { BatchSampler, evaluationWindows } from "../../data/index.js";
+import { BatchSampler } from "../../data/index.js";
 import type { Engine } from "../../engine/engine.js";
 import { Model } from "../../generate/model.js";
 import type { ModelConfig } from "../../model/config.js";
@@ -68,6 +68,6 @@ export async function trainOne(io: Io, config: ModelConfig, { engine, tokenizer,
   }
   progress.finish();
   const seconds = (performance.now() - start) / 1e3;
-  const { loss, tokens: compared } = await evaluate(model, evaluationWindows(heldOut.subarray(0, comparedTokens + 1), { context: config.context, batch: 16 }));
+  const { loss, tokens: compared } = await evaluate(model, { data: heldOut.subarray(0, comparedTokens + 1) });
   return { model, curve, loss, compared, seconds, tokensPerSecond: done / seconds };
 }

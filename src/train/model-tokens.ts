@@ -1,0 +1,17 @@
+import { loadTokens, type Tokens } from "../data/index.js";
+import { check } from "../errors.js";
+import type { LanguageModel } from "../model/language-model.js";
+
+/** Text files or folders, or a token stream. */
+export type TextData = string | readonly string[] | Tokens;
+
+/** `data` as tokens of the model's vocabulary. Throws ERR_SWITCHYARD_USAGE without a tokenizer for text, ERR_SWITCHYARD_DATA and ERR_SWITCHYARD_IO. */
+export function modelTokens({ tokenizer, config }: LanguageModel, data: TextData, operation: string): Tokens {
+  if (data instanceof Uint16Array || data instanceof Int32Array) {
+    const unknown = data.find((id) => id < 0 || id >= config.vocab);
+    check(unknown === undefined, "ERR_SWITCHYARD_DATA", () => `${operation}: expected token ids from 0 to ${config.vocab - 1}, got ${unknown}; the data was tokenised for another vocabulary`);
+    return data;
+  }
+  check(tokenizer !== undefined, "ERR_SWITCHYARD_USAGE", () => `${operation}: a model without a tokenizer cannot read text; pass token numbers as \`data\`, or a model with a tokenizer`);
+  return loadTokens(typeof data === "string" ? [data] : data, tokenizer);
+}
