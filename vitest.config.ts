@@ -10,8 +10,9 @@ export default defineConfig({
     pool: "forks",
     // The engine has a thread pool of its own: more workers than this only take the cores from each other.
     maxWorkers: 2,
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    // Seconds on two idle cores; a busy or an old machine is no reason to fail.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     watch: false,
   },
 });
