@@ -12,7 +12,7 @@ import { type Io, printJson } from "./io.js";
 import { packageRoot } from "./version.js";
 
 export function buildEngineCommand(io: Io): Command {
-  return describeCommand(new Command("build-engine"), "Compiles the native engine on this machine. Needs make and a C++ compiler (g++ or clang++), about a minute.", [
+  return describeCommand(new Command("build-engine"), "Compiles the native engine on this machine. Needs make and a C++ compiler (g++ or clang++), and one to three minutes.", [
     "switchyard build-engine",
     "CXX=clang++ switchyard build-engine # with a compiler of your choice",
   ]).action((flags: { json?: boolean }) => {
@@ -31,7 +31,7 @@ function build(io: Io) {
   check(compiler !== undefined && exists(compiler), "ERR_SWITCHYARD_ENGINE", () => `build-engine: ${compiler ?? "a C++ compiler"} is missing; ${install}`);
   check(existsSync(join(packageRoot, "Makefile")), "ERR_SWITCHYARD_ENGINE", () => `build-engine: ${packageRoot} has no Makefile; install the package anew`);
   const headers = join(dirname(createRequire(import.meta.url).resolve("node-api-headers/package.json")), "include");
-  io.stderr.write(`Compiling the native engine with ${compiler}, about a minute ...\n`);
+  io.stderr.write(`Compiling the native engine with ${compiler}, one to three minutes ...\n`);
   const started = performance.now();
   const args = ["-s", `-j${availableParallelism()}`, "native", `CXX=${compiler}`, `NODE_API_HEADERS=${headers}`];
   const result = spawnSync("make", args, { cwd: packageRoot, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], maxBuffer: 2 ** 26 });

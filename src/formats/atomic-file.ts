@@ -1,17 +1,19 @@
-import { randomBytes } from "node:crypto";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { type FileHandle, open, readdir, rename, rm } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
 import { ioError } from "./io.js";
+import { abandoned, sibling } from "./siblings.js";
 
 /**
  * Writes a file into a temporary sibling that takes its name when all is on the disk: a crash leaves what was there before, an error nothing else.
- * Throws ERR_SWITCHYARD_IO and what `fill` throws.
+ * What writers of the same file left when they were killed is removed. Throws ERR_SWITCHYARD_IO and what `fill` throws.
  */
-export async function writeFileAtomically(path: string, fill: (handle: FileHandle) => Promise<void>): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(4).toString("hex")}`);
+export async function writeFileAtomically(target: string, fill: (handle: FileHandle) => Promise<void>): Promise<void> {
+  const path = resolve(target);
+  const { path: temporary, release } = sibling(path, "new");
   let handle: FileHandle | undefined;
   try {
     handle = await open(temporary, "wx");
+    await removeAbandoned(path);
     await fill(handle);
     await handle.sync();
     await handle.close();
@@ -21,6 +23,15 @@ export async function writeFileAtomically(path: string, fill: (handle: FileHandl
   } catch (error) {
     await handle?.close().catch(() => undefined);
     await rm(temporary, { force: true });
-    throw ioError("write", path, error);
+    throw ioError("write", target, error);
+  } finally {
+    release();
+  }
+}
+
+async function removeAbandoned(path: string): Promise<void> {
+  for (const name of await readdir(dirname(path))) {
+    const found = abandoned(join(dirname(path), name));
+    if (found?.kind === "new" && found.of === basename(path)) await rm(join(dirname(path), name), { force: true });
   }
 }

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from "node:crypto";
+import { createHash } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
@@ -6,6 +6,7 @@ import { z } from "zod";
 import { check } from "../errors.js";
 import { ioError, makeFolders } from "./io.js";
 import { conform, readJsonFile } from "./json.js";
+import { abandoned, sibling } from "./siblings.js";
 
 const manifestName = "manifest.json";
 const manifestSchema = z.object({
@@ -27,10 +28,11 @@ type Manifest = z.infer<typeof manifestSchema>["files"];
  */
 export async function writeFolderAtomically(target: string, fill: (folder: string) => Promise<void>): Promise<void> {
   const path = resolve(target);
-  const temporary = sibling(path, "new");
-  const replaced = sibling(path, "old");
-  active.add(temporary).add(replaced);
-  const release = () => active.delete(temporary) && active.delete(replaced);
+  const [{ path: temporary, release: releaseNew }, { path: replaced, release: releaseOld }] = [sibling(path, "new"), sibling(path, "old")];
+  const release = () => {
+    releaseNew();
+    releaseOld();
+  };
   try {
     makeFolders(dirname(path));
     await recoverFolder(path);
@@ -137,27 +139,18 @@ async function checkReplaceable(path: string): Promise<void> {
   );
 }
 
-/** Siblings that this process is working with. */
-const active = new Set<string>();
-
-/** `.name.kind-pid-random` beside `path`; the pid tells whether its writer still lives. */
-function sibling(path: string, kind: "new" | "old"): string {
-  return join(dirname(path), `.${basename(path)}.${kind}-${process.pid}-${randomBytes(4).toString("hex")}`);
-}
-
 /**
  * Finishes or undoes what a dead writer of `path` left: if `path` is missing, a complete new folder, or else the old one, takes its
  * place; the rest is removed.
  */
 async function recoverFolder(path: string): Promise<void> {
-  const pattern = new RegExp(`^\\.${basename(path).replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")}\\.(new|old)-(\\d+)-[0-9a-f]{8}$`);
   const names = await readdir(dirname(path)).catch(() => []);
   // "new" sorts before "old".
   for (const name of names.toSorted()) {
     const leftover = join(dirname(path), name);
-    const [, kind, pid] = pattern.exec(name) ?? [];
-    if (kind === undefined || isWriting(leftover, Number(pid))) continue;
-    if (!(await exists(path)) && (kind === "old" || (await isComplete(leftover)))) {
+    const found = abandoned(leftover);
+    if (found?.of !== basename(path)) continue;
+    if (!(await exists(path)) && (found.kind === "old" || (await isComplete(leftover)))) {
       await rename(leftover, path);
       await syncFolder(dirname(path));
     } else await rm(leftover, { recursive: true, force: true });
@@ -168,25 +161,11 @@ async function recoverFolder(path: string): Promise<void> {
 export function abandonedFolders(parent: string): string[] {
   return readdirSync(parent)
     .map((name) => resolve(parent, name))
-    .filter((path) => {
-      const pid = /^\..+\.new-(\d+)-[0-9a-f]{8}$/.exec(basename(path))?.[1];
-      return pid !== undefined && !isWriting(path, Number(pid));
-    });
+    .filter((path) => abandoned(path)?.kind === "new");
 }
 
 async function isComplete(folder: string): Promise<boolean> {
   return verifyFolder(folder, { hashes: true }).then((manifest) => manifest !== undefined, () => false);
-}
-
-/** A new process may have the number of the dead one, always so in containers. */
-function isWriting(folder: string, pid: number): boolean {
-  if (pid === process.pid) return active.has(folder);
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }
 
 async function exists(path: string): Promise<boolean> {
