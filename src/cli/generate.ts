@@ -79,7 +79,7 @@ async function generateAction(io: Io, path: string, given: string, { json = fals
   const routes: TokenRoute[] = [];
   const started = performance.now();
   // The prompt is printed once it has turned out to be one.
-  const start = () => chunks.length === 0 && view === undefined && print(out.paint(chat ? `${prompt}\n` : prompt, "dim"));
+  const start = () => chunks.length === 0 && view === undefined && print(out.paint(out.shown(chat ? `${prompt}\n` : prompt), "dim"));
   for await (const chunk of model.generate(ids, { ...options, trace })) {
     start();
     chunks.push(chunk);
@@ -88,7 +88,7 @@ async function generateAction(io: Io, path: string, given: string, { json = fals
       if (routing) routes.push(route);
       print(view?.token(route) ?? "");
     }
-    if (view === undefined) print(chunk.text);
+    if (view === undefined) print(out.shown(chunk.text));
   }
   start();
   const seconds = (performance.now() - started) / 1e3;

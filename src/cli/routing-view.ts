@@ -35,14 +35,14 @@ export class RoutingView {
       for (const e of experts) counts[e] = (counts[e] as number) + 1;
     });
     const expert = route.layers[this.index]?.experts[0];
-    const text = this.text.push(route.token);
+    const text = this.terminal.shown(this.text.push(route.token));
     if (expert === undefined) return text;
     if (!this.terminal.color) return text.trim() === "" ? text : `${text}[${expert}]`;
     return text.replaceAll(/[^\n]+|\n/g, (part) => (part === "\n" ? `${paintExpert(lineBreak, expert, true)}\n` : paintExpert(part, expert, true)));
   }
 
   unrouted(token: number | undefined): string {
-    return token === undefined ? "" : this.text.push(token) + this.text.end();
+    return token === undefined ? "" : this.terminal.shown(this.text.push(token) + this.text.end());
   }
 
   /** Which colour is which expert, and how even the load of each layer was. */

@@ -10,6 +10,13 @@ test("terminal: colour and width of a stream", () => {
   expect(pipe.paint("x", "red")).toBe("x");
 });
 
+test("shown: a terminal obeys no control character of the text but tab and line break; a file gets all of them", () => {
+  const text = "a\tb\r\nc\n\u001b[2Jd\re\u0000\u007f\u009b2Jf \u00e9";
+  const write = () => true;
+  expect(terminal({ isTTY: true, write }, {}).shown(text)).toBe("a\tb\r\nc\n\u241b[2Jd\u240de\u2400\u2421\ufffd2Jf \u00e9");
+  expect(terminal({ write }, {}).shown(text)).toBe(text);
+});
+
 test("table: columns line up, numbers to the right, colours take no room", () => {
   const red = painter(true)("hot", "red");
   expect(table(["expert", "load", "tokens"], [[red, 12, "the of"], ["cool", 3, "{ }"]])).toBe(

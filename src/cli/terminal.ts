@@ -6,11 +6,18 @@ export interface Terminal {
   paint: Paint;
   /** Columns; 80 where unknown. */
   width: number;
+  /** Text of a model or a file as it may be printed: a terminal would obey its control characters, a file gets them as they are. */
+  shown(text: string): string;
 }
 
 export function terminal(stream: TextStream = process.stdout, env: Environment = process.env): Terminal {
   const color = colorEnabled(stream, env);
-  return { color, paint: painter(color), width: stream.columns ?? 80 };
+  return { color, paint: painter(color), width: stream.columns ?? 80, shown: (text) => (stream.isTTY === true ? withoutControls(text) : text) };
+}
+
+/** Control characters but tab and line break as their pictures (U+2400 to U+2421), those above ASCII as U+FFFD. */
+function withoutControls(text: string): string {
+  return text.replaceAll(/(?!\t|\r?\n)\p{Cc}/gu, (c) => (c < "\u007f" ? String.fromCharCode(0x2400 + c.charCodeAt(0)) : c === "\u007f" ? "\u2421" : "\ufffd"));
 }
 
 /** Columns two spaces apart, under a header; cells that are numbers stand right. Every row has the header's length. */
