@@ -14,6 +14,14 @@ const bits = (engine: Engine, ...tensors: readonly Tensor[]) => tensors.map((t) 
 
 describe.each(nativeVariants)("updates of experts in %s", (isa) => {
   const engine = loadEngine({ engine: "native", isa });
+  /** An update of two matrices [5, 6] that waits, and the same of vectors, which do not wait. */
+  const updated = (t: TestTensors): { late: Quartet; soon: Quartet } => {
+    const late = quartet(t, [2, 5, 6]);
+    const soon = late.map((from) => t.of("f32", [60], engine.read(from))) as readonly Tensor[] as Quartet;
+    engine.adamW(...soon, options);
+    engine.adamW(...late, options);
+    return { late, soon };
+  };
 
   it.each([
     [[0, 1, 7, 24, 25, 60, 0], 33, 40],
@@ -59,11 +67,7 @@ describe.each(nativeVariants)("updates of experts in %s", (isa) => {
     };
     for (const [name, act] of Object.entries(ways)) {
       using t = new TestTensors(engine, 6);
-      const late = quartet(t, [2, 5, 6]);
-      // As vectors they do not wait.
-      const soon = late.map((from) => t.of("f32", [60], engine.read(from))) as readonly Tensor[] as Quartet;
-      engine.adamW(...soon, options);
-      engine.adamW(...late, options);
+      const { late, soon } = updated(t);
       expect(act(late), name).toEqual(act(soon));
       expect(bits(engine, ...late), name).toEqual(bits(engine, ...soon));
     }
@@ -86,10 +90,7 @@ describe.each(nativeVariants)("updates of experts in %s", (isa) => {
     };
     for (const [name, act] of Object.entries(ways)) {
       using t = new TestTensors(engine, 6);
-      const late = quartet(t, [2, 5, 6]);
-      const soon = late.map((from) => t.of("f32", [60], engine.read(from))) as readonly Tensor[] as Quartet;
-      engine.adamW(...soon, options);
-      engine.adamW(...late, options);
+      const { late, soon } = updated(t);
       const [out, x] = [t.random([4, 5]), t.random([4, 6])];
       const offsets = t.ints([0, 0, 0]);
       expect(() => act((values) => {
