@@ -13,6 +13,7 @@ import { readModelGguf, writeModelGguf } from "./gguf-file.js";
 import type { StoredModel } from "./any-model.js";
 import type { ModelConfig } from "./config.js";
 import { readModelFolder, writeModelFolder } from "./folder.js";
+import { initialise } from "./parameter-specs.js";
 import { Parameters } from "./parameters.js";
 import { modelConfig } from "./presets.js";
 import type { FileType } from "./stored-types.js";
@@ -63,7 +64,7 @@ describe.skipIf(absent)("a checkpoint as GGUF (needs ../shared/goldens)", () => 
     const original = await readModelFolder(join(goldens, "minimax"));
     const config = { ...original.config, mixers: original.config.mixers.map((m): MixerConfig => (m.kind === "lightning" ? { kind: m.kind } : m)) };
     const parameters = new Parameters(engine, config);
-    parameters.initialise(1);
+    initialise(parameters, 1);
     expect(await writeModelGguf(path, config, parameters, { type: "F32" })).toMatchObject({ architecture: "minimax-01" });
     const read = readModelGguf(path);
     expect({ ...read.config, published: undefined }).toEqual({ ...config, published: undefined });
@@ -192,7 +193,7 @@ type Change = (metadata: Map<string, GgufValue>, tensors: GgufTensorToWrite[]) =
 async function spoil(change: Change): Promise<string> {
   const config = modelConfig({ vocab: 32, width: 16, layers: 2, heads: 2, context: 8, moe: { experts: 4, active: 2 } });
   const parameters = new Parameters(engine, config);
-  parameters.initialise(1);
+  initialise(parameters, 1);
   const whole = join(dir, "whole.gguf");
   await writeModelGguf(whole, config, parameters, { type: "F32" });
   const { metadata, tensors } = readGgufHeader(whole);
@@ -255,7 +256,7 @@ describe("a GGUF file that is no model of ours", () => {
   it("where all layers are sparse, the one width that the file names is that of the experts", async () => {
     const config = modelConfig({ vocab: 32, width: 16, layers: 2, heads: 2, context: 8, hidden: 48, moe: { experts: 4, active: 2, hidden: 32 } });
     const parameters = new Parameters(engine, config);
-    parameters.initialise(1);
+    initialise(parameters, 1);
     await writeModelGguf(path, config, parameters, { type: "F32" });
     expect(readGgufHeader(path).metadata.integer("llama.feed_forward_length")).toBe(32);
     expect(readModelGguf(path).config.moe?.hidden).toBe(32);

@@ -8,7 +8,7 @@ import type { KvType } from "./cache.js";
 import { writeModelFolder } from "./folder.js";
 import { checkModelConfig, type ModelConfig } from "./config.js";
 import type { ParameterSource } from "./mapped.js";
-import { countParameters } from "./parameter-specs.js";
+import { countParameters, initialise } from "./parameter-specs.js";
 import { type OnProgress, Parameters } from "./parameters.js";
 import { type ModelOptions, modelConfig } from "./presets.js";
 import { readModel } from "./read.js";
@@ -56,7 +56,7 @@ export class LanguageModel implements TransformerParts {
     const config = "config" in options ? options.config : modelConfig(options);
     const seed = checkSeed(options.seed ?? 0);
     const model = new this(options.engine ?? loadEngine(), config, options.tokenizer);
-    model.parameters.initialise(seed);
+    initialise(model.parameters, seed);
     return model;
   }
 

@@ -19,6 +19,7 @@ import { EncoderDecoderModel } from "./encoder-decoder/model.js";
 import { readHfConfig } from "./families/hf-config.js";
 import { readModelFolder, writeModelFolder } from "./folder.js";
 import { readModelGguf, writeModelGguf } from "./gguf-file.js";
+import { initialise } from "./parameter-specs.js";
 import { Parameters } from "./parameters.js";
 import { modelConfig } from "./presets.js";
 
@@ -116,7 +117,7 @@ describe("our own description of a model", () => {
   async function spoil(change: Change): Promise<StoredModel<ModelConfig>> {
     const config = modelConfig({ vocab: 32, width: 32, layers: 2, heads: 2, context: 8, moe: { router: "expert-choice" } });
     const parameters = new Parameters(engine, config);
-    parameters.initialise(1);
+    initialise(parameters, 1);
     await writeModelGguf(path, config, parameters, { type: "Q4_0" });
     const { metadata, tensors } = readGgufHeader(path);
     const bytes = readFileSync(path);
@@ -156,7 +157,7 @@ it.each<[string, object]>([
   const sizes = { vocab_size: 32, hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 2, max_position_embeddings: 16, intermediate_size: 24 };
   const { config } = readHfConfig({ ...sizes, ...fields, model_type: modelType }, "config.json");
   const parameters = new Parameters(engine, config);
-  parameters.initialise(1);
+  initialise(parameters, 1);
   expect((await writeModelGguf(path, config, parameters, { type: "F32" })).architecture).toBe("switchyard");
   const read = readModelGguf(path);
   expect({ ...read.config, published: undefined }).toEqual({ ...config, published: undefined });

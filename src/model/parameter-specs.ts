@@ -1,4 +1,5 @@
-import { sizeOf } from "../tensor/tensor.js";
+import type { Engine } from "../engine/engine.js";
+import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import { type AnyConfig, isEncoderDecoder } from "./encoder-decoder/config.js";
 import { encoderDecoderSpecs } from "./encoder-decoder/parameter-specs.js";
 import { mixerOf } from "./mixer.js";
@@ -14,6 +15,18 @@ export interface ParameterSpec {
   init: { std: number } | { constant: number };
   /** false: not changed by the optimiser (the selection bias). */
   trainable: boolean;
+}
+
+export interface Parameter extends ParameterSpec {
+  readonly tensor: Tensor;
+}
+
+/** Random initial values; the same seed gives the same bits. */
+export function initialise({ engine, list }: { engine: Engine; list: readonly Parameter[] }, seed: number): void {
+  list.forEach(({ tensor, init }, i) => {
+    if ("std" in init) engine.normal(tensor, init.std, (Math.imul(seed, 0x9e3779b1) + i) >>> 0);
+    else engine.fill(tensor, init.constant);
+  });
 }
 
 /** How a parameter starts; "residual": a projection back into the residual stream. */

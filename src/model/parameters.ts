@@ -6,16 +6,12 @@ import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import { copyMapped, mapWeight, type ParameterSource } from "./mapped.js";
 import { MappedFiles } from "./mapped-files.js";
-import { type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
+import { type Parameter, type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
 import { copyRepacked, type Repacked } from "./repacked.js";
 import { ExpertCache } from "./residency/expert-cache.js";
 import { repackingBytes } from "./residency/repacker.js";
 import type { Needs, Room } from "./residency/room.js";
 import { cachedBytes, expertBytes, storedExperts } from "./residency/stored-experts.js";
-
-export interface Parameter extends ParameterSpec {
-  readonly tensor: Tensor;
-}
 
 /** Is told how many bytes are done, of how many in all. */
 export type OnProgress = (done: number, total: number) => void;
@@ -108,14 +104,6 @@ export class Parameters {
   private readDense(specs: readonly ParameterSpec[]): number {
     for (const tensor of [...this.mapped.values()].flat(2) as Tensor[]) this.engine.advise(tensor, true);
     return specs.reduce((sum, { name }) => sum + (this.cached.has(name) ? 0 : this.bytes(name)), 0);
-  }
-
-  /** Random initial values; the same seed gives the same bits. */
-  initialise(seed: number): void {
-    this.list.forEach(({ tensor, init }, i) => {
-      if ("std" in init) this.engine.normal(tensor, init.std, (Math.imul(seed, 0x9e3779b1) + i) >>> 0);
-      else this.engine.fill(tensor, init.constant);
-    });
   }
 
   /** A parameter as one float tensor of its own; made from what is mapped when it is first asked for. */

@@ -11,6 +11,7 @@ import type { Tokenizer } from "../../tokenizer/tokenizer.js";
 import { asEncoderDecoder } from "../any-model.js";
 import { writeModelFolder } from "../folder.js";
 import type { ParameterSource } from "../mapped.js";
+import { initialise } from "../parameter-specs.js";
 import { readModel } from "../read.js";
 import { DecoderCache } from "./cache.js";
 import { checkEncoderDecoderConfig, type EncoderDecoderConfig } from "./config.js";
@@ -44,7 +45,7 @@ export class EncoderDecoderModel implements EncoderDecoderParts {
   static create({ config, seed = 0, engine = loadEngine() }: { config: EncoderDecoderConfig; seed?: number; engine?: Engine }): EncoderDecoderModel {
     checkSeed(seed);
     const model = new EncoderDecoderModel(engine, config, undefined);
-    model.parameters.initialise(seed);
+    initialise(model.parameters, seed);
     return model;
   }
 

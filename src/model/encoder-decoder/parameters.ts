@@ -3,14 +3,14 @@ import type { Engine } from "../../engine/engine.js";
 import { check } from "../../errors.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { ParameterSource } from "../mapped.js";
-import type { ParameterSpec } from "../parameter-specs.js";
+import type { Parameter } from "../parameter-specs.js";
 import type { Weights } from "../staged.js";
 import type { EncoderDecoderConfig } from "./config.js";
 import { encoderDecoderSpecs } from "./parameter-specs.js";
 
 /** The parameters of one model in engine memory, by name. */
 export class EncoderDecoderParameters implements Weights {
-  readonly list: readonly (ParameterSpec & { tensor: Tensor })[];
+  readonly list: readonly Parameter[];
   private readonly byName: ReadonlyMap<string, Tensor>;
   private readonly arena: Arena;
 
@@ -29,14 +29,6 @@ export class EncoderDecoderParameters implements Weights {
       this[Symbol.dispose]();
       throw error;
     }
-  }
-
-  /** Random initial values; the same seed gives the same bits. */
-  initialise(seed: number): void {
-    this.list.forEach(({ tensor, init }, i) => {
-      if ("std" in init) this.engine.normal(tensor, init.std, (Math.imul(seed, 0x9e3779b1) + i) >>> 0);
-      else this.engine.fill(tensor, init.constant);
-    });
   }
 
   get(name: string): Tensor {

@@ -6,6 +6,7 @@ import { ReferenceEngine } from "../../engine/reference.js";
 import { readGgufHeader } from "../../formats/gguf/reader.js";
 import { decodeBlocks } from "../../quant/codecs.js";
 import { readModelGguf, writeModelGguf } from "../gguf-file.js";
+import { initialise } from "../parameter-specs.js";
 import { Parameters } from "../parameters.js";
 import { readHfConfig } from "./hf-config.js";
 
@@ -31,7 +32,7 @@ describe("other mixers than attention", () => {
   ])("a new %s, %j, comes back the same", async (modelType, fields) => {
     const { config } = readHfConfig({ ...sizes, ...fields, model_type: modelType }, "config.json");
     const parameters = new Parameters(engine, config);
-    parameters.initialise(1);
+    initialise(parameters, 1);
     await writeModelGguf(path, config, parameters, { type: "F32" });
     const read = readModelGguf(path);
     expect({ ...read.config, published: undefined }).toEqual({ ...config, published: undefined });
@@ -42,7 +43,7 @@ describe("other mixers than attention", () => {
   it("in Q8_0 the rates of Mamba stay F32, as long as their rows may be", async () => {
     const { config } = readHfConfig({ ...sizes, model_type: "jamba", attn_layer_period: 2, attn_layer_offset: 1, mamba_d_state: 32 }, "config.json");
     const parameters = new Parameters(engine, config);
-    parameters.initialise(1);
+    initialise(parameters, 1);
     await writeModelGguf(path, config, parameters, { type: "Q8_0" });
     const types = [...readGgufHeader(path).tensors].filter(([name]) => /blk\.0\.ssm_(a|out|conv1d)/.test(name)).map(([name, { type }]) => [name, type]);
     expect(Object.fromEntries(types)).toEqual({ "blk.0.ssm_a": "F32", "blk.0.ssm_out.weight": "Q8_0", "blk.0.ssm_conv1d.weight": "F32", "blk.0.ssm_conv1d.bias": "F32" });
@@ -51,7 +52,7 @@ describe("other mixers than attention", () => {
   it("qwen35moe has the first value head of each key head before the second ones: rows of projections, columns of the last", async () => {
     const { config } = readHfConfig({ ...sizes, ...delta, model_type: "qwen3_5_moe_text" }, "config.json");
     const parameters = new Parameters(engine, config);
-    parameters.initialise(1);
+    initialise(parameters, 1);
     for (const name of ["norm", "layers.0.attention.delta.logRate"]) engine.write(parameters.get(name), new Float32Array(parameters.get(name).size).fill(0.5));
     await writeModelGguf(path, config, parameters, { type: "F32" });
     const { tensors } = readGgufHeader(path);
