@@ -63,14 +63,16 @@ export function checkRouterConfig(config: RouterConfig, experts: number, k: numb
     positive("capacity.eval", capacity.eval);
     oneOf("capacity.drop", capacity.drop, drops);
   }
+  // Before what is said of the selection bias, which loss-free balancing brings along.
+  const method = balance?.method;
+  const balances = selections[selection].balance;
+  require(balances.includes(method), () => `balance: ${selection} goes with ${balances.join(", ")}, got ${JSON.stringify(method)}`);
   const perTokenOnly = config.selectionBias || groups !== undefined;
   require(choosesPerToken(selection) || !perTokenOnly, () => `${selection} does not choose each token's best experts: remove selectionBias and groups`);
   require(selection !== "dense" || capacity === undefined, () => "dense gives every expert every token: remove capacity");
   require(selection !== "expert-choice" || weight === "score", () => `expert-choice gives tokens different numbers of experts: weight must be "score", got "${weight}"`);
   require(selection !== "expert-choice" || normalize === undefined || normalize.eps > 0, () => "expert-choice leaves tokens without experts: normalize.eps must be positive");
 
-  const method = balance?.method;
-  oneOf(`balance.method (for ${selection})`, method, selections[selection].balance);
   if (balance.method === "loss-free") {
     positive("balance.rate", balance.rate);
     oneOf("balance.update", balance.update, ["sign", "proportional"]);
