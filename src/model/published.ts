@@ -1,6 +1,6 @@
 import { check, checkAborted } from "../errors.js";
-import { ggufBytes, type GgufType } from "../formats/gguf/types.js";
-import { encodeBlocks, fitBlocks } from "../quant/codecs.js";
+import { ggufBytes, type GgufType, ggufTypes } from "../formats/gguf/types.js";
+import { fitBlocks } from "../quant/codecs.js";
 import type { EncoderPool } from "../quant/encoder-pool.js";
 import { sizeOf, view } from "../tensor/tensor.js";
 import type { AnyConfig } from "./encoder-decoder/config.js";
@@ -128,7 +128,7 @@ export interface EncodingOptions {
   /** What errors cost, for the search of scales; without it, all the same. */
   importance?: Importance | undefined;
   signal?: AbortSignal | undefined;
-  /** Threads that encode; without it, this one. */
+  /** Threads that encode blocks, so that the event loop has its turns; without it, this one. */
   pool?: EncoderPool | undefined;
 }
 
@@ -143,8 +143,7 @@ export async function* encodedRows(tensor: PublishedTensor, type: GgufType, opti
     const values = elements === undefined ? ours : ours.map(elements.fromOurs);
     // Of a transposed matrix the columns are outputs, of which nothing is known.
     const weights = (transposed ? undefined : importanceOf(tensor, first, importance)) ?? alike;
-    if (type === "F32") yield encodeBlocks(type, values);
-    else if (pool === undefined) yield fitBlocks(type, values, weights);
+    if (pool === undefined || ggufTypes[type].elements === 1) yield fitBlocks(type, values, weights);
     else {
       const job = pool.encode({ type, values, importance: weights });
       // It is awaited in its turn, before which its failure is nobody's.

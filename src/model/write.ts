@@ -1,19 +1,14 @@
 import { statSync } from "node:fs";
 import { openCheckpointTensors } from "../formats/checkpoint.js";
 import { openGguf } from "../formats/gguf/open.js";
-import { ggufTypes } from "../formats/gguf/types.js";
 import { EncoderPool } from "../quant/encoder-pool.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { ggufVocabulary } from "../tokenizer/gguf-writer.js";
 import type { AnyConfig } from "./encoder-decoder/config.js";
 import { writeModelFolder } from "./folder.js";
 import { isGguf, writeModelGguf } from "./gguf-file.js";
-import { countParameters } from "./parameter-specs.js";
 import type { EncodingOptions, TypeOptions, WrittenTensor } from "./published.js";
 import type { Weights } from "./staged.js";
-
-/** Parameters that are encoded in a few seconds, so that threads are not worth their start. */
-const inOneThread = 1e7;
 
 interface WrittenModel {
   tensors: WrittenTensor[];
@@ -31,8 +26,7 @@ export async function writeModel(
   tokenizer: Tokenizer | undefined,
   options: Omit<EncodingOptions, "pool"> & TypeOptions,
 ): Promise<WrittenModel> {
-  const isLarge = countParameters(config).total > inOneThread && ggufTypes[options.type].elements > 1;
-  await using pool = isLarge ? new EncoderPool(weights.engine.threads) : undefined;
+  await using pool = new EncoderPool(weights.engine.threads);
   if (!isGguf(target)) return { tensors: await writeModelFolder(target, config, weights, tokenizer, { ...options, pool }), tokenizer: tokenizer !== undefined, architecture: null };
   const vocabulary = tokenizer === undefined ? undefined : ggufVocabulary(tokenizer, config.vocab);
   return { ...(await writeModelGguf(target, config, weights, { ...options, pool, vocabulary })), tokenizer: vocabulary !== undefined };
