@@ -6,7 +6,9 @@ export { type Chunk, generate, type GenerateOptions, type Prompt } from "./gener
 export { Model } from "./generate/model.js";
 export { type LayerRoute, routedExperts, type TokenRoute } from "./generate/routing-record.js";
 export { Session } from "./generate/session.js";
+export { inspect, type Inspection } from "./inspect/inspect.js";
 export { type QuantizationReport, quantize, type QuantizeOptions } from "./inspect/quantize.js";
+export { type Verification, verify } from "./inspect/verify.js";
 export { type ModelConfig } from "./model/config.js";
 export { type EncoderDecoderConfig } from "./model/encoder-decoder/config.js";
 export { EncoderDecoderModel } from "./model/encoder-decoder/model.js";

@@ -48,7 +48,7 @@ it.skipIf(!posix)("Ctrl-C writes a checkpoint; the resumed run equals one that w
   const result = JSON.parse(stopped.stdout) as { interrupted: boolean; steps: number; next: string };
   expect(result.interrupted).toBe(true);
   expect(result.steps).toBeLessThan(300);
-  expect(result.next).toBe(`switchyard train --data ${text} --out ${out} --resume`);
+  expect(result.next).toBe(`npx switchyard train --data ${text} --out ${out} --resume`);
   expect(readdirSync(join(out, "checkpoints"))).toHaveLength(1);
 
   const resumed = await ended(start("train", "--data", text, "--out", out, "--resume", "--json"));
@@ -82,7 +82,7 @@ it.skipIf(!posix)("a full disk is said, leaves no half-written checkpoint and lo
   const second = train("60", "--resume", "--steps", "40");
   expect(second.status).toBe(1);
   expect(second.stderr).toMatch(/^switchyard: write .*: EFBIG, .*write elsewhere$/m);
-  expect(second.stderr).toContain("Step 20 is saved; to go on from it: switchyard train --data");
+  expect(second.stderr).toContain("Step 20 is saved; to go on from it: npx switchyard train --data");
   expect(readdirSync(join(out, "checkpoints"))).toEqual(before);
   expect(train("unlimited", "--resume", "--steps", "22").status).toBe(0);
 });
@@ -131,6 +131,34 @@ it.each(["README.md", "docs/guide/getting-started.md"])("the program in %s runs"
   expect(existsSync(join(folder, "out"))).toBe(true);
 });
 
+it.skipIf(!posix)("the packed package has its whole API, typed, and the command", { timeout: 120_000 }, async () => {
+  const root = join(built.main, "../../..");
+  const project = join(root, "project");
+  const installed = join(project, "node_modules/switchyard");
+  rmSync(project, { recursive: true, force: true });
+  mkdirSync(installed, { recursive: true });
+  const ran = (command: string, ...args: string[]) => {
+    const { status, stdout, stderr } = spawnSync(command, args, { cwd: project, env: built.env, encoding: "utf8" });
+    expect([status, stderr], stdout).toEqual([0, ""]);
+    return stdout;
+  };
+  const [{ filename }] = JSON.parse(ran("npm", "pack", root, "--json")) as [{ filename: string }];
+  ran("tar", "-xzf", filename, "--strip-components=1", "-C", installed);
+  writeFileSync(join(project, "package.json"), '{ "type": "module" }');
+  writeFileSync(join(project, "tsconfig.json"), '{ "compilerOptions": { "strict": true, "module": "nodenext", "target": "es2022", "types": ["node"] } }');
+  writeFileSync(join(project, "program.ts"), `
+    import { inspect, type Inspection, Model, type Verification, verify } from "switchyard";
+    import { defineRouter } from "switchyard/routing";
+    await Model.create({ vocab: 256, width: 16, heads: 2, layers: 1, moe: { hidden: 16 } }).save("model");
+    const { parameters: { total } }: Inspection = await inspect("model");
+    const check = (): Promise<Verification> => verify("model", "golden", { tolerance: 0 });
+    console.log(total, await check().then(({ pass }) => pass, ({ code }) => code), typeof defineRouter);`);
+  ran(process.execPath, join(root, "../../node_modules/typescript/bin/tsc"));
+  expect(ran(process.execPath, "program.js")).toMatch(/^\d+ ERR_SWITCHYARD_CHECKPOINT function$/m);
+  ran(process.execPath, join(installed, "dist/cli/main.js"), "verify", "model", "--record", "golden");
+  expect(ran(process.execPath, "program.js")).toMatch(/^\d+ true function$/m);
+});
+
 it.skipIf(!posix)("a quantised file that the disk has no room for is an error, and leaves nothing", { timeout: 120_000 }, async () => {
   const model = join(folder, "to-quantise");
   expect((await ended(start("train", "--data", text, "--out", model, ...tiny))).code).toBe(0);
@@ -150,6 +178,22 @@ it.skipIf(!posix).each(["SIGINT", "SIGTERM"] as const)("%s while a large file is
   child.kill(signal);
   expect((await end).code).toBe(signal === "SIGINT" ? 130 : 143);
   expect(begun()).toEqual([]);
+});
+
+it("quantize leaves the event loop its turns", { timeout: 60_000 }, () => {
+  const script = `
+    const { Model, quantize } = await import(process.argv[1]);
+    const [model, target] = process.argv.slice(2);
+    await Model.create({ vocab: 256 }).save(model);
+    let turns = 0;
+    const timer = setInterval(() => turns++, 0);
+    await quantize(model, target, { type: "Q4_K" });
+    clearInterval(timer);
+    console.log(turns);`;
+  const args = ["--input-type=module", "-e", script, join(built.main, "../../index.js"), join(folder, "xs"), join(folder, "xs.gguf")];
+  const { stdout, stderr } = spawnSync(process.execPath, args, { env: built.env, encoding: "utf8" });
+  expect(stderr).toBe("");
+  expect(Number(stdout)).toBeGreaterThan(60); // 10 on one thread, some 350 beside others
 });
 
 it("threads encode the same bytes as one does, and fail alike", { timeout: 120_000 }, () => {

@@ -164,7 +164,7 @@ describe("verify", () => {
     ["ids outside the vocabulary", ["--record", join(folder, "r"), "--ids", "256"], /expected token ids from 0 to 255, got 256/],
     ["rows of different lengths", ["--record", join(folder, "r"), "--ids", "1,2", "--ids", "3"], /rows of token ids of one length, got 2, 1/],
     ["more tokens than the context", ["--record", join(folder, "r"), "--data", text, "--tokens", "49"], /from 1 to the model's context of 48, got 49/],
-    ["a negative tolerance", ["--golden", "a", "--tolerance", "-1"], /--tolerance: expected a number of at least 0/],
+    ["a negative tolerance", ["--golden", "a", "--tolerance", "-1"], /tolerance: expected a number of at least 0/],
   ])("refuses %s as wrong usage", async (_, args, message) => {
     expect(await cli(["verify", model, ...args])).toMatchObject({ code: 2, stdout: "", stderr: expect.stringMatching(message) });
   });

@@ -2,7 +2,6 @@ import { Command, InvalidArgumentError } from "commander";
 import { loadTokens } from "../data/index.js";
 import { check } from "../errors.js";
 import { openGguf } from "../formats/gguf/open.js";
-import { readGolden } from "../inspect/golden.js";
 import { openModel } from "../inspect/open.js";
 import { randomInputs, recordGolden } from "../inspect/record.js";
 import { type Inputs, type Subject, subjectOf } from "../inspect/subject.js";
@@ -11,7 +10,7 @@ import { isGguf } from "../model/gguf-file.js";
 import { ggufTokenizer } from "../tokenizer/gguf.js";
 import { loadTokenizer } from "../tokenizer/load.js";
 import { describeCommand, parseNumber } from "./flags.js";
-import { type Io, printJson } from "./io.js";
+import { type Io, printJson, quote } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
 interface VerifyFlags {
@@ -41,23 +40,21 @@ export function verifyCommand(io: Io): Command {
 }
 
 async function verifyAction(io: Io, checkpoint: string, flags: VerifyFlags): Promise<void> {
-  const { json = false, golden: goldenPath, tolerance, record } = flags;
+  const { json = false, golden, tolerance, record } = flags;
   const usage = (condition: boolean, message: string) => check(condition, "ERR_SWITCHYARD_USAGE", () => `verify: ${message}`);
-  usage((goldenPath === undefined) !== (record === undefined), "name a golden to compare with (--golden), or a folder to write one to (--record)");
+  usage((golden === undefined) !== (record === undefined), "name a golden to compare with (--golden), or a folder to write one to (--record)");
   usage(record !== undefined || (flags.ids === undefined && flags.data === undefined), "--ids and --data are for --record; a golden has its own token ids");
   usage(flags.ids === undefined || flags.data === undefined, "--ids or --data, not both");
-  usage(tolerance === undefined || (record === undefined && tolerance >= 0), `--tolerance: expected a number of at least 0 beside --golden, got ${tolerance}`);
-  const golden = goldenPath === undefined ? undefined : readGolden(goldenPath);
-  using model = await openModel(checkpoint);
-  const subject = subjectOf(model);
+  usage(tolerance === undefined || record === undefined, "--tolerance is for --golden");
   if (record !== undefined) {
+    using model = await openModel(checkpoint);
+    const subject = subjectOf(model);
     await recordGolden(subject, record, inputsToRecord(subject, checkpoint, flags));
     if (json) printJson(io, { recorded: record });
-    else io.stdout.write(`${record}: written; compare with it by: switchyard verify ${checkpoint} --golden ${record}\n`);
+    else io.stdout.write(`${record}: written; compare with it by: npx switchyard verify ${quote(checkpoint)} --golden ${quote(record)}\n`);
     return;
   }
-  if (golden === undefined) return;
-  const verification = await verify(subject, golden, tolerance);
+  const verification = await verify(checkpoint, golden as string, { tolerance });
   if (json) printJson(io, verification);
   else io.stdout.write(describe(io, verification));
   io.exitCode = verification.pass ? 0 : 1;

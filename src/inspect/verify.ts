@@ -4,8 +4,9 @@ import { Arena } from "../engine/arena.js";
 import { check } from "../errors.js";
 import type { Routing } from "../routing/types.js";
 import { compareRouting, relativeError, type RoutingComparison } from "./compare.js";
-import type { Golden, GoldenLayer } from "./golden.js";
-import type { LayerName, Subject } from "./subject.js";
+import { type Golden, type GoldenLayer, readGolden } from "./golden.js";
+import { openModel } from "./open.js";
+import { type LayerName, type Subject, subjectOf } from "./subject.js";
 
 /** How far a model is from its golden; null where the golden does not say. */
 export interface Verification {
@@ -32,10 +33,20 @@ function defaultTolerance({ recurrent }: Subject, { f32Error = 0 }: Golden): num
 }
 
 /**
- * Runs a model on the inputs of a golden and compares logits, every layer's routing, each sparse block alone, and the greedy
- * continuation. Throws ERR_SWITCHYARD_FORMAT where the golden is of another model: vocabulary, layers, number of experts.
+ * Runs a model folder or a GGUF file on the inputs of a golden, a folder or the .json of a pair (docs/guide/verify.md), and compares logits, every
+ * layer's routing, each sparse block alone, and the greedy continuation. `tolerance`: largest error, relative to the largest value; default 1e-5, more
+ * for recurrent models and where the golden says so. Throws ERR_SWITCHYARD_USAGE for a tolerance below 0, ERR_SWITCHYARD_FORMAT where the golden is of
+ * another model (vocabulary, layers, number of experts), ERR_SWITCHYARD_CHECKPOINT where it is missing, and as `Model.load`.
  */
-export async function verify(model: Subject, golden: Golden, tolerance = defaultTolerance(model, golden)): Promise<Verification> {
+export async function verify(checkpoint: string, golden: string, { tolerance }: { tolerance?: number | undefined } = {}): Promise<Verification> {
+  check(tolerance === undefined || tolerance >= 0, "ERR_SWITCHYARD_USAGE", () => `verify: tolerance: expected a number of at least 0, got ${tolerance}`);
+  const wanted = readGolden(golden);
+  using model = await openModel(checkpoint);
+  return await verifySubject(subjectOf(model), wanted, tolerance);
+}
+
+/** `verify` of a model that is open. */
+export async function verifySubject(model: Subject, golden: Golden, tolerance = defaultTolerance(model, golden)): Promise<Verification> {
   checkFits(model, golden);
   using arena = new Arena(model.engine);
   const { logitsError, layers } = compareForward(model, golden, arena);

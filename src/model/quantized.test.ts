@@ -19,7 +19,7 @@ import { readGolden } from "../inspect/golden.js";
 import { openModel } from "../inspect/open.js";
 import { recordGolden } from "../inspect/record.js";
 import { subjectOf } from "../inspect/subject.js";
-import { verify } from "../inspect/verify.js";
+import { verifySubject } from "../inspect/verify.js";
 import { Model } from "../generate/model.js";
 import { KvCache } from "./cache.js";
 import { readModelFolder } from "./folder.js";
@@ -204,7 +204,7 @@ describe.skipIf(!existsSync(golden) || loadEngine().name !== "native")("BF16 exp
     using other = await LanguageModel.load(wide, { engine });
     const recorded = join(root, "recorded");
     await recordGolden(subjectOf(other), recorded, { ids: [[3, 1, 4, 1, 5, 9, 2, 6]] });
-    expect(await verify(subjectOf(model), readGolden(recorded))).toMatchObject({ pass: true, logits: { relativeError: 0 } });
+    expect(await verifySubject(subjectOf(model), readGolden(recorded))).toMatchObject({ pass: true, logits: { relativeError: 0 } });
     const { shape } = model.parameters.list.find(({ name }) => name === "layers.0.experts.down")!;
     expect(model.parameters.bytes("layers.0.experts.down")).toBe(2 * sizeOf(shape));
     await expectBudgeted(narrow, (model.config.moe?.experts ?? 0) + 1);
