@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -37,8 +37,10 @@ describe("train", () => {
   it("goes on by --data, --out and --resume alone, and longer with --steps", async () => {
     const out = join(folder, "resumed");
     await cliJson("train", "--data", text, "--out", out, ...tiny, "--balance", "loss-free", "--z-loss", "0.001", "--warmup", "2");
+    const before = readdirSync(out);
     const same = await cli(["train", "--data", text, "--out", out, "--resume"]);
-    expect(same).toMatchObject({ code: 0, stdout: expect.stringContaining("Nothing to do") });
+    expect(same).toMatchObject({ code: 0, stderr: expect.stringContaining(`${out} is at step 20 of 20 already; to train it longer, give more steps`) });
+    expect(readdirSync(out)).toEqual(before);
     expect(await cliJson<Trained>("train", "--data", text, "--out", out, "--resume", "--steps", "24")).toMatchObject({ resumedFrom: 20, steps: 24, tokens: 4 * 32 });
     const stored = JSON.parse(readFileSync(join(out, "checkpoints/step-00000024/trainer.json"), "utf8")) as { options: unknown; model: { moe: { router: unknown } } };
     expect(stored.options).toMatchObject({ steps: 24, warmup: 2, batch: 2 });

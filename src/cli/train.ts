@@ -65,7 +65,7 @@ function describeRun({ model, train: { steps, batch, accumulation = 1 }, startSt
   ].join("\n");
 }
 
-const resumeCommand = ({ data, out }: PreparedRun): string => `switchyard train --data ${data.map(quote).join(" ")} --out ${quote(out)} --resume`;
+const resumeCommand = ({ data, out }: PreparedRun): string => `npx switchyard train --data ${data.map(quote).join(" ")} --out ${quote(out)} --resume`;
 
 type Summary = ReturnType<typeof summary>;
 
@@ -90,19 +90,17 @@ function summary(run: PreparedRun, last: TrainStep | undefined, tokens: number, 
     tokensPerSecond: tokens / seconds,
     engine: { name: engine.name, isa: engine.isa, threads: engine.threads },
     checkpoint: newest?.folder ?? null,
-    next: interrupted && step < options.steps ? resumeCommand(run) : `switchyard generate ${quote(out)} ${quote(run.sample)} --routing`,
+    next: interrupted && step < options.steps ? resumeCommand(run) : `npx switchyard generate ${quote(out)} ${quote(run.sample)} --routing`,
   };
 }
 
 function describeResult(result: Summary, paint: ReturnType<typeof terminal>["paint"]): string {
   const { steps, totalSteps, loss, validation, best, seconds, tokens, tokensPerSecond, interrupted, out, next } = result;
-  const lines =
-    loss === null
-      ? [`Nothing to do: ${out} is at step ${steps} of ${totalSteps} already. To train it longer, give more --steps.`]
-      : [
-          `${interrupted ? "Stopped" : "Done"} at step ${steps} of ${totalSteps}: ${formatNumber(tokens)} tokens in ${formatDuration(seconds)}, ${formatNumber(tokensPerSecond)} tokens/s`,
-          `loss ${paint(loss.toFixed(3), "cyan")} in training${validation === null ? "" : `, ${paint(validation.loss.toFixed(3), "cyan")} on the validation part`}${best === null ? "" : ` (best ${best.loss.toFixed(3)} at step ${best.step})`}`,
-          `model, checkpoints and logs are in ${paint(out, "bold")}`,
-        ];
+  const lines = [`${interrupted ? "Stopped" : "Done"} at step ${steps} of ${totalSteps}`];
+  if (loss !== null) {
+    lines[0] += `: ${formatNumber(tokens)} tokens in ${formatDuration(seconds)}, ${formatNumber(tokensPerSecond)} tokens/s`;
+    lines.push(`loss ${paint(loss.toFixed(3), "cyan")} in training${validation === null ? "" : `, ${paint(validation.loss.toFixed(3), "cyan")} on the validation part`}${best === null ? "" : ` (best ${best.loss.toFixed(3)} at step ${best.step})`}`);
+    lines.push(`model, checkpoints and logs are in ${paint(out, "bold")}`);
+  }
   return `${[...lines, "", `${interrupted ? "Go on with" : "Try next"}:  ${next}`].join("\n")}\n`;
 }

@@ -70,6 +70,7 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
     tokensSeen = state.tokens;
     best = state.best;
     saved = state.step;
+    if (trainer.step >= options.steps) return warn(`train: ${out} is at step ${trainer.step} of ${options.steps} already; to train it longer, give more steps`);
   }
   if (out !== undefined && !resume) {
     checkNewRun(out);
