@@ -71,7 +71,7 @@ async function demo(io: Io, { json = false, seconds, out = freeFolder() }: DemoF
   say(`         (${few}, ...); the last tenth is held out`);
   say(`mixture  ${config.layers} layers of ${moe.experts} experts, ${moe.active} per token; one byte is one token`);
   say(`engine   ${engine.name}, ${engine.isa}, ${counted(engine.threads, "thread")}`);
-  if (small) say(paint("         There is no native engine here, so the models are smaller than usual. For full speed: switchyard build-engine", "yellow"));
+  if (small) say(paint("         There is no native engine here, so the models are smaller than usual. For full speed: npx switchyard build-engine", "yellow"));
   say(`plan     ${steps} steps of ${formatNumber(train.batch * config.context)} tokens for each model, which fits into about ${formatDuration(seconds)}`);
 
   using interrupt = onInterrupt(io, () => say("\nStopping after this step."));

@@ -52,7 +52,7 @@ function program(io: Io): Command {
       writeErr: (text) => io.stderr.write(text),
       getOutHelpWidth: () => Math.min(io.stdout.columns ?? 100, 120),
       getErrHelpWidth: () => Math.min(io.stderr.columns ?? 100, 120),
-      outputError: (text, write) => write(`switchyard: ${text.replace(/^error: /, "")}See: switchyard ${command === root ? "" : `${command.name()} `}--help\n`),
+      outputError: (text, write) => write(`switchyard: ${text.replace(/^error: /, "")}See: npx switchyard ${command === root ? "" : `${command.name()} `}--help\n`),
     });
   }
   return root;

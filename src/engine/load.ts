@@ -65,9 +65,9 @@ export function loadEngine(options: EngineOptions = {}): Engine {
   const loaded = loadAddon();
   if ("reason" in loaded) {
     if (wanted === "native" || env["SWITCHYARD_ADDON"]) {
-      throw new SwitchyardError("ERR_SWITCHYARD_ENGINE", `engine: the native engine cannot be loaded (${loaded.reason}); build it with: switchyard build-engine`);
+      throw new SwitchyardError("ERR_SWITCHYARD_ENGINE", `engine: the native engine cannot be loaded (${loaded.reason}); build it with: npx switchyard build-engine`);
     }
-    if (!warned) process.stderr.write(`switchyard: the slow reference engine is used (${loaded.reason}); for full speed run: switchyard build-engine\n`);
+    if (!warned) process.stderr.write(`switchyard: the slow reference engine is used (${loaded.reason}); for full speed run: npx switchyard build-engine\n`);
     warned = true;
     return reference();
   }

@@ -72,7 +72,7 @@ function readTrace(path: string, { moe, sparseLayers }: ModelConfig): number[][]
   return lines.flatMap((text, i) => {
     const { layers } = conform(line, parseJson(Buffer.from(text), `${path}: line ${i + 1}`), `${path}: line ${i + 1}`);
     const fits = layers.length === sparseLayers.length && layers.every(({ layer, experts }, l) => layer === sparseLayers[l] && experts.every((e) => e < (moe?.experts ?? 0)));
-    check(fits, "ERR_SWITCHYARD_FORMAT", () => `${path}: line ${i + 1}: expected the experts of this model's ${sparseLayers.length} sparse layers; record a trace with: switchyard generate MODEL PROMPT --routing-out FILE`);
+    check(fits, "ERR_SWITCHYARD_FORMAT", () => `${path}: line ${i + 1}: expected the experts of this model's ${sparseLayers.length} sparse layers; record a trace with: npx switchyard generate MODEL PROMPT --routing-out FILE`);
     return layers.map(({ experts }, l) => experts.map((e) => l * (moe?.experts ?? 0) + e));
   });
 }

@@ -14,7 +14,7 @@ export function modelCard(config: AnyConfig, { modelType, architecture }: Family
     ["vocabulary", `${config.vocab}`],
     ...(config.moe === undefined ? [] : [["router", describeRouter(config.moe.router, config.moe)]]),
   ];
-  const [task, use] = isEncoderDecoder(config) ? ["text2text-generation", "Load it with `EncoderDecoderModel.load(FOLDER)`."] : ["text-generation", 'Run it with `switchyard generate FOLDER "prompt"`.'];
+  const [task, use] = isEncoderDecoder(config) ? ["text2text-generation", "Load it with `EncoderDecoderModel.load(FOLDER)`."] : ["text-generation", 'Run it with `npx switchyard generate FOLDER "prompt"`.'];
   return `---
 library_name: transformers
 pipeline_tag: ${task}

@@ -38,7 +38,7 @@ export function declarationCorpus(wantedBytes: number): Corpus {
     bytes += file.bytes;
     perPackage.set(file.name, (perPackage.get(file.name) ?? 0) + file.bytes);
   }
-  if (files.length === 0) throw new SwitchyardError("ERR_SWITCHYARD_DATA", `demo: no TypeScript declaration files in ${root}; install the packages (npm ci), or train on a text of your own: switchyard train --data FILE --out DIR`);
+  if (files.length === 0) throw new SwitchyardError("ERR_SWITCHYARD_DATA", `demo: no TypeScript declaration files in ${root}; install the packages (npm ci), or train on a text of your own: npx switchyard train --data FILE --out DIR`);
   return { files, bytes, packages: [...perPackage].sort((a, b) => b[1] - a[1]).map(([name]) => name) };
 }
 

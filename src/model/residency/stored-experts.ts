@@ -27,7 +27,7 @@ export function cachedBytes(layers: readonly StoredExperts[]): Map<string, numbe
  * read matrices in place, ERR_SWITCHYARD_UNSUPPORTED for files in which they are not whole, or in a type that products do not read.
  */
 export function storedExperts(engine: Engine, config: ModelConfig, specs: ReadonlyMap<string, ParameterSpec>, sources: ReadonlyMap<string, ParameterSource> | undefined): StoredExperts[] {
-  check(engine.name === "native", "ERR_SWITCHYARD_USAGE", () => "memory: a budget needs the native engine: build it with: switchyard build-engine");
+  check(engine.name === "native", "ERR_SWITCHYARD_USAGE", () => "memory: a budget needs the native engine: build it with: npx switchyard build-engine");
   check(config.moe !== undefined && config.sparseLayers.length > 0, "ERR_SWITCHYARD_USAGE", () => "memory: a budget is for experts, and this model has none; load it without one");
   return config.sparseLayers.map((layer) => {
     const [up, down] = names(layer).map((name) => {
