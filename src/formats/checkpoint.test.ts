@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import { openCheckpointTensors, readAsF32, writeCheckpointTensors } from "./checkpoint.js";
-import { f32ToBf16 } from "./convert.js";
+import { f32ToBf16 } from "../tensor/half.js";
 import { readSafetensorsHeader } from "./safetensors.js";
 import { type TensorToWrite, writeSafetensors } from "./safetensors-writer.js";
 

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { z } from "zod";
 import { check } from "../errors.js";
 import { readChunks } from "./chunks.js";
-import { bf16ToF32, f16ToF32 } from "./convert.js";
+import { bf16ToF32, f16ToF32 } from "../tensor/half.js";
 import { ioError } from "./io.js";
 import { conform, type Json, readJsonFile } from "./json.js";
 import { readSafetensorsHeader, type SafetensorsDtype, type SafetensorsHeader, type StoredTensor } from "./safetensors.js";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { check, checker } from "../errors.js";
 import { readChunks } from "../formats/chunks.js";
-import { bf16ToF32, f16ToF32 } from "../formats/convert.js";
+import { bf16ToF32, f16ToF32 } from "../tensor/half.js";
 import { conform, readJsonFile } from "../formats/json.js";
 import { readSafetensorsHeader, type SafetensorsDtype, type StoredTensor } from "../formats/safetensors.js";
 import { type Inputs, type LayerName, layerPrefix } from "./subject.js";

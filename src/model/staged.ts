@@ -4,7 +4,8 @@ import { check } from "../errors.js";
 import { byteLength } from "../tensor/dtype.js";
 import { sizeOf, type Tensor } from "../tensor/tensor.js";
 import type { AnyConfig } from "./encoder-decoder/config.js";
-import type { ParameterSource } from "./mapped.js";
+import { copyMapped, mapWeight, type ParameterSource } from "./mapped.js";
+import { MappedFiles } from "./mapped-files.js";
 import { parameterSpecs } from "./parameter-specs.js";
 
 /** Where writers get parameters from, as floats: `Parameters`, or files. */
@@ -40,8 +41,18 @@ export class StagedWeights implements Weights {
     const arena = new Arena(this.engine, byteLength(this.engine.float, sizeOf(shape)));
     const tensor = arena.alloc(this.engine.float, shape);
     this.staged.set(name, { arena, tensor });
-    source.read(this.engine, tensor);
+    this.read(source, tensor, arena);
     return tensor;
+  }
+
+  /** Matrices that products read where files have them are widened by the native engine, on all threads. */
+  private read({ rows, read }: ParameterSource, tensor: Tensor, arena: Arena): void {
+    const { engine } = this;
+    using files = new MappedFiles(engine);
+    const inPlace = engine.name === "native" && tensor.shape.length > 1 ? rows : undefined;
+    const parts = inPlace && mapWeight(files, arena, engine, tensor.shape, inPlace);
+    if (parts === undefined) read(engine, tensor);
+    else copyMapped(engine, tensor, parts);
   }
 
   release(name: string): void {

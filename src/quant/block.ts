@@ -1,18 +1,14 @@
-import { f16ToF32, f32ToF16 } from "../formats/convert.js";
+import { f16ToF32, f32ToF16 } from "../tensor/half.js";
 
 /** One quantised format, block by block. Positions count bytes in `bytes` and elements in `values`; the caller checks that the block is there. */
 export interface BlockCodec {
-  decode(bytes: Uint8Array, at: number, values: Float32Array, to: number): void;
+  /** Absent for formats that products read: engine/reference/blocks.ts has their layouts. */
+  decode?(bytes: Uint8Array, at: number, values: Float32Array, to: number): void;
   /** Writes the block of `values[from...]`, which are finite, each rounded to the nearest; absent for formats that are only read. */
   encode?(values: Float32Array, from: number, bytes: Uint8Array, at: number): void;
   /** Writes the block of elements x with the least sum of w (x - y)^2 that a search finds; absent where there is nothing to search for. */
   fit?(x: Float64Array, w: Float64Array, bytes: Uint8Array, at: number): void;
 }
-
-const halves = f16ToF32(Uint16Array.from({ length: 2 ** 16 }, (_, i) => i));
-
-/** The binary16 number at `at`. */
-export const f16At = (bytes: Uint8Array, at: number): number => halves[bytes[at] | (bytes[at + 1] << 8)];
 
 export function putF16(bytes: Uint8Array, at: number, value: number): void {
   const [half] = f32ToF16(Float32Array.of(value));
@@ -20,32 +16,16 @@ export function putF16(bytes: Uint8Array, at: number, value: number): void {
   bytes[at + 1] = half >>> 8;
 }
 
-const f16Bytes = new Uint8Array(2);
-
 /** The nearest binary16 number. */
-export function f16Of(value: number): number {
-  putF16(f16Bytes, 0, value);
-  return f16At(f16Bytes, 0);
-}
+export const f16Of = (value: number): number => f16ToF32(f32ToF16(Float32Array.of(value)))[0];
 
-/** The 4 bits of element i of 32, in 16 bytes: elements 0..15 low, 16..31 high. */
-export const nibbleAt = (bytes: Uint8Array, at: number, i: number): number => (bytes[at + (i & 15)] >>> (i < 16 ? 0 : 4)) & 15;
-
-/** The 2 bits of element i of 256, in 64 bytes: a byte holds elements l, l + 32, l + 64, l + 96 of its half of the block. */
-export const pairAt = (bytes: Uint8Array, at: number, i: number): number => (bytes[at + (i >>> 7) * 32 + (i & 31)] >>> (((i >>> 5) & 3) * 2)) & 3;
-
-/** Sets bits `shift` and `shift + 1` of 256 codes there, where zeros are. */
+/** Sets bits `shift` and `shift + 1` of 256 codes where `pairAt` finds them, and zeros are. */
 export function putPairs(bytes: Uint8Array, at: number, codes: Uint8Array, shift = 0): void {
   for (let i = 0; i < 256; i++) bytes[at + (i >>> 7) * 32 + (i & 31)] |= ((codes[i] >>> shift) & 3) << (((i >>> 5) & 3) * 2);
 }
 
-/** Signed value of a byte. */
-export const i8 = (byte: number): number => (byte << 24) >> 24;
-
-const f = Math.fround;
-
 /** What a scale must be multiplied with instead of dividing by it: the reciprocal in f32, and 0 for 0. */
-export const reciprocal = (d: number): number => (d === 0 ? 0 : f(1 / d));
+export const reciprocal = (d: number): number => (d === 0 ? 0 : Math.fround(1 / d));
 
 /** The element of a block that is furthest from 0, with its sign; the first of several. */
 export function extreme(values: Float32Array, from: number, count: number): number {

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { f32ToF16, f16ToF32 } from "../formats/convert.js";
+import { f32ToF16, f16ToF32 } from "../tensor/half.js";
 import { type GgufType, ggufTypes } from "../formats/gguf/types.js";
 import { readSafetensorsHeader } from "../formats/safetensors.js";
 import { blockCodecs, decodeBlocks, encodeBlocks, isDecodable } from "./codecs.js";

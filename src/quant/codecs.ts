@@ -1,5 +1,6 @@
+import { blockFormats, decodeBlock, type QuantisedDType } from "../engine/reference/blocks.js";
 import { check, SwitchyardError } from "../errors.js";
-import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "../formats/convert.js";
+import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "../tensor/half.js";
 import { type GgufType, ggufTypes } from "../formats/gguf/types.js";
 import type { BlockCodec } from "./block.js";
 import { iq4_NL, iq4_XS } from "./codebook.js";
@@ -8,7 +9,7 @@ import { q2_K, q3_K, q4_K, q5_K, q6_K } from "./k-quants.js";
 import { q4_0, q4_1, q5_0, q5_1, q8_0 } from "./simple.js";
 import { tq1_0, tq2_0 } from "./ternary.js";
 
-/** The quantised formats that can be read; those with an encoder can be written too. Ids and block sizes are in `ggufTypes`. */
+/** The quantised formats that can be read; those with an encoder or a search can be written too. Ids and block sizes are in `ggufTypes`. */
 export const blockCodecs: Readonly<Partial<Record<GgufType, BlockCodec>>> = {
   Q4_0: q4_0, Q4_1: q4_1, Q5_0: q5_0, Q5_1: q5_1, Q8_0: q8_0, Q2_K: q2_K, Q3_K: q3_K, Q4_K: q4_K, Q5_K: q5_K, Q6_K: q6_K,
   IQ4_NL: iq4_NL, IQ4_XS: iq4_XS, MXFP4: mxfp4, NVFP4: nvfp4, TQ1_0: tq1_0, TQ2_0: tq2_0,
@@ -29,11 +30,16 @@ export function decodeBlocks(type: GgufType, bytes: Uint8Array<ArrayBuffer>): Fl
   if (type === "F32") return new Float32Array(aligned(bytes), 0, count);
   if (type === "F16") return f16ToF32(halves());
   if (type === "BF16") return bf16ToF32(halves());
-  const codec = blockCodecs[type];
-  if (codec === undefined) throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `decode ${type}: no decoder; expected one of F32, F16, BF16, ${Object.keys(blockCodecs).join(", ")}`);
+  const decode = decoderOf(type);
+  if (decode === undefined) throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `decode ${type}: no decoder; expected one of F32, F16, BF16, ${Object.keys(blockCodecs).join(", ")}`);
   const values = new Float32Array(count * elements);
-  for (let i = 0; i < count; i++) codec.decode(bytes, i * size, values, i * elements);
+  for (let i = 0; i < count; i++) decode(bytes, i * size, values, i * elements);
   return values;
+}
+
+function decoderOf(type: GgufType): BlockCodec["decode"] {
+  const dtype = type.toLowerCase() as QuantisedDType;
+  return dtype in blockFormats ? (bytes, at, values, to) => decodeBlock(dtype, bytes, at, values, to) : blockCodecs[type]?.decode;
 }
 
 function aligned(bytes: Uint8Array<ArrayBuffer>): ArrayBuffer {

@@ -1,13 +1,12 @@
-import { type BlockCodec, extreme, nibbleAt } from "./block.js";
+import { e2m1Doubled } from "../engine/reference/blocks.js";
+import { type BlockCodec, extreme } from "./block.js";
 import { encodeLevels, levelsOf, scaleError } from "./search.js";
 
-/** Twice the values of E2M1 (OCP Microscaling Formats 1.0), so that they are integers; the scales of GGUF's types are halved to match. */
-const doubled = Int8Array.of(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
 const f = Math.fround;
 
 /** The nibbles in rising order of their values; -0 is left out. */
 const rising = Uint8Array.of(15, 14, 13, 12, 11, 10, 9, 0, 1, 2, 3, 4, 5, 6, 7);
-const levels = levelsOf(Array.from(rising, (nibble) => doubled[nibble]));
+const levels = levelsOf(Array.from(rising, (nibble) => e2m1Doubled[nibble]));
 const codes = new Uint8Array(32);
 
 /** 2^(e - 128), half of what an E8M0 byte stands for. */
@@ -15,10 +14,6 @@ const halfE8m0 = (e: number): number => 2 ** (e - 128);
 
 /** 32 elements: an E8M0 scale, 16 bytes of nibbles (elements 0..15 low, 16..31 high). */
 export const mxfp4: BlockCodec = {
-  decode(bytes, at, values, to) {
-    const scale = halfE8m0(bytes[at]);
-    for (let i = 0; i < 32; i++) values[to + i] = scale * doubled[nibbleAt(bytes, at + 1, i)];
-  },
   encode(values, from, bytes, at) {
     const largest = Math.abs(extreme(values, from, 32));
     // 6, the largest value of E2M1, has exponent 2. The logarithm is rounded to f32 as the reference does.
@@ -30,7 +25,7 @@ export const mxfp4: BlockCodec = {
       let best = 0;
       let error = Infinity;
       for (let q = 0; q < 16; q++) {
-        const distance = Math.abs(f(scale * doubled[q] - values[from + i]));
+        const distance = Math.abs(f(scale * e2m1Doubled[q] - values[from + i]));
         if (distance >= error) continue;
         best = q;
         error = distance;
@@ -69,7 +64,7 @@ export const nvfp4: BlockCodec = {
     for (let i = 0; i < 64; i++) {
       const block = i >>> 4;
       const nibble = (bytes[at + 4 + block * 8 + (i & 7)] >>> ((i & 8) >>> 1)) & 15;
-      values[to + i] = halfUe4m3(bytes[at + block]) * doubled[nibble];
+      values[to + i] = halfUe4m3(bytes[at + block]) * e2m1Doubled[nibble];
     }
   },
 };
@@ -80,6 +75,6 @@ export const nvfp4: BlockCodec = {
  */
 export function decodeMxfp4Pairs(blocks: Uint8Array, scales: Uint8Array): Float32Array {
   const values = new Float32Array(scales.length * 32);
-  for (let i = 0; i < values.length; i++) values[i] = halfE8m0(scales[i >>> 5]) * doubled[(blocks[i >>> 1] >>> ((i & 1) * 4)) & 15];
+  for (let i = 0; i < values.length; i++) values[i] = halfE8m0(scales[i >>> 5]) * e2m1Doubled[(blocks[i >>> 1] >>> ((i & 1) * 4)) & 15];
   return values;
 }

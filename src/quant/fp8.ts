@@ -5,12 +5,6 @@ export type Fp8 = "F8_E4M3" | "F8_E5M2";
 
 const values: Readonly<Record<Fp8, Readonly<Float32Array>>> = { F8_E4M3: e4m3Values, F8_E5M2: e5m2Values };
 
-/** 8-bit floats to f32, exactly. */
-export function decodeFp8(type: Fp8, bytes: Uint8Array): Float32Array {
-  const table = values[type];
-  return Float32Array.from(bytes, (byte) => table[byte]);
-}
-
 /**
  * A matrix of 8-bit floats with one f32 scale per block of `block` (rows, columns), as DeepSeek-V3 publishes its weights
  * (`weight_scale_inv`): w[i][j] = q[i][j] * scales[i / rows][j / columns]. Blocks at the edges are cut off.
@@ -24,10 +18,11 @@ export function decodeFp8Blocks(type: Fp8, bytes: Uint8Array, shape: readonly [n
     "ERR_SWITCHYARD_SHAPE",
     () => `decode ${type} [${rows}, ${cols}] in blocks of ${block.join(" x ")}: expected ${rows * cols} bytes and ${expected} scales, got ${bytes.length} and ${scales.length}`,
   );
-  const out = decodeFp8(type, bytes);
+  const table = values[type];
+  const out = new Float32Array(bytes.length);
   for (let i = 0; i < rows; i++) {
     const first = Math.floor(i / block[0]) * scaleCols;
-    for (let j = 0; j < cols; j++) out[i * cols + j] *= scales[first + Math.floor(j / block[1])];
+    for (let j = 0; j < cols; j++) out[i * cols + j] = table[bytes[i * cols + j]] * scales[first + Math.floor(j / block[1])];
   }
   return out;
 }

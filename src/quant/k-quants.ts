@@ -1,4 +1,4 @@
-import { type BlockCodec, f16At, i8, pairAt, putF16, putPairs } from "./block.js";
+import { type BlockCodec, putF16, putPairs } from "./block.js";
 import { integers } from "./search.js";
 import { fitRanges, fitScales } from "./super-blocks.js";
 
@@ -6,22 +6,11 @@ import { fitRanges, fitScales } from "./super-blocks.js";
  * The formats of 256 elements whose sub-blocks of 16 or 32 have small integer scales of their own, below one f16 scale d of the
  * block: y = (d s) q, or y = (d s) q - dmin m. Two-bit fields are those of `pairAt`.
  */
-const f = Math.fround;
-
 const [fourBits, sixBits, signedSixBits, eightBits] = [integers(0, 15), integers(0, 63), integers(-32, 31), integers(-128, 127)];
 const [threeBitLevels, sixBitLevels] = [integers(-4, 3), integers(-32, 31)];
 
 /** 16 bytes of 4-bit scales and minima, 64 of 2-bit q, d, dmin. */
 export const q2_K: BlockCodec = {
-  decode(bytes, at, values, to) {
-    const d = f16At(bytes, at + 80);
-    const dmin = f16At(bytes, at + 82);
-    for (let i = 0; i < 256; i++) {
-      const scales = bytes[at + (i >>> 4)];
-      const q = pairAt(bytes, at + 16, i);
-      values[to + i] = f(d * (scales & 15)) * q - f(dmin * (scales >>> 4));
-    }
-  },
   fit(x, w, bytes, at) {
     const { d, dmin, scales, minima, codes } = fitRanges(x, w, 16, 3, fourBits);
     bytes.fill(0, at, at + 80);
@@ -34,17 +23,6 @@ export const q2_K: BlockCodec = {
 
 /** 32 bytes of high bits (a clear one takes 4 away), 64 of 2-bit q, 12 of 6-bit scales, d. */
 export const q3_K: BlockCodec = {
-  decode(bytes, at, values, to) {
-    const d = f16At(bytes, at + 108);
-    for (let i = 0; i < 256; i++) {
-      const block = i >>> 4;
-      const low = (bytes[at + 96 + (block & 7)] >>> (block < 8 ? 0 : 4)) & 15;
-      const high = (bytes[at + 104 + (block & 3)] >>> ((block >>> 2) * 2)) & 3;
-      const q = pairAt(bytes, at + 32, i);
-      const set = (bytes[at + (i & 31)] >>> (i >>> 5)) & 1;
-      values[to + i] = f(d * ((low | (high << 4)) - 32)) * (q - (set === 1 ? 0 : 4));
-    }
-  },
   fit(x, w, bytes, at) {
     const { d, scales, codes } = fitScales(x, w, 16, threeBitLevels, signedSixBits);
     bytes.fill(0, at, at + 108);
@@ -59,12 +37,7 @@ export const q3_K: BlockCodec = {
   },
 };
 
-/** 6-bit scale and minimum of sub-block j of 8, from 12 bytes: four scales, four minima, then the low nibbles of the other four of each. */
-function scaleAndMinimum(bytes: Uint8Array, at: number, j: number): [number, number] {
-  if (j < 4) return [bytes[at + j] & 63, bytes[at + j + 4] & 63];
-  return [(bytes[at + j + 4] & 15) | ((bytes[at + j - 4] >>> 6) << 4), (bytes[at + j + 4] >>> 4) | ((bytes[at + j] >>> 6) << 4)];
-}
-
+/** 6-bit scales and minima of 8 sub-blocks, in 12 bytes: four scales, four minima, then the low nibbles of the other four of each. */
 function putScalesAndMinima(bytes: Uint8Array, at: number, scales: Int16Array, minima: Int16Array): void {
   for (let j = 0; j < 4; j++) {
     bytes[at + j] = scales[j] | ((scales[j + 4] >>> 4) << 6);
@@ -77,20 +50,6 @@ function putScalesAndMinima(bytes: Uint8Array, at: number, scales: Int16Array, m
 function scaledNibbles(bits: 4 | 5): BlockCodec {
   const low = bits === 5 ? 48 : 16;
   return {
-    decode(bytes, at, values, to) {
-      const d = f16At(bytes, at);
-      const dmin = f16At(bytes, at + 2);
-      for (let j = 0; j < 8; j++) {
-        const [s, m] = scaleAndMinimum(bytes, at + 4, j);
-        const scale = f(d * s);
-        const minimum = f(dmin * m);
-        for (let l = 0; l < 32; l++) {
-          const nibble = (bytes[at + low + (j >>> 1) * 32 + l] >>> ((j & 1) * 4)) & 15;
-          const q = bits === 4 ? nibble : nibble | (((bytes[at + 16 + l] >>> j) & 1) << 4);
-          values[to + j * 32 + l] = scale * q - minimum;
-        }
-      }
-    },
     fit(x, w, bytes, at) {
       const { d, dmin, scales, minima, codes } = fitRanges(x, w, 32, 2 ** bits - 1, sixBits);
       putF16(bytes, at, d);
@@ -110,14 +69,6 @@ export const q5_K = scaledNibbles(5);
 
 /** 128 bytes of nibbles (in each half of the block, elements l and l + 64), 64 of 2-bit upper parts, 16 signed scales, d. */
 export const q6_K: BlockCodec = {
-  decode(bytes, at, values, to) {
-    const d = f16At(bytes, at + 208);
-    for (let i = 0; i < 256; i++) {
-      const low = (bytes[at + (i >>> 7) * 64 + (i & 63)] >>> (((i >>> 6) & 1) * 4)) & 15;
-      const high = pairAt(bytes, at + 128, i);
-      values[to + i] = f(d * i8(bytes[at + 192 + (i >>> 4)])) * ((low | (high << 4)) - 32);
-    }
-  },
   fit(x, w, bytes, at) {
     const { d, scales, codes } = fitScales(x, w, 16, sixBitLevels, eightBits);
     bytes.fill(0, at, at + 192);

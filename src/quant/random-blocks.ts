@@ -1,6 +1,6 @@
 import { createCipheriv } from "node:crypto";
 import { SwitchyardError } from "../errors.js";
-import { f32ToF16 } from "../formats/convert.js";
+import { f32ToF16 } from "../tensor/half.js";
 import { type GgufType, ggufTypes } from "../formats/gguf/types.js";
 import { decodeBlocks } from "./codecs.js";
 

@@ -1,4 +1,4 @@
-import { type BlockCodec, extreme, f16At, f16Of, i8, nibbleAt, putF16, reciprocal, roundAway } from "./block.js";
+import { type BlockCodec, extreme, f16Of, putF16, reciprocal, roundAway } from "./block.js";
 import { encodeLevels, fitScale, integers } from "./search.js";
 import { encodeRange, fitRange } from "./search-range.js";
 
@@ -27,15 +27,6 @@ function nibbles(bits: 4 | 5, hasMinimum: boolean): BlockCodec {
   };
 
   return {
-    decode(bytes, at, values, to) {
-      const d = f16At(bytes, at);
-      const m = hasMinimum ? f16At(bytes, at + 2) : 0;
-      for (let i = 0; i < count; i++) {
-        const nibble = nibbleAt(bytes, at + low, i);
-        const q = bits === 4 ? nibble : nibble | (((bytes[at + high + (i >>> 3)] >>> (i & 7)) & 1) << 4);
-        values[to + i] = hasMinimum ? d * q + m : d * (q - half);
-      }
-    },
     encode(values, from, bytes, at) {
       let d: number;
       let minimum = 0;
@@ -79,10 +70,6 @@ export const q5_1 = nibbles(5, true);
 
 /** f16 d, 32 signed bytes: y = d q. */
 export const q8_0: BlockCodec = {
-  decode(bytes, at, values, to) {
-    const d = f16At(bytes, at);
-    for (let i = 0; i < count; i++) values[to + i] = d * i8(bytes[at + 2 + i]);
-  },
   encode(values, from, bytes, at) {
     const d = f(Math.abs(extreme(values, from, count)) / 127);
     putF16(bytes, at, d);

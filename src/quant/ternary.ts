@@ -1,4 +1,6 @@
-import { type BlockCodec, extreme, f16At, pairAt, putF16, putPairs, reciprocal, roundAway } from "./block.js";
+import { pairAt } from "../engine/reference/blocks.js";
+import { f16At } from "../tensor/half.js";
+import { type BlockCodec, extreme, putF16, putPairs, reciprocal, roundAway } from "./block.js";
 
 /** Values -d, 0, d (BitNet and its kin), 256 to a block, the f16 d at its end. */
 const f = Math.fround;

@@ -1,8 +1,8 @@
+import { f16At } from "../../tensor/half.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { AttentionDims, AttentionExtras } from "../engine.js";
 import { visibleKeys } from "../visible-keys.js";
 import { type Floats, floats } from "./arrays.js";
-import { f16At } from "./blocks.js";
 import { storedBytes } from "./quantised.js";
 
 /** Elements of keys or values, also of f16 ones. */

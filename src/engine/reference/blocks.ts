@@ -1,4 +1,5 @@
-import type { StoredDType, StoredFloat } from "../../tensor/dtype.js";
+import { storedBlocks, type StoredDType, type StoredFloat } from "../../tensor/dtype.js";
+import { f16At } from "../../tensor/half.js";
 
 export type QuantisedDType = Exclude<StoredDType, StoredFloat>;
 
@@ -16,37 +17,12 @@ interface BlockFormat {
   decode(bytes: Uint8Array, at: number, block: Block): void;
 }
 
-const float = new Float32Array(1);
-const bits = new Uint32Array(float.buffer);
-
-/** The binary16 number at byte `at`. */
-export function f16At(bytes: Uint8Array, at: number): number {
-  const half = bytes[at] | (bytes[at + 1] << 8);
-  const sign = half & 0x8000 ? -1 : 1;
-  const exponent = (half >>> 10) & 31;
-  const fraction = half & 1023;
-  if (exponent === 31) return fraction === 0 ? sign * Infinity : Number.NaN;
-  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25));
-}
-
-/** The bfloat16 number at byte `at`. */
-export function bf16At(bytes: Uint8Array, at: number): number {
-  bits[0] = ((bytes[at] | (bytes[at + 1] << 8)) << 16) >>> 0;
-  return float[0];
-}
-
-/** The f32 number at byte `at`. */
-export function f32At(bytes: Uint8Array, at: number): number {
-  bits[0] = (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
-  return float[0];
-}
-
 const i8 = (byte: number): number => (byte << 24) >> 24;
 const bit = (bytes: Uint8Array, at: number, i: number): number => (bytes[at + (i >>> 3)] >>> (i & 7)) & 1;
 /** Element i of 32 nibbles: 0..15 in the low halves of 16 bytes, 16..31 in the high ones. */
 const nibble = (bytes: Uint8Array, at: number, i: number): number => (bytes[at + (i & 15)] >>> (i < 16 ? 0 : 4)) & 15;
 /** Two-bit field of element i of 256: each half of a block has 32 bytes, whose fields hold elements l, l + 32, l + 64, l + 96. */
-const pair = (bytes: Uint8Array, at: number, i: number): number => (bytes[at + (i >>> 7) * 32 + (i & 31)] >>> (((i >>> 5) & 3) * 2)) & 3;
+export const pairAt = (bytes: Uint8Array, at: number, i: number): number => (bytes[at + (i >>> 7) * 32 + (i & 31)] >>> (((i >>> 5) & 3) * 2)) & 3;
 
 /** 32 elements with an f16 scale and, for y = d q + m, an f16 minimum. */
 function simple(hasMinimum: boolean, read: (bytes: Uint8Array, at: number, i: number) => number): BlockFormat {
@@ -67,6 +43,7 @@ function scaleAndMinimum(bytes: Uint8Array, at: number, j: number): [number, num
 }
 
 function scaledNibbles(fifthBit: boolean): BlockFormat {
+  const nibbles = fifthBit ? 48 : 16;
   return {
     group: 32,
     decode(bytes, at, { q, scale, minimum }) {
@@ -75,20 +52,22 @@ function scaledNibbles(fifthBit: boolean): BlockFormat {
         const [s, m] = scaleAndMinimum(bytes, at + 4, j);
         scale[j] = d * s;
         minimum[j] = dmin * m;
+        const [from, shift] = [at + nibbles + (j >>> 1) * 32, (j & 1) * 4];
         for (let l = 0; l < 32; l++) {
-          const low = (bytes[at + (fifthBit ? 48 : 16) + (j >>> 1) * 32 + l] >>> ((j & 1) * 4)) & 15;
-          q[j * 32 + l] = low | (fifthBit ? ((bytes[at + 16 + l] >>> j) & 1) << 4 : 0);
+          const low = (bytes[from + l] >>> shift) & 15;
+          q[j * 32 + l] = fifthBit ? low | (((bytes[at + 16 + l] >>> j) & 1) << 4) : low;
         }
       }
     },
   };
 }
 
-const iq4Steps = Int8Array.of(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
-/** Twice the values of E2M1. */
-const e2m1Doubled = Int8Array.of(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
+/** The non-uniform steps of the IQ4 formats. */
+export const iq4Steps = Int8Array.of(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
+/** Twice the values of E2M1 (OCP Microscaling Formats 1.0), so that they are integers; the scales of its types are halved to match. */
+export const e2m1Doubled = Int8Array.of(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
 
-/** Layouts as in src/quant/, which decodes them to f32 and says where each comes from. */
+/** How each is read; src/quant/ writes them, and says what stands where. */
 export const blockFormats: Readonly<Record<QuantisedDType, BlockFormat>> = {
   q4_0: simple(false, (bytes, at, i) => nibble(bytes, at, i) - 8),
   q4_1: simple(true, nibble),
@@ -112,7 +91,7 @@ export const blockFormats: Readonly<Record<QuantisedDType, BlockFormat>> = {
         scale[j] = d * (bytes[at + j] & 15);
         minimum[j] = dmin * (bytes[at + j] >>> 4);
       }
-      for (let i = 0; i < 256; i++) q[i] = pair(bytes, at + 16, i);
+      for (let i = 0; i < 256; i++) q[i] = pairAt(bytes, at + 16, i);
     },
   },
   q3_k: {
@@ -124,7 +103,7 @@ export const blockFormats: Readonly<Record<QuantisedDType, BlockFormat>> = {
         scale[j] = d * ((low | (((bytes[at + 104 + (j & 3)] >>> ((j >>> 2) * 2)) & 3) << 4)) - 32);
       }
       minimum.fill(0);
-      for (let i = 0; i < 256; i++) q[i] = pair(bytes, at + 32, i) - (((bytes[at + (i & 31)] >>> (i >>> 5)) & 1) === 1 ? 0 : 4);
+      for (let i = 0; i < 256; i++) q[i] = pairAt(bytes, at + 32, i) - (((bytes[at + (i & 31)] >>> (i >>> 5)) & 1) === 1 ? 0 : 4);
     },
   },
   q4_k: scaledNibbles(false),
@@ -137,7 +116,7 @@ export const blockFormats: Readonly<Record<QuantisedDType, BlockFormat>> = {
       minimum.fill(0);
       for (let i = 0; i < 256; i++) {
         const low = (bytes[at + (i >>> 7) * 64 + (i & 63)] >>> (((i >>> 6) & 1) * 4)) & 15;
-        q[i] = (low | (pair(bytes, at + 128, i) << 4)) - 32;
+        q[i] = (low | (pairAt(bytes, at + 128, i) << 4)) - 32;
       }
     },
   },
@@ -154,3 +133,16 @@ export const blockFormats: Readonly<Record<QuantisedDType, BlockFormat>> = {
     },
   },
 };
+
+const block: Block = { q: new Int16Array(256), scale: new Float32Array(16), minimum: new Float32Array(16) };
+
+/** The block at byte `at` as f32, to values[to...]. */
+export function decodeBlock(dtype: QuantisedDType, bytes: Uint8Array, at: number, values: Float32Array | Float64Array, to: number): void {
+  const { group, decode } = blockFormats[dtype];
+  const [elements] = storedBlocks[dtype];
+  decode(bytes, at, block);
+  for (let g = 0, i = 0; i < elements; g++) {
+    const [scale, minimum] = [block.scale[g], block.minimum[g]];
+    for (const end = i + group; i < end; i++) values[to + i] = scale * block.q[i] - minimum;
+  }
+}

@@ -1,5 +1,6 @@
 import { check } from "../../errors.js";
 import { isStored, isStoredFloat } from "../../tensor/dtype.js";
+import { bf16ToF32, f32ToBf16 } from "../../tensor/half.js";
 import { type Tensor, view } from "../../tensor/tensor.js";
 import type { ExpertMatrices, GroupedOptions, MatmulForm, MatmulOptions } from "../engine.js";
 import { columnsOf, roundsToBf16 } from "../matrix-lists.js";
@@ -161,16 +162,8 @@ function rounded(x: Floats, bf16: boolean): Floats {
   return bf16 ? roundInPlace(x.slice()) : x;
 }
 
-const float = new Float32Array(1);
-const bits = new Uint32Array(float.buffer);
-
-/** To the nearest bfloat16 (the upper half of a float), ties to even. */
+/** To the nearest bfloat16, ties to even. */
 function roundInPlace(x: Floats): Floats {
-  for (let i = 0; i < x.length; i++) {
-    float[0] = x[i];
-    if (Number.isNaN(x[i])) continue;
-    bits[0] = (bits[0] + 0x7fff + ((bits[0] >>> 16) & 1)) & 0xffff0000;
-    x[i] = float[0];
-  }
+  x.set(bf16ToF32(f32ToBf16(x)));
   return x;
 }

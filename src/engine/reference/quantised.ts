@@ -1,9 +1,10 @@
 import { check } from "../../errors.js";
 import { blockElements, byteLength, isStoredFloat, storedBlocks, type StoredDType, type StoredFloat } from "../../tensor/dtype.js";
 import { e4m3Values, e5m2Values } from "../../tensor/fp8.js";
+import { bf16At, f16At, f32At } from "../../tensor/half.js";
 import type { Tensor } from "../../tensor/tensor.js";
 import type { Floats } from "./arrays.js";
-import { bf16At, type Block, blockFormats, f16At, f32At, type QuantisedDType } from "./blocks.js";
+import { type Block, blockFormats, decodeBlock, type QuantisedDType } from "./blocks.js";
 
 /** Weights of a stored type: what their elements are, and what their product with f32 rows is. */
 
@@ -27,17 +28,9 @@ const floatAt: Readonly<Record<StoredFloat, (bytes: Uint8Array, at: number, i: n
 /** Row `row` of a matrix of `cols` columns as f32, to out[to...]. */
 export function decodeRow(dtype: StoredDType, bytes: Uint8Array, row: number, cols: number, out: Floats, to: number): void {
   const start = byteLength(dtype, row * cols);
-  if (isStoredFloat(dtype)) {
-    const [elements, size] = storedBlocks[dtype];
-    for (let i = 0; i < cols; i++) out[to + i] = floatAt[dtype](bytes, start + Math.floor(i / elements) * size, i % elements);
-    return;
-  }
-  const { group } = blockFormats[dtype];
-  const { q, scale, minimum } = readRow(dtype, bytes, row, cols);
-  for (let i = 0; i < cols; i++) {
-    const g = Math.floor(i / group);
-    out[to + i] = scale[g] * q[i] - minimum[g];
-  }
+  const [elements, size] = storedBlocks[dtype];
+  if (isStoredFloat(dtype)) for (let i = 0; i < cols; i++) out[to + i] = floatAt[dtype](bytes, start + Math.floor(i / elements) * size, i % elements);
+  else for (let k = 0; k < cols; k += elements) decodeBlock(dtype, bytes, start + (k / elements) * size, out, to + k);
 }
 
 /** All blocks of a row side by side. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bf16ToF32, f16ToF32, f32ToBf16 } from "./convert.js";
+import { bf16ToF32, f16ToF32, f32ToBf16 } from "./half.js";
 
 const all = Uint16Array.from({ length: 65536 }, (_, i) => i);
 
