@@ -72,7 +72,7 @@ static void multiply_unpacked(const float* a, const float* b, int64_t ld_b, int6
   }
 }
 
-// c[MR][columns] (+)= a[steps][MR of kLanes]^T b[columns / kPanel][steps][kPanel]; `past`: written past the caches; `squares`: as in Product.
+// c[MR][columns] (+)= a[steps][MR of kTileRows]^T b[columns / kPanel][steps][kPanel]; `past`: written past the caches; `squares`: as in Product.
 template <int MR>
 static void multiply_panels(const float* a, const float* b, int64_t steps, float* c, int64_t ldc, int64_t columns, bool add, bool past, float* squares) {
   for (; columns > 0; columns -= kPanel, c += kPanel) {
@@ -85,7 +85,7 @@ static void multiply_panels(const float* a, const float* b, int64_t steps, float
       for (int v = 0; !past && k < MR && v < kPanel; v += 16) __builtin_prefetch(c + k * ldc + kPanel + v, 1, 3);
       const vf b0 = load(b), b1 = load(b + kLanes);
       SW_UNROLL for (int i = 0; i < MR; i++) {
-        const vf x = splat(a[k * kLanes + i]);
+        const vf x = splat(a[k * kTileRows + i]);
         sum[i][0] += x * b0;
         sum[i][1] += x * b1;
       }
@@ -178,7 +178,7 @@ static void few_nn(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t
 static void few_tn(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
   static void (*const table[])(const float*, const float*, int64_t, float*, int64_t, int64_t, bool, bool, float*) = {SW_ROWS(multiply_panels)};
   const Tiles tiles = block_tiles(p, i0, i1);
-  const int64_t tile = p.k * kLanes;
+  const int64_t tile = tile_floats(p.k);
   float* const packed_b = (float*)scratch(2, (kTogether * tile + p.k * (j1 - j0)) * sizeof(float));
   float* const packed_a = packed_b + p.k * (j1 - j0);
   const bool past = writes_past(p);

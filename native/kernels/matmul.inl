@@ -4,12 +4,15 @@
 // multiplied with every tile.
 
 // Rows of `a` in one task: their packed block takes half of a common L2 (512 KiB to 1 MiB).
-constexpr int64_t kMaxRows = SW_LANES == 16 ? 512 : 384;
+constexpr int64_t kMaxRows = SW_LANES == 16 ? 512 : 264;
 
 // Tiles of tn that are packed in one pass over the rows of a, which then uses whole cache lines.
 constexpr int kTogether = 4;
 
-// Packs `length` steps of tiles [t, end) of a block of a from row i and step k0 on, [steps][kLanes] each, `tile` floats apart.
+// Floats between packed tiles of so many steps: the last step is written as a whole vector.
+constexpr int64_t tile_floats(int64_t steps) { return (steps + kLanes - 1) / kLanes * kLanes * kTileRows + kLanes; }
+
+// Packs `length` steps of tiles [t, end) of a block of a from row i and step k0 on, [steps][kTileRows] each, `tile` floats apart.
 template <Packing P>
 static void pack_a(float* dst, int64_t tile, const Product& p, int64_t i, const Tiles& tiles, int64_t t, int64_t end, int64_t k0, int64_t length) {
   for (; t < end; t += p.form == kTN ? kTogether : 1, dst += tile * (p.form == kTN ? kTogether : 1)) {
@@ -22,12 +25,12 @@ static void pack_a(float* dst, int64_t tile, const Product& p, int64_t i, const 
         width[vectors] = tiles.size(t + vectors);
         to[vectors] = dst + vectors * tile;
       }
-      pack_copied<P>(vectors, to, kLanes, start, width, length, [&](int64_t k) { return p.row_a(k0 + k); });
+      pack_copied<P>(vectors, to, kTileRows, start, width, length, [&](int64_t k) { return p.row_a(k0 + k); });
     } else {
       const float* pointers[kLanes];
       const int64_t start = i + tiles.start(t), rows = tiles.size(t);
       for (int r = 0; r < kLanes; r++) pointers[r] = p.row_a(start + (r < rows ? r : 0)) + k0;
-      pack_transposed<P>(dst, kLanes, pointers, length);
+      pack_transposed<P>(dst, kTileRows, pointers, length);
     }
   }
 }
@@ -148,7 +151,7 @@ constexpr int64_t kInPlace = 3 << 16;
 static bool reads_in_place(const Product& p, int64_t columns) {
   if (p.rows_a || columns >= kManyColumns) return false;
   const int64_t steps = p.k < kBlockK ? p.k : kBlockK;
-  return p.form == kTN ? steps * p.ld_a <= kInPlace || steps <= kLanes : p.ld_a % 1024 != 0;
+  return p.form == kTN ? (steps * p.ld_a <= kInPlace && p.ld_a % 512 != 0) || steps <= kLanes : p.ld_a % 1024 != 0;
 }
 
 // Rows [i0, i1) and columns [j0, j1) of a product; `next`: what this thread may do after it. PAIRS: operands are packed as pairs, or consist of them.
@@ -170,8 +173,8 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
   if (few) return few_rows_block<PAIRS>(p, i0, i1, j0, j1, next);
   const bool in_place = P == kF32 && reads_in_place(p, j1 - j0), along = in_place && p.form != kTN;
   const int64_t packed_tiles = in_place ? 0 : tiles.count;
-  float* const packed_b = (float*)scratch(2, kBlockK * (kPanel + (packed_tiles + 1) * kLanes) * sizeof(float));
-  float *const packed_a = packed_b + kBlockK * kPanel, *const wide = packed_a + packed_tiles * kBlockK * kLanes;
+  float* const packed_b = (float*)scratch(2, (kBlockK * (kPanel + kLanes) + packed_tiles * tile_floats(kBlockK)) * sizeof(float));
+  float *const packed_a = packed_b + kBlockK * kPanel, *const wide = packed_a + packed_tiles * tile_floats(kBlockK);
   // The first tiles of a panel ask for the next panel, the others of the last panels for the next block of a.
   const int slices = p.update ? 4 * kSlices : kSlices;
   int each = kSlices;
@@ -184,9 +187,9 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     const Product* const after = !last_k ? &p : next && next->p.k > 0 ? &next->p : nullptr;  // what is packed after this
     const int64_t after_i0 = last_k && next ? next->i0 : i0, after_i1 = last_k && next ? next->i1 : i1;
     const int64_t after_j = last_k && next ? next->j0 : j0, after_k = last_k ? 0 : k0 + kBlockK;
-    const int64_t tile = (length + kLanes - 1) / kLanes * kLanes * kLanes;
+    const int64_t tile = tile_floats(length);
     constexpr int64_t each_step = P == kPairs ? 2 : 1;
-    Aside aside = {(length + each_step - 1) / each_step, in_place ? p.ld_a : kLanes, kAskEvery / each_step, p.accumulate || k0 > 0, past, nullptr, 0, nullptr, nullptr, 0, 0, 0, &kNoRequest};
+    Aside aside = {(length + each_step - 1) / each_step, in_place ? p.ld_a : kTileRows, kAskEvery / each_step, p.accumulate || k0 > 0, past, nullptr, 0, nullptr, nullptr, 0, 0, 0, &kNoRequest};
     if (!in_place) pack_a<P>(packed_a, tile, p, i0, tiles, 0, tiles.count, k0, length);
     int64_t slice = (after_i1 - after_i0 + kAskRows - 1) / kAskRows * kSlices - (j1 - j0 + kPanel - 1) / kPanel * (tiles.count - asking);
     for (int64_t j = j0; j < j1; j += kPanel) {
