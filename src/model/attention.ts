@@ -21,15 +21,12 @@ function attentionParameters({ width, heads, kvHeads, headDim, qkvBias, outputBi
   const list: MixerParameter[] = [];
   const normed = qkNorm === "row" ? "row" : qkNorm === "head" || qkNorm === "rotated-head" ? "head" : undefined;
   for (const [name, n] of [["q", heads], ["k", kvHeads], ["v", kvHeads]] as const) {
-    list.push({ name, shape: [n * headDim, width], init: "normal" });
-    if (qkvBias) list.push({ name: `${name}Bias`, shape: [n * headDim], init: "zero" });
+    list.push({ name, shape: [n * headDim, width], init: "normal", bias: qkvBias });
     if (normed !== undefined && name !== "v") list.push({ name: `${name}Norm`, shape: [normed === "head" ? headDim : n * headDim], init: "one" });
   }
-  if (outputGate) list.push({ name: "gate", shape: [heads * headDim, width], init: "normal" });
-  if (outputGate?.bias) list.push({ name: "gateBias", shape: [heads * headDim], init: "zero" });
+  if (outputGate) list.push({ name: "gate", shape: [heads * headDim, width], init: "normal", bias: outputGate.bias });
   if (sinks) list.push({ name: "sinks", shape: [heads], init: "zero" });
-  list.push({ name: "out", shape: [width, heads * headDim], init: "residual" });
-  if (outputBias) list.push({ name: "outBias", shape: [width], init: "zero" });
+  list.push({ name: "out", shape: [width, heads * headDim], init: "residual", bias: outputBias });
   return list;
 }
 

@@ -11,12 +11,11 @@ import type { AnyConfig } from "./encoder-decoder/config.js";
 import type { Piece } from "./families/names.js";
 import { readPublication, writePublication } from "./families/publication.js";
 import { type Quantization, readQuantization } from "./families/quantization.js";
-import type { ParameterSource } from "./mapped.js";
 import { checkPacked, packedName, packedShape, packedTensors, type PackedTensor, tensorToWrite } from "./packed.js";
-import { type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
+import { parameterSource, type PieceSource } from "./parameter-source.js";
+import { parameterSpecs } from "./parameter-specs.js";
 import { chooseTypes, type EncodingOptions, publishedTensors, type TypeOptions, type WrittenTensor } from "./published.js";
-import { pieceReader, type Reader, repackedPiece } from "./quantized.js";
-import { repacked } from "./repacked.js";
+import { pieceReader, repackedPiece } from "./quantized.js";
 import type { Weights } from "./staged.js";
 import { decodeTensor, joined, readPiece, storedRows } from "./stored.js";
 
@@ -35,18 +34,13 @@ export async function readFolder(folder: string): Promise<StoredModel> {
       return tensor && joined(readAsF32(tensor));
     },
   });
-  const sourceOf = (spec: ParameterSpec): ParameterSource => {
-    const pieces = piecesOf(spec);
-    const readers = pieces.map((piece) => packedReader(piece, packed.get(piece.name)) ?? pieceReader(folder, piece, tensors, quantization));
-    const rows = pieces.map((piece) => packedRows(piece, packed.get(piece.name)) ?? storedRows(piece, tensors.get(piece.name)));
-    return {
-      read: (engine, target) => readers.forEach((read) => read(engine, target)),
-      rows: rows.every((part) => part !== undefined) ? rows : undefined,
-      repacked: repacked(pieces.map((piece) => repackedPiece(piece, tensors, quantization))),
-      types: pieces.map((piece) => typeName(piece, tensors, quantization)),
-    };
+  const sourceOf = (piece: Piece): PieceSource => {
+    const blocks = packed.get(piece.name);
+    if (blocks !== undefined) return packedSource(piece, blocks);
+    const rows = storedRows(piece, tensors.get(piece.name));
+    return { read: pieceReader(folder, piece, tensors, quantization), rows, repacked: repackedPiece(piece, tensors, quantization), type: typeName(piece, tensors, quantization) };
   };
-  return { config, family, sources: new Map(parameterSpecs(config).map((spec) => [spec.name, sourceOf(spec)])) };
+  return { config, family, sources: new Map(parameterSpecs(config).map((spec) => [spec.name, parameterSource(piecesOf(spec).map(sourceOf))])) };
 }
 
 /** The folder of a language model. Throws as `readFolder`. */
@@ -54,18 +48,16 @@ export const readModelFolder = async (folder: string): Promise<StoredModel<Model
 
 /** "F8_E4M3 in blocks of 128 x 64", "F32 [in, out]" */
 function typeName({ name, transposed }: Piece, tensors: ReadonlyMap<string, CheckpointTensor>, quantization: Quantization | undefined): string {
-  const dtype = tensors.get(name)?.dtype ?? "blocks";
+  const { dtype } = tensors.get(name) ?? { dtype: "blocks" }; // of MXFP4
   if (quantization?.method === "fp8" && dtype.startsWith("F8")) return `${dtype} in blocks of ${quantization.block.join(" x ")}`;
   return transposed ? `${dtype} [in, out]` : dtype;
 }
 
-function packedReader(piece: Piece, tensor: PackedTensor | undefined): Reader | undefined {
-  if (tensor === undefined) return undefined;
+function packedSource(piece: Piece, tensor: PackedTensor): PieceSource {
   checkPacked(piece, tensor);
-  return (engine, parameter) => readPiece(engine, parameter, piece, decodeTensor(tensor), false);
+  const rows = storedRows({ ...piece, transposed: false }, { ...tensor, dtype: tensor.type });
+  return { read: (engine, parameter) => readPiece(engine, parameter, piece, decodeTensor(tensor), false), rows, type: "blocks" };
 }
-
-const packedRows = (piece: Piece, tensor: PackedTensor | undefined) => tensor && storedRows({ ...piece, transposed: false }, { ...tensor, dtype: tensor.type });
 
 interface FolderOptions extends EncodingOptions, Partial<TypeOptions> {
   /** Adds files of its own before the folder is closed. */

@@ -16,10 +16,10 @@ import type { Publication } from "./families/publication.js";
 import type { ParameterSource } from "./mapped.js";
 import { fromOriginals, originals } from "./originals.js";
 import { ownArchitecture, readOwnGguf, writeOwnGguf } from "./own-gguf.js";
+import { parameterSource, type PieceSource } from "./parameter-source.js";
 import { type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
 import { chooseTypes, encodedRows, type EncodingOptions, publishedTensors, type TypeOptions, type WrittenTensor } from "./published.js";
 import type { Weights } from "./staged.js";
-import type { Reader } from "./quantized.js";
 import { decodeTensor, joined, readPiece, storedRows } from "./stored.js";
 
 /** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too. */
@@ -42,24 +42,23 @@ export function readGguf(path: string): StoredGguf {
   unused.delete(ropeFactorsName);
   const sources = new Map<string, ParameterSource>();
   for (const spec of parameterSpecs(config)) {
-    const pieces = piecesOf(spec).map((piece) => ({ piece, stored: find(gguf, piece, path) }));
-    for (const { piece } of pieces) unused.delete(piece.name);
-    const rows = pieces.map(({ piece, stored }) => storedRows(piece, { ...stored, dtype: stored.type }));
-    const readers = pieces.map(({ piece, stored }): Reader => {
-      const restore = fromOriginals(gguf.metadata, piece);
-      if (restore === undefined) return (engine, target) => readPiece(engine, target, piece, decodeTensor(stored));
-      return (engine, target) => readPiece(engine, target, { ...piece, elements: undefined }, restore(decodeTensor(stored)));
-    });
-    sources.set(spec.name, {
-      read: (engine, target) => readers.forEach((read) => read(engine, target)),
-      rows: rows.every((part) => part !== undefined) ? rows : undefined,
-      types: pieces.map(({ stored }) => stored.type),
-    });
+    const pieces = piecesOf(spec);
+    for (const { name } of pieces) unused.delete(name);
+    sources.set(spec.name, parameterSource(pieces.map((piece) => pieceSource(gguf, piece, find(gguf, piece, path)))));
   }
   const layers = isEncoderDecoder(config) ? 0 : config.layers;
   const extra = [...unused].find((name) => !isPredictor(name, layers, gguf.metadata.integer(`${arch}.nextn_predict_layers`, 0)));
   check(extra === undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `${path}: tensor ${JSON.stringify(extra)} is not part of a ${family.modelType} model as Switchyard computes it`);
   return { config, family, gguf, sources };
+}
+
+function pieceSource({ metadata }: Gguf, piece: Piece, stored: GgufTensor): PieceSource {
+  const restore = fromOriginals(metadata, piece);
+  const read: PieceSource["read"] =
+    restore === undefined
+      ? (engine, target) => readPiece(engine, target, piece, decodeTensor(stored))
+      : (engine, target) => readPiece(engine, target, { ...piece, elements: undefined }, restore(decodeTensor(stored)));
+  return { read, rows: storedRows(piece, { ...stored, dtype: stored.type }), type: stored.type };
 }
 
 /** The file of a language model. Throws as `readGguf`. */

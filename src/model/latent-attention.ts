@@ -42,29 +42,32 @@ const sizesOf = ({ latent }: ModelConfig): LatentSizes => latent as LatentSizes;
 function latentParameters(config: ModelConfig, l: number): MixerParameter[] {
   const { width, heads, headDim, qkvBias, outputBias } = config;
   const { queryRank, rank, unrotated, value } = sizesOf(config);
-  const list: MixerParameter[] = [];
-  const matrix = (name: string, shape: readonly number[], bias: boolean, init: MixerParameter["init"] = "normal") => {
-    list.push({ name, shape, init });
-    if (bias) list.push({ name: `${name}Bias`, shape: shape.slice(0, 1), init: "zero" });
-  };
-  if (queryRank === undefined) matrix("q", [heads * headDim, width], false);
-  else {
-    matrix("qDown", [queryRank, width], qkvBias);
-    list.push({ name: "qDownNorm", shape: [queryRank], init: "one" });
-    matrix("qUp", [heads * headDim, queryRank], false);
-  }
-  matrix("kvDown", [rank + headDim - unrotated, width], qkvBias);
-  list.push({ name: "kvDownNorm", shape: [rank], init: "one" });
-  matrix("kvUp", [heads * (unrotated + value), rank], false);
-  matrix("out", [width, heads * value], outputBias, "residual");
   const { index } = config.mixers[l] as LatentAttentionConfig;
-  if (index !== undefined) {
-    matrix("indexQ", [index.heads * index.headDim, queryRank as number], false);
-    matrix("indexK", [index.headDim, width], false);
-    matrix("indexKNorm", [index.headDim], true, "one");
-    matrix("indexWeights", [index.heads, width], false);
-  }
-  return list;
+  const queries: MixerParameter[] =
+    queryRank === undefined
+      ? [{ name: "q", shape: [heads * headDim, width], init: "normal" }]
+      : [
+          { name: "qDown", shape: [queryRank, width], init: "normal", bias: qkvBias },
+          { name: "qDownNorm", shape: [queryRank], init: "one" },
+          { name: "qUp", shape: [heads * headDim, queryRank], init: "normal" },
+        ];
+  const indexer: MixerParameter[] =
+    index === undefined
+      ? []
+      : [
+          { name: "indexQ", shape: [index.heads * index.headDim, queryRank as number], init: "normal" },
+          { name: "indexK", shape: [index.headDim, width], init: "normal" },
+          { name: "indexKNorm", shape: [index.headDim], init: "one", bias: true },
+          { name: "indexWeights", shape: [index.heads, width], init: "normal" },
+        ];
+  return [
+    ...queries,
+    { name: "kvDown", shape: [rank + headDim - unrotated, width], init: "normal", bias: qkvBias },
+    { name: "kvDownNorm", shape: [rank], init: "one" },
+    { name: "kvUp", shape: [heads * (unrotated + value), rank], init: "normal" },
+    { name: "out", shape: [width, heads * value], init: "residual", bias: outputBias },
+    ...indexer,
+  ];
 }
 
 function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {

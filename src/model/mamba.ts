@@ -35,11 +35,9 @@ export const mamba: Mixer = {
 
 function mambaParameters({ width: D, mixers }: ModelConfig, l: number): MixerParameter[] {
   const { channels: C, states: N, rank, kernel, kernelBias, bias } = mixers[l] as MambaConfig;
-  const list: (MixerParameter | false)[] = [
-    { name: "mamba.in", shape: [2 * C, D], init: "normal" },
-    bias && { name: "mamba.inBias", shape: [2 * C], init: "zero" },
-    { name: "mamba.kernel", shape: [C, kernel], init: "normal" },
-    kernelBias && { name: "mamba.kernelBias", shape: [C], init: "zero" },
+  return [
+    { name: "mamba.in", shape: [2 * C, D], init: "normal", bias },
+    { name: "mamba.kernel", shape: [C, kernel], init: "normal", bias: kernelBias },
     { name: "mamba.select", shape: [rank + 2 * N, C], init: "normal" },
     { name: "mamba.stepNorm", shape: [rank], init: "one" },
     { name: "mamba.inputNorm", shape: [N], init: "one" },
@@ -48,10 +46,8 @@ function mambaParameters({ width: D, mixers }: ModelConfig, l: number): MixerPar
     { name: "mamba.stepBias", shape: [C], init: "zero" },
     { name: "mamba.logRate", shape: [C, N], init: "zero" },
     { name: "mamba.skip", shape: [C], init: "one" },
-    { name: "mamba.out", shape: [D, C], init: "residual" },
-    bias && { name: "mamba.outBias", shape: [D], init: "zero" },
+    { name: "mamba.out", shape: [D, C], init: "residual", bias },
   ];
-  return list.filter((parameter) => parameter !== false);
 }
 
 function scan(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {

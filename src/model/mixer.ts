@@ -16,6 +16,8 @@ export interface MixerParameter {
   name: string;
   shape: readonly number[];
   init: Init;
+  /** NAMEBias follows, zeros: one for each row or, of a vector, each element. */
+  bias?: boolean | undefined;
 }
 
 /** When the tensors that a layer keeps of a token stay right although tokens follow. */

@@ -49,17 +49,17 @@ export function parameterSpecs(config: AnyConfig): ParameterSpec[] {
   const inits = { normal: { std }, residual: { std: std / Math.sqrt(2 * config.layers) }, one: { constant: 1 }, zero: { constant: 0 } };
   const { normal, residual, one, zero } = inits;
 
-  const pushNorm = (name: string) => {
-    push(name, [D], one);
-    if (config.layerNorm?.bias) push(`${name}Bias`, [D], zero);
+  /** With `bias` NAMEBias follows: one for each row or, of a vector, each element. */
+  const pushBiased = (name: string, shape: readonly number[], init: ParameterSpec["init"], bias = false, group?: ParameterGroup) => {
+    push(name, shape, init, group);
+    if (bias) push(`${name}Bias`, shape.length === 1 ? shape : shape.slice(0, -1), zero, group);
   };
+  const pushNorm = (name: string) => pushBiased(name, [D], one, config.layerNorm?.bias);
   /** One feed-forward network, or a stack of `experts`. */
   const pushFeedForward = (name: string, hidden: number, rows: number, bias: boolean, group: ParameterGroup, experts?: number) => {
     const stack = experts === undefined ? [] : [experts];
-    push(`${name}.up`, [...stack, rows * hidden, D], normal, group);
-    if (bias) push(`${name}.upBias`, [...stack, rows * hidden], zero, group);
-    push(`${name}.down`, [...stack, D, hidden], residual, group);
-    if (bias) push(`${name}.downBias`, [...stack, D], zero, group);
+    pushBiased(`${name}.up`, [...stack, rows * hidden, D], normal, bias, group);
+    pushBiased(`${name}.down`, [...stack, D, hidden], residual, bias, group);
   };
   const { branches, ffnBias = false } = config;
   const normedAfter = branches === "after" || branches === "around";
@@ -68,7 +68,7 @@ export function parameterSpecs(config: AnyConfig): ParameterSpec[] {
   for (let l = 0; l < config.layers; l++) {
     const at = (name: string) => `layers.${l}.${name}`;
     if (branches !== "after") pushNorm(at("attention.norm"));
-    for (const { name, shape, init } of mixerOf(config, l).parameters(config, l)) push(at(`attention.${name}`), shape, inits[init]);
+    for (const { name, shape, init, bias } of mixerOf(config, l).parameters(config, l)) pushBiased(at(`attention.${name}`), shape, inits[init], bias);
     if (normedAfter) pushNorm(at("attention.postNorm"));
     if (branches !== "after" && branches !== "parallel") pushNorm(at("ffn.norm"));
     if (moe === undefined || !config.sparseLayers.includes(l)) pushFeedForward(at("ffn"), config.hidden, 2, ffnBias, "dense");

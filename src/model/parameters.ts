@@ -3,7 +3,7 @@ import type { Engine, ExpertMatrices, Precision } from "../engine/engine.js";
 import { check } from "../errors.js";
 import { byteLength, isQuantised } from "../tensor/dtype.js";
 import { sizeOf, type Tensor } from "../tensor/tensor.js";
-import type { ModelConfig } from "./config.js";
+import { type AnyConfig, isEncoderDecoder } from "./encoder-decoder/config.js";
 import { copyMapped, mapWeight, type ParameterSource } from "./mapped.js";
 import { MappedFiles } from "./mapped-files.js";
 import { type Parameter, type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
@@ -43,7 +43,7 @@ export class Parameters {
    */
   constructor(
     readonly engine: Engine,
-    config: ModelConfig,
+    config: AnyConfig,
     sources?: ReadonlyMap<string, ParameterSource>,
     roomFor?: (needs: Needs) => Room,
     onProgress?: OnProgress,
@@ -60,7 +60,7 @@ export class Parameters {
       },
     }));
     try {
-      const layers = roomFor === undefined ? [] : storedExperts(engine, config, this.specs, sources);
+      const layers = roomFor === undefined || isEncoderDecoder(config) ? [] : storedExperts(engine, config, this.specs, sources);
       this.cached = cachedBytes(layers);
       const resident = specs.filter(({ name }) => !this.cached.has(name));
       const onBytes = onProgress && progress(resident.map((spec) => this.repackedBytes(spec, sources?.get(spec.name))), onProgress);

@@ -18,7 +18,7 @@ interface Mxfp4Tensors {
 }
 
 /** A tensor of a checkpoint that can be read: copies it to where it belongs. */
-export type Reader = (engine: Engine, parameter: Tensor) => void;
+type Reader = (engine: Engine, parameter: Tensor) => void;
 
 /**
  * How a piece is read: plain floats; 8-bit floats, whose scales are the tensor "NAME_scale_inv"; or MXFP4, "NAME_blocks" and "NAME_scales".

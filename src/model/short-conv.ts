@@ -28,15 +28,11 @@ const layerOf = ({ mixers }: ModelConfig, l: number) => mixers[l] as ShortConvCo
 function shortConvParameters(config: ModelConfig, l: number): MixerParameter[] {
   const { width: D } = config;
   const { kernel, bias } = layerOf(config, l);
-  const list: MixerParameter[] = [];
-  const push = (name: string, shape: readonly number[], init: MixerParameter["init"]) => {
-    list.push({ name: `conv.${name}`, shape, init });
-    if (bias) list.push({ name: `conv.${name}Bias`, shape: shape.slice(0, 1), init: "zero" });
-  };
-  push("in", [3 * D, D], "normal");
-  push("kernel", [D, kernel], "normal");
-  push("out", [D, D], "residual");
-  return list;
+  return [
+    { name: "conv.in", shape: [3 * D, D], init: "normal", bias },
+    { name: "conv.kernel", shape: [D, kernel], init: "normal", bias },
+    { name: "conv.out", shape: [D, D], init: "residual", bias },
+  ];
 }
 
 function convolve(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {

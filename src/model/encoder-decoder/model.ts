@@ -12,10 +12,10 @@ import { asEncoderDecoder } from "../any-model.js";
 import { writeModelFolder } from "../folder.js";
 import type { ParameterSource } from "../mapped.js";
 import { initialise } from "../parameter-specs.js";
+import { Parameters } from "../parameters.js";
 import { readModel } from "../read.js";
 import { DecoderCache } from "./cache.js";
 import { checkEncoderDecoderConfig, type EncoderDecoderConfig } from "./config.js";
-import { EncoderDecoderParameters } from "./parameters.js";
 import { decode, encode, type EncoderDecoderParts, readSources, vocabularyLogits } from "./stacks.js";
 
 interface EncoderDecoderOutput {
@@ -28,7 +28,7 @@ interface EncoderDecoderOutput {
 
 /** An encoder-decoder transformer in engine memory, for inference: Switch Transformers (Fedus et al. 2021). */
 export class EncoderDecoderModel implements EncoderDecoderParts {
-  readonly parameters: EncoderDecoderParameters;
+  readonly parameters: Parameters;
 
   /** Without `sources` the parameters are uninitialised: `create` fills them. */
   constructor(
@@ -38,7 +38,7 @@ export class EncoderDecoderModel implements EncoderDecoderParts {
     sources?: ReadonlyMap<string, ParameterSource>,
   ) {
     checkEncoderDecoderConfig(config);
-    this.parameters = new EncoderDecoderParameters(engine, config, sources);
+    this.parameters = new Parameters(engine, config, sources);
   }
 
   /** A new model with random weights. */
@@ -49,7 +49,7 @@ export class EncoderDecoderModel implements EncoderDecoderParts {
     return model;
   }
 
-  /** A model folder in the Hugging Face layout or a GGUF file, whose weights become floats in memory, whatever they are. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field. */
+  /** A model folder in the Hugging Face layout or a GGUF file, which must stay as it is while the model lives; its weights become floats in memory, whatever they are. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field. */
   static async load(path: string, options: { engine?: Engine | undefined } = {}): Promise<EncoderDecoderModel> {
     const { config, sources, tokenizer } = asEncoderDecoder(await readModel(path), path);
     return new EncoderDecoderModel(options.engine ?? loadEngine(), config, tokenizer, sources);

@@ -7,14 +7,14 @@ import { add, attention, gatherRows, linear, rmsNorm, scale } from "../../ops/in
 import type { Routing } from "../../routing/types.js";
 import { type Tensor, view } from "../../tensor/tensor.js";
 import type { DecoderCache, DecoderLayerState } from "./cache.js";
+import type { Parameters } from "../parameters.js";
 import { sequenceCapacityRouter } from "./capacity.js";
 import { type EncoderDecoderConfig, isSparse, type StackName } from "./config.js";
-import type { EncoderDecoderParameters } from "./parameters.js";
 import { positionBias } from "./position-bias.js";
 
 export interface EncoderDecoderParts {
   config: EncoderDecoderConfig;
-  parameters: EncoderDecoderParameters;
+  parameters: Parameters;
 }
 
 interface StackStates {
