@@ -87,15 +87,16 @@ const void* Args::weights(int i, const char* name, StoredType type, int64_t matr
   return address(i, name, product(matrices, n, row_bytes(type, k)), type == kFloat ? 4 : 1, false);
 }
 
-const double* Args::weights_list(const char* name, int64_t lists, int64_t groups, const int32_t* offsets, StoredType type, int64_t n, int64_t k) {
-  if (failed_ || list_ == nullptr) return nullptr;
-  if ((int64_t)list_length_ != lists * groups) fail("%s: expected %lld addresses, got %zu", name, (long long)(lists * groups), list_length_);
+const double* Args::weights_list(int i, const char* name, bool late, int64_t lists, int64_t groups, const int32_t* offsets, StoredType type, int64_t n, int64_t k) {
+  const double* list = late ? in<double>(i, name, product(lists, groups)) : list_;
+  if (failed_ || list == nullptr) return nullptr;
+  if (!late && (int64_t)list_length_ != lists * groups) fail("%s: expected %lld addresses, got %zu", name, (long long)(lists * groups), list_length_);
   if (k % kBlockSizes[type].elements != 0) fail("%s: %lld columns are not whole blocks of %d", name, (long long)k, kBlockSizes[type].elements);
-  for (int64_t i = 0; i < lists * groups && !failed_; i++) {
-    const int64_t e = i % groups;
-    if (offsets[e + 1] > offsets[e]) address_of(list_[i], name, product(n, row_bytes(type, k)), type == kFloat ? 4 : 1, false);
+  for (int64_t j = 0; j < lists * groups && !failed_; j++) {
+    const int64_t e = j % groups;
+    if (offsets[e + 1] > offsets[e]) address_of(late ? fabs(list[j]) : list[j], name, product(n, row_bytes(type, k)), type == kFloat ? 4 : 1, false);
   }
-  return list_;
+  return list;
 }
 
 void Args::check_range(const int32_t* x, int64_t count, const char* name, int64_t low, int64_t high) {

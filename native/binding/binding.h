@@ -27,6 +27,7 @@ struct Command {
   const double* list;
   size_t list_length;
   char* error;  // [kMostError]: takes the message of what fails first in its list, which is thrown later; empty so far
+  int64_t* stopped;  // what an op sets to a number that is not 0, which `run` returns, so that JavaScript does something before the next op
 };
 constexpr int kMostError = 384;
 
@@ -72,9 +73,9 @@ class Args {
 
   // Matrices of n rows and k columns of a stored type (a multiple of 4 bytes for f32, any address for others).
   const void* weights(int i, const char* name, StoredType type, int64_t matrices, int64_t n, int64_t k);
-  // The list of `lists` times `groups` addresses, each of such a matrix if offsets[e + 1] > offsets[e] for its group e, so that it is used; null when a
-  // number was given.
-  const double* weights_list(const char* name, int64_t lists, int64_t groups, const int32_t* offsets, StoredType type, int64_t n, int64_t k);
+  // The list of `lists` times `groups` addresses, each of such a matrix if offsets[e + 1] > offsets[e] for its group e, so that it is used. If they are `late`,
+  // argument i says where they stand in engine memory; otherwise they are a Float64Array, and the result is null when a number was given.
+  const double* weights_list(int i, const char* name, bool late, int64_t lists, int64_t groups, const int32_t* offsets, StoredType type, int64_t n, int64_t k);
 
   // Index arrays: every value in [low, high]; or rising from at least 0 to at most `high`. Null passes.
   void check_range(const int32_t* x, int64_t count, const char* name, int64_t low, int64_t high);
@@ -121,6 +122,7 @@ void export_measures(napi_env env, napi_value exports);
 void export_memory(napi_env env, napi_value exports);
 void export_reads(napi_env env, napi_value exports);
 void export_matrix_ops(napi_env env, napi_value exports);
+void export_demand(napi_env env, napi_value exports);
 void export_mixer_ops(napi_env env, napi_value exports);
 void export_repacking(napi_env env, napi_value exports);
 void export_row_ops(napi_env env, napi_value exports);

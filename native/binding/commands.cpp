@@ -31,6 +31,7 @@ struct Progress {
   const double* list;
   int64_t at, length;
   bool stop;  // before the next op
+  int64_t stopped;  // by an op: see Command
   char error[kMostError];
 };
 // Of the list of this JavaScript thread that another thread may be running.
@@ -40,7 +41,7 @@ __thread Progress started = {};
 // error. Each: its number, the number of its arguments, the length of the list of addresses among them (0: none), the arguments,
 // the addresses.
 void run_ops(Progress& p) {
-  while (!__atomic_load_n(&p.stop, __ATOMIC_ACQUIRE)) {
+  while (!__atomic_load_n(&p.stop, __ATOMIC_ACQUIRE) && p.stopped == 0) {
     const int64_t at = p.at, arguments = at + 3, length = __atomic_load_n(&p.length, __ATOMIC_ACQUIRE);
     if (at >= length) break;
     const auto field = [&](int i, int64_t most) { return at + i < length && p.list[at + i] >= 0 && p.list[at + i] <= (double)most ? (int64_t)p.list[at + i] : -1; };
@@ -50,7 +51,7 @@ void run_ops(Progress& p) {
       if (p.error[0] == 0) snprintf(p.error, sizeof p.error, "run: the list has no op that ends before its end");
       break;
     }
-    const Command command = {p.list + arguments, (int)count, p.list + arguments + count, (size_t)addresses, p.error};
+    const Command command = {p.list + arguments, (int)count, p.list + arguments + count, (size_t)addresses, p.error, &p.stopped};
     Args::command = &command;
     commands[op].fn(nullptr, nullptr);
     Args::command = nullptr;
@@ -76,18 +77,22 @@ napi_value op_start(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// run(list, length): the ops in the first `length` elements that have not been run since they were started; throws what the first one throws that fails.
+// run(list, length): the ops in the first `length` elements that have not been run since they were started, up to one that stops the list: returns its
+// number, and goes on when it is called again. Returns 0 at the end; throws what the first op throws that fails.
 napi_value op_run(napi_env env, napi_callback_info info) {
   Args args(env, info, "run", 2, 0);
   Progress other = {};
-  Progress& p = args.list() == started.list ? started : other;
+  Progress& p = started.list == nullptr || args.list() == started.list ? started : other;
   stop(p);
   p.list = args.list();
   p.length = args.integer(1, "length", 0, args.list_length());
   if (args.ok()) run_ops(p);
+  const int64_t stopped = p.stopped;
+  p.stopped = 0;
+  if (stopped != 0 && &p == &started) return to_number(env, (double)stopped);
   if (p.error[0]) napi_throw_error(env, "ERR_SWITCHYARD_ENGINE", p.error);
   p = {};
-  return nullptr;
+  return to_number(env, 0);
 }
 
 const Op ops[] = {{"commands", op_commands}, {"start", op_start}, {"run", op_run}};

@@ -40,6 +40,7 @@ NAPI_MODULE_INIT() {
   sw::export_memory(env, exports);
   sw::export_reads(env, exports);
   sw::export_matrix_ops(env, exports);
+  sw::export_demand(env, exports);
   sw::export_mixer_ops(env, exports);
   sw::export_repacking(env, exports);
   sw::export_row_ops(env, exports);

@@ -1,4 +1,5 @@
 // Matrix products and attention.
+#include "../core/reads.h"
 #include "binding.h"
 
 namespace sw {
@@ -52,12 +53,32 @@ napi_value op_matmuls(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// Products with the matrices that are there, and then with those that were still being read, `second` among them if it stands beside p.
+void matmul_late(const KernelTable& kernels, Matmul& p, Matmul& second) {
+  const auto coming = [&](const Matmul& q, bool wait) {
+    bool any = false;
+    for (int64_t e = 0; e < q.groups; e++) {
+      if (q.offsets_E[e + 1] > q.offsets_E[e] && q.b_E[e] < 0) any |= is_being_read((const char*)(uintptr_t)-q.b_E[e], q.n * row_bytes(q.type, q.k), wait);
+    }
+    return any;
+  };
+  const auto any = [&](bool wait) { return coming(p, wait) | (p.beside && coming(second, wait)); };
+  if (any(false)) {
+    p.only = second.only = 1;
+    kernels.matmul(p);
+    any(true);
+    p.only = second.only = -1;
+  }
+  kernels.matmul(p);
+}
+
 // groupedMatmul(isa, form, out, a, b, m, n, k, accumulate, bf16, ldOut, type, groups, offsets, rowsA, rowsB, rows, aRows, bRows, lists): b (nt, nn)
 // is an address or a list of one address per group, or two such lists one after the other whose results stand side by side; `rows` is the length
 // of rowsA and rowsB and the number of ragged rows that out (nt, nn) has or that a and b (tn) have when not gathered; aRows and bRows
-// are the rows of a and b themselves. After these 12 arguments of adamW for an update of b, or zeros, and an address for the sum of squares, or 0.
+// are the rows of a and b themselves. After these 12 arguments of adamW for an update of b, or zeros, an address for the sum of squares, or 0,
+// and whether b is where a list of addresses stands, which are negated while the matrices are being read.
 napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
-  Args args(env, info, "groupedMatmul", 33, 4);
+  Args args(env, info, "groupedMatmul", 34, 4);
   const KernelTable& kernels = args.kernels();
   const int64_t m = args.dim(5, "m"), n = args.dim(6, "n"), k = args.dim(7, "k"), groups = args.dim(12, "groups");
   const int64_t rows = args.dim(16, "rows"), rows_of_a = args.dim(17, "aRows"), rows_of_b = args.dim(18, "bRows");
@@ -82,7 +103,7 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
   if (!p.rows_a && rows_of_a < most) most = rows_of_a;
   if (tn && !p.rows_b && rows_of_b < most) most = rows_of_b;
   args.check_offsets(p.offsets_E, groups, "offsets", most);
-  p.b_E = args.weights_list("b", lists, groups, p.offsets_E, p.type, rows_of_matrix, columns_of_matrix);
+  p.b_E = args.weights_list(4, "b", args.flag(33), lists, groups, p.offsets_E, p.type, rows_of_matrix, columns_of_matrix);
   if (!p.b_E) p.b = args.weights(4, "b", p.type, tn ? 1 : groups, rows_of_matrix, columns_of_matrix);
   if (tn && p.b_E) args.fail("b must be one tensor in form tn");
   if (lists > 1 && !p.b_E) args.fail("two lists of b are expected as one of addresses");
@@ -95,7 +116,8 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
   Matmul second = p;
   second.out += p.n, second.b_E += groups;
   if (lists > 1) p.beside = &second;
-  if (args.ok()) kernels.matmul(p);
+  if (args.ok() && args.flag(33)) matmul_late(kernels, p, second);
+  else if (args.ok()) kernels.matmul(p);
   else if (can_update) kernels.adam_w(update);  // nobody else will: it must not be lost because the product fails
   return nullptr;
 }

@@ -174,6 +174,19 @@ int64_t stop_read(int64_t read) {
   return left < bytes ? left : bytes;
 }
 
+bool is_being_read(const char* begin, int64_t bytes, bool wait) {
+  pthread_mutex_lock(&lock);
+  bool any = true;
+  for (;;) {
+    any = false;
+    for (int64_t i = 0; i < capacity && !any; i++) any = reads[i].live && !reads[i].ended() && reads[i].out < begin + bytes && reads[i].out + reads[i].bytes > begin;
+    if (!any || !wait) break;
+    pthread_cond_wait(&done, &lock);
+  }
+  pthread_mutex_unlock(&lock);
+  return any;
+}
+
 int finish_read(int64_t read) {
   pthread_mutex_lock(&lock);
   while (!reads[read - 1].ended()) pthread_cond_wait(&done, &lock);

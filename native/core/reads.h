@@ -31,6 +31,9 @@ void make_urgent(int64_t read);
 // Reads no more of what is not wanted than has begun, and returns how many bytes will be missing. It has to be ended all the same.
 int64_t stop_read(int64_t read);
 
+// Whether any read into these bytes is not over; with `wait`, returns when all are.
+bool is_being_read(const char* begin, int64_t bytes, bool wait);
+
 // Waits for a read and ends it: 0, an error number of the system, or kFileEnded.
 constexpr int kFileEnded = -1;
 int finish_read(int64_t read);

@@ -98,7 +98,8 @@ static Product group_product(const Plan& plan, int64_t e) {
   for (; e >= product->groups; product = product->beside) e -= product->groups;
   const Matmul& p = *product;
   const int64_t first = p.offsets_E ? p.offsets_E[e] : 0;
-  const int64_t count = p.offsets_E ? p.offsets_E[e + 1] - first : 0;
+  const bool left_out = p.only != 0 && (p.b_E[e] > 0) != (p.only > 0);
+  const int64_t count = p.offsets_E && !left_out ? p.offsets_E[e + 1] - first : 0;
   const int64_t rows_b = p.form == kNT ? p.n : p.k, columns_b = p.form == kNT ? p.k : p.n;
   Product g = {p.form, p.accumulate, p.m, p.n, p.k, p.out, p.ld_out, p.a, p.form == kTN ? p.m : p.k, p.type, (const char*)p.b,
                row_bytes(p.type, columns_b), p.rows_a ? p.rows_a + first : nullptr, p.rows_b ? p.rows_b + first : nullptr, plan.runs, plan.ld_runs};
@@ -120,7 +121,7 @@ static Product group_product(const Plan& plan, int64_t e) {
     if (!p.rows_b) g.b += first * g.ld_b;
   } else {
     g.out += first * p.ld_out;
-    g.b = p.b_E ? (const char*)(uintptr_t)p.b_E[e] : g.b + e * rows_b * g.ld_b;
+    g.b = p.b_E ? (const char*)(uintptr_t)fabs(p.b_E[e]) : g.b + e * rows_b * g.ld_b;
   }
   return g;
 }

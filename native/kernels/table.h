@@ -28,7 +28,8 @@ struct Matmul {
   int64_t rows;  // that `a` has
   StoredType type;  // of b; other than f32 in form nt only
   const void* b;
-  const double* b_E;  // addresses of the E matrices, or null: they follow each other at b
+  const double* b_E;  // addresses of the E matrices, negated while they are being read; or null: they follow each other at b
+  int only;           // of the groups with addresses 1: those with positive ones, -1: with negative ones, 0: all
   int64_t groups;
   const int32_t *offsets_E, *rows_a, *rows_b;
   const AdamW* update;   // of b, its param: made before b is read; null: none. One b in form nt, no lists

@@ -5,7 +5,10 @@ export interface ListAddon {
   /** Names of the ops that a list can hold, in the order of their numbers. */
   commands(): string[];
   start(list: Float64Array, length: number): void;
-  run(list: Float64Array, length: number): void;
+  /** 0, or the number of the op at which it stopped. */
+  run(list: Float64Array, length: number): number;
+  /** The one op that stops a list: see native/binding/demand.cpp. Its last argument is the number. */
+  demand(...args: number[]): boolean;
 }
 
 type Argument = number | Float64Array;
@@ -31,12 +34,16 @@ export class CommandList<A extends ListAddon> {
   /** How much of it the other thread may run. */
   private started = 0;
   private isOpen = false;
+  /** What is to be done where the list stops, by the number of the op, from 1 on. */
+  private stops: (() => void)[] = [];
 
   private readonly real: A;
+  private readonly demandNumber: number;
 
   private constructor(addon: A) {
     this.real = withTypedErrors(addon);
     const numbers = new Map(addon.commands().map((name, number) => [name, number]));
+    this.demandNumber = numbers.get("demand") as number;
     const entries = Object.entries(this.real).map(([name, op]: [string, (...args: unknown[]) => unknown]) => {
       const number = numbers.get(name);
       if (number !== undefined) return [name, (...args: Argument[]) => (this.isOpen && this.push(number, args) ? undefined : op(...args))];
@@ -68,12 +75,22 @@ export class CommandList<A extends ListAddon> {
     }
   }
 
+  /** The op `demand`. Where it finds something missing, now or when the list has come to it, `provide` is called, which may use the engine, but not `together`. */
+  demand(args: readonly number[], provide: () => void): void {
+    if (!this.isOpen) {
+      if (this.real.demand(...args, 1)) provide();
+      return;
+    }
+    this.makeRoom(args.length + 4);
+    this.push(this.demandNumber, [...args, this.stops.push(provide)]);
+  }
+
   /** Adds an op: its number, how many arguments and how many addresses it has, the arguments, the addresses. Returns false if it never fits: then all others have run. */
   private push(number: number, args: readonly Argument[]): boolean {
     const addresses = args.find((x) => typeof x === "object");
     const { length = 0 } = addresses ?? {};
     const needed = 3 + args.length + length;
-    if (this.length + needed > room) this.run();
+    this.makeRoom(needed);
     if (needed > room) return false;
     const { list } = this;
     let at = this.length;
@@ -90,10 +107,31 @@ export class CommandList<A extends ListAddon> {
     return true;
   }
 
+  private makeRoom(numbers: number): void {
+    if (this.length + numbers > room) this.run();
+  }
+
   private run(): void {
-    const { length } = this;
+    const { length, list, stops, isOpen } = this;
     this.length = this.started = 0;
-    if (length > 0) this.real.run(this.list, length);
+    if (length === 0) return;
+    this.stops = [];
+    this.isOpen = false;
+    try {
+      for (let stop = this.real.run(list, length); stop > 0; stop = this.real.run(list, length)) this.resume(stops[stop - 1] as () => void);
+    } finally {
+      this.isOpen = isOpen;
+    }
+  }
+
+  /** If it fails, the ops after it are not run. */
+  private resume(provide: () => void): void {
+    try {
+      provide();
+    } catch (error) {
+      this.real.run(this.list, 0);
+      throw error;
+    }
   }
 }
 

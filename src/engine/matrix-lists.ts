@@ -1,5 +1,5 @@
 import { check } from "../errors.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { LateTensor, type Tensor } from "../tensor/tensor.js";
 import type { ExpertMatrices, MatmulOptions } from "./engine.js";
 
 /** Whether operands of a product with b are rounded to bfloat16. */
@@ -31,14 +31,14 @@ export function matricesOf(list: readonly Tensor[]): MatrixList {
 }
 const matrixLists = new WeakMap<readonly Tensor[], MatrixList>();
 
-/** The addresses of two lists one after the other, if all their matrices have one type and shape. */
+/** The addresses of two lists one after the other, if all their matrices have one type and shape; of late ones, if those of the second stand after those of the first. */
 export function pairOf(first: ExpertMatrices, second: ExpertMatrices): Float64Array | undefined {
   if ("shape" in first || "shape" in second) return undefined;
   const known = pairs.get(first);
   if (known?.second === second) return known.addresses;
   const [a, b] = [matricesOf(first), matricesOf(second)];
   const [x, y] = [first[0] as Tensor, second[0] as Tensor];
-  const alike = a.alike && b.alike && first.length === second.length && x.dtype === y.dtype && x.rows === y.rows && x.cols === y.cols;
+  const alike = a.alike && b.alike && first.length === second.length && x.dtype === y.dtype && x.rows === y.rows && x.cols === y.cols && (!(x instanceof LateTensor) || a.addresses[a.addresses.length - 1] === (b.addresses[0] as number) - 8);
   const addresses = alike ? Float64Array.from([...a.addresses, ...b.addresses]) : undefined;
   pairs.set(first, { second, addresses });
   return addresses;

@@ -35,7 +35,7 @@ export interface MemoryAddon extends ReadsAddon, ListAddon {
 }
 
 const arrayTag: Partial<Record<DType, string>> = { f32: "[object Float32Array]", f64: "[object Float64Array]", i32: "[object Int32Array]" };
-const fillCode: Partial<Record<DType, number>> = { f32: 0, f64: 1, i32: 2 };
+export const fillCode: Partial<Record<DType, number>> = { f32: 0, f64: 1, i32: 2 };
 /** In the order of the enumerators of native/kernels/stored.h; -1 for what no product takes. */
 export const storedTypes: readonly DType[] = ["f32", ...(Object.keys(storedBlocks) as DType[])];
 
@@ -55,7 +55,7 @@ export class NativeMemory<A extends MemoryAddon> implements Memory, RepackingOps
   protected readonly variant: number;
   protected readonly addon: A;
   private held = 0;
-  private readonly commands: CommandList<A>;
+  protected readonly commands: CommandList<A>;
 
   /** Throws ERR_SWITCHYARD_ENGINE when this machine cannot run `isa`; without it the best variant is taken. */
   constructor(

@@ -1,9 +1,9 @@
 import { check } from "../errors.js";
-import { type Tensor, view } from "../tensor/tensor.js";
+import { LateTensor, type Tensor, view } from "../tensor/tensor.js";
 import type { AttentionDims, AttentionExtras, ExpertMatrices, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps } from "./engine.js";
 import { everything, settle, takeUpdate } from "./late-updates.js";
 import { columnsOf, matricesOf, pairOf, roundsToBf16 } from "./matrix-lists.js";
-import { address, type MemoryAddon, NativeMemory, type NativeOp, storedTypes } from "./native-memory.js";
+import { address, fillCode, type MemoryAddon, NativeMemory, type NativeOp, storedTypes } from "./native-memory.js";
 
 export interface ProductAddon extends MemoryAddon {
   matmul: NativeOp;
@@ -12,6 +12,20 @@ export interface ProductAddon extends MemoryAddon {
   groupedMatmul: (...args: (number | Float64Array)[]) => void;
   attention: NativeOp;
   attentionBackward: NativeOp;
+}
+
+/** What late matrices are needed of a sparse layer, and likely to be needed of the next. */
+export interface Demand {
+  /** i32 [E+1]: expert e has rows [offsets[e], offsets[e+1]), and is needed if there are any. */
+  offsets: Tensor;
+  /** f64 [E]: the addresses of one late matrix of each expert, 0 where it is nowhere. */
+  there: Tensor;
+  /** i32 [E] for the number of each expert's rows. A first element that is negative asks for `provide` whatever else. */
+  rows: Tensor;
+  /** Asks for it too. */
+  always: boolean;
+  /** The first `choices` elements of `likely` (i32) are experts of the next layer that are wanted there. */
+  forecast?: { likely: Tensor; choices: number; there: Tensor } | undefined;
 }
 
 const formCode: Record<MatmulForm, number> = { nt: 0, nn: 1, tn: 2 };
@@ -84,12 +98,30 @@ export class NativeProducts<A extends ProductAddon> extends NativeMemory<A> impl
       () => `groupedMatmul ${form}: ${rows} routed rows, but rowsB is ${rowsB} and out is ${out}`,
     );
     if (list) settle(everything);
+    const late = first instanceof LateTensor;
+    const where = pair ?? (list ? matricesOf(list).addresses : address(first));
     const update = form === "nt" && !list ? takeUpdate(first) : undefined;
     this.addon.groupedMatmul(
-      this.variant, formCode[form], address(out) + 4 * column, address(a), pair ?? (list ? matricesOf(list).addresses : address(first)), m, n, k,
+      this.variant, formCode[form], address(out) + 4 * column, address(a), late ? ((where as Float64Array)[0] as number) : where, m, n, k,
       accumulate ? 1 : 0, Number(roundsToBf16(first, options)), tn ? n : out.cols, storedTypes.indexOf(first.dtype),
-      groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? first.rows : 0, lists, ...(update ?? none), address(squares),
+      groups, address(offsets), address(rowsA), address(rowsB), rows, a.rows, tn ? first.rows : 0, lists, ...(update ?? none), address(squares), Number(late),
     );
+  }
+
+  /** `count` tensors of late matrices, whose addresses stand side by side from element `first` of `cells` (f64) on. */
+  lateMatrices(cells: Tensor, first: number, matrices: readonly Pick<Tensor, "dtype" | "shape">[]): LateTensor[] {
+    return matrices.map(({ dtype, shape }, i) => new LateTensor(dtype, shape, address(view(cells, [1], first + i))));
+  }
+
+  /** Says that a late matrix is where `matrix` is, or nowhere. Products wait for the reads of one that is `coming`, until it is placed anew. */
+  place(late: LateTensor, matrix: Tensor | undefined, coming = false): void {
+    this.addon.fill(late.storage as number, 1, coming ? -address(matrix) : address(matrix), fillCode.f64 as number);
+  }
+
+  /** Looks, when the ops before have run, whether grouped products can go on: see `Demand`. If not, calls `provide` before they do. */
+  demand({ offsets, there, rows, always, forecast }: Demand, provide: () => void): void {
+    const { likely, choices = 0, there: thereNext } = forecast ?? {};
+    this.commands.demand([address(offsets), rows.size, address(there), address(rows), address(likely), choices, address(thereNext), Number(always)], provide);
   }
 
   attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims, extras: AttentionExtras = {}): void {

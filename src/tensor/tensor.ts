@@ -46,6 +46,9 @@ export class Tensor {
   }
 }
 
+/** A matrix that will be somewhere by the time an op reads it: `storage` is where its address stands in engine memory. Only grouped products take such. */
+export class LateTensor extends Tensor {}
+
 export function sizeOf(shape: readonly number[]): number {
   return shape.reduce((product, n) => product * n, 1);
 }
