@@ -1,5 +1,6 @@
 import { Arena } from "../engine/arena.js";
 import type { Engine, ExpertMatrices, Precision } from "../engine/engine.js";
+import type { NativeEngine } from "../engine/native.js";
 import { check } from "../errors.js";
 import { byteLength, isQuantised } from "../tensor/dtype.js";
 import { sizeOf, type Tensor } from "../tensor/tensor.js";
@@ -66,7 +67,7 @@ export class Parameters {
       const onBytes = onProgress && progress(resident.map((spec) => this.repackedBytes(spec, sources?.get(spec.name))), onProgress);
       for (const spec of resident) this.take(spec, sources?.get(spec.name), onBytes);
       const matrices = layers.flatMap(({ up, down }) => [...up, down].flat());
-      if (roomFor !== undefined) this.cache = new ExpertCache(engine, layers, roomFor({ dense: this.readDense(specs) + repackingBytes(matrices), slot: expertBytes(layers), experts: config.moe?.experts ?? 0 }));
+      if (roomFor !== undefined) this.cache = new ExpertCache(engine as NativeEngine, layers, roomFor({ dense: this.readDense(specs) + repackingBytes(matrices), slot: expertBytes(layers), experts: config.moe?.experts ?? 0 }));
     } catch (error) {
       this[Symbol.dispose]();
       throw error;

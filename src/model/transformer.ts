@@ -1,5 +1,5 @@
 import type { Tape } from "../autograd/tape.js";
-import type { Engine, ExpertMatrices } from "../engine/engine.js";
+import type { ExpertMatrices } from "../engine/engine.js";
 import { feedForward, type FeedForwardParameters } from "../moe/experts.js";
 import { moeLayer, type MoeParameters } from "../moe/layer.js";
 import { add, crossEntropy, dropout, gatherRows, layerNorm, linear, mean, rmsNorm, scale } from "../ops/index.js";
@@ -38,7 +38,11 @@ interface HiddenStates {
 
 /** The one decoder-only transformer: blocks of a sequence mixer and a dense or sparse feed-forward part. */
 export function forward(tape: Tape, parts: TransformerParts, input: ForwardInput): HiddenStates {
-  return tape.engine.together(() => layers(tape, parts, input));
+  const { batch } = input;
+  const result = tape.engine.together(() => layers(tape, parts, input));
+  parts.parameters.cache?.endPass();
+  if (typeof batch !== "number") for (const { cache, length } of batch) cache.grow(length); // now that nothing can fail any more
+  return result;
 }
 
 function layers(tape: Tape, parts: TransformerParts, { ids, batch, dropout: rate = 0 }: ForwardInput): HiddenStates {
@@ -66,7 +70,6 @@ function layers(tape: Tape, parts: TransformerParts, { ids, batch, dropout: rate
     x = tape.scope(() => block(l, input), (out) => [out, ...tensorsOf(routings.at(-1))]);
     if (!tape.recording) tape.arena.release(input);
   }
-  if (typeof batch !== "number") for (const { cache, length } of batch) cache.grow(length);
   return { hidden: norm(tape, parts, "norm", x), routings };
 }
 
@@ -97,24 +100,14 @@ function expertParameters(parameters: Parameters, l: number): MoeParameters["exp
   const biases = { upBias: find("upBias"), downBias: find("downBias") };
   const { cache } = parameters;
   if (cache !== undefined) {
-    return (routing, decide, engine) => {
-      const { up, beside, down } = cache.use(l, routing.load, routing.experts.rows, (next) => likeliest(engine, decide(routerParameters(parameters, next)).experts));
+    return (plan, decide) => {
+      const { up, beside, down } = cache.use(l, plan, (next) => decide(routerParameters(parameters, next)).experts);
       return { up, beside, down, ...biases };
     };
   }
   const [up, beside] = experts("up") as [ExpertMatrices, ExpertMatrices?];
   const [down] = experts("down") as [ExpertMatrices];
   return { up, beside, down, ...biases };
-}
-
-/**
- * Of tokens' choices [T, K] the better half, those of most tokens first, then those that stand first: of the last ones of a forecast that are not in
- * memory, a quarter come true.
- */
-function likeliest(engine: Engine, experts: Tensor): number[] {
-  const tokens = new Map<number, number>();
-  for (const [i, e] of engine.read(experts).entries()) if (e >= 0 && i % experts.cols < experts.cols / 2) tokens.set(e, (tokens.get(e) ?? 0) + 1);
-  return [...tokens].sort(([, a], [, b]) => b - a).map(([e]) => e);
 }
 
 function routerParameters(parameters: Parameters, l: number): RouterParameters {

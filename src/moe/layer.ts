@@ -1,11 +1,10 @@
 import type { Tape } from "../autograd/tape.js";
-import type { Engine } from "../engine/engine.js";
 import { add, gatherColumns, linear, mul, scale, softmax, unary } from "../ops/index.js";
 import { route } from "../routing/route.js";
 import type { Router, RouterConfig, RouterParameters, Routing } from "../routing/types.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { type ExpertParameters, feedForward, type FeedForwardParameters, type FeedForwardShape, routedExperts } from "./experts.js";
-import { dispatchPlan } from "./plan.js";
+import { type DispatchPlan, dispatchPlan } from "./plan.js";
 
 /** A dense feed-forward network beside the routed experts that sees every token. */
 export interface SharedExpert {
@@ -33,8 +32,8 @@ export interface MoeConfig extends FeedForwardShape {
 
 export interface MoeParameters {
   router: RouterParameters;
-  /** Or what makes them ready once it is known which are needed. `decide` routes the same tokens by the router of another layer. */
-  experts: ExpertParameters | ((routing: Routing, decide: (router: RouterParameters) => Routing, engine: Engine) => ExpertParameters);
+  /** Or what makes them ready once it is known which have rows. `decide` routes the same tokens by the router of another layer. */
+  experts: ExpertParameters | ((plan: DispatchPlan, decide: (router: RouterParameters) => Routing) => ExpertParameters);
   shared?: FeedForwardParameters | undefined;
   /** [1, D] for sigmoid, [2, D] for softmax. */
   sharedGate?: Tensor | undefined;
@@ -53,8 +52,9 @@ export function moeLayer(tape: Tape, x: Tensor, parameters: MoeParameters, confi
     return router === undefined ? route(config.router, input) : router(input);
   };
   const routing = decide(parameters.router);
-  const experts = typeof parameters.experts === "function" ? parameters.experts(routing, decide, tape.engine) : parameters.experts;
-  const routed = routedExperts(tape, x, routing, dispatchPlan(tape, routing), experts, config);
+  const plan = dispatchPlan(tape, routing);
+  const experts = typeof parameters.experts === "function" ? parameters.experts(plan, decide) : parameters.experts;
+  const routed = routedExperts(tape, x, routing, plan, experts, config);
   if (config.shared === undefined || parameters.shared === undefined) return { out: routed, routing };
   const shared = feedForward(tape, x, parameters.shared, config);
   if (parameters.sharedGate === undefined) {

@@ -4,7 +4,7 @@ export interface CacheCounts {
   needed: number;
   hits: number;
   ahead: number;
-  /** Experts that were forecast, and those of them that were then needed. */
+  /** Experts that were read ahead because of a forecast, and those of them that were then needed. */
   forecast: number;
   foreseen: number;
   bytesRead: number;

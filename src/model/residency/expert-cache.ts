@@ -1,16 +1,18 @@
-import type { Engine, FileReads } from "../../engine/engine.js";
+import type { NativeEngine } from "../../engine/native.js";
 import { check } from "../../errors.js";
 import type { ExpertParameters } from "../../moe/experts.js";
+import type { DispatchPlan } from "../../moe/plan.js";
+import type { Tensor } from "../../tensor/tensor.js";
 import type { StoredMatrix } from "../mapped.js";
 import { emptyCounts } from "./counts.js";
 import { Popularity } from "./popularity.js";
-import { Repacker } from "./repacker.js";
+import { Residents } from "./residents.js";
 import type { Room } from "./room.js";
-import { type Filling, type Slot, SlotMemory } from "./slots.js";
-import { expertBytes, type StoredExperts } from "./stored-experts.js";
+import type { Slot } from "./slots.js";
+import type { StoredExperts } from "./stored-experts.js";
 
-/** Which experts of a layer the tokens at hand are likely to choose, the likeliest first. Asked about the layer after the one in use. */
-type Forecast = (layer: number) => readonly number[];
+/** Which experts of a layer the tokens at hand are likely to choose, the likeliest first: i32 [T, K]. Asked about the layer after the one in use. */
+type Forecast = (layer: number) => Tensor;
 
 /** Tokens after which a use counts half (see `Popularity`); docs/lab-notebook.md compares other values. */
 export const halfLife = 128;
@@ -25,89 +27,117 @@ const newestUse = 1 / 64;
  * goes first. While one layer computes, what the next is likely to need is read.
  */
 export class ExpertCache {
+  /** What it has done so far. */
   readonly counts = emptyCounts();
-  /** Bytes of a slot: of the largest expert, in whole pages. */
-  readonly bytesPerSlot: number;
   private readonly experts: number;
-  private readonly files = new Map<string, FileReads>();
-  private readonly memory: SlotMemory;
-  private readonly repacker: Repacker;
-  private readonly filling: Filling;
   private readonly popularity: Popularity;
-  private slots: Slot[] = [];
-  /** Which slot an expert has, by the expert's number: index of the layer * experts of a layer + e. */
-  private readonly resident = new Map<number, Slot>();
-  /** Slots that there is room for. */
-  private capacity = 0;
-  /** Calls of `use`, each of which marks the slots that it needs with its number. */
+  private readonly residents: Residents;
+  /** Calls of `provide`, each of which marks the slots that it needs with its number. */
   private uses = 0;
   /** Index of the layer used last: a smaller or equal one begins a new forward pass. */
   private last = Infinity;
   /** Bytes of the largest results of a layer's products so far, which the process's memory already includes. */
   private results = 0;
-  /** Experts that were read ahead, and the index of their layer. */
+  /** Experts that are being read ahead, and the index of their layer. */
   private forecast: { index: number; experts: readonly number[] } = { index: -1, experts: [] };
-  /** Slots whose reads were stopped, and may not have ended. */
-  private readonly stopped: Slot[] = [];
   /** Experts per use that were not in memory when they were needed, whether read ahead or not: a moving average. */
   private missing = 1;
 
   constructor(
-    private readonly engine: Engine,
+    private readonly engine: NativeEngine,
     readonly layers: readonly StoredExperts[],
     private readonly room: Room,
   ) {
     this.experts = layers[0]?.down.length ?? 0;
-    this.bytesPerSlot = expertBytes(layers);
-    this.memory = new SlotMemory(engine, this.bytesPerSlot);
-    this.repacker = new Repacker(engine);
-    this.filling = { file: (path) => this.file(path), repack: (...matrix) => this.repacker.repack(...matrix) };
     this.popularity = new Popularity(layers.length * this.experts, halfLife);
+    this.residents = new Residents(engine, layers, (expert) => this.popularity.rank(expert));
+  }
+
+  /** Bytes of a slot: of the largest expert, in whole pages. */
+  get bytesPerSlot(): number {
+    return this.residents.bytesPerSlot;
   }
 
   /** Experts that there is room for, and all of them. */
   get size(): { slots: number; experts: number } {
-    return { slots: this.capacity, experts: this.layers.length * this.experts };
+    return { slots: this.residents.limit, experts: this.layers.length * this.experts };
   }
 
   /**
-   * The experts of a layer, of which those with rows in `load` are in memory until the next call; the others must not be used. Throws
-   * ERR_SWITCHYARD_MEMORY where there is no room for them, ERR_SWITCHYARD_IO.
+   * The experts of a layer, of which those that the plan has rows for are in memory when ops come to them. Ops throw ERR_SWITCHYARD_MEMORY where there
+   * is no room for them, ERR_SWITCHYARD_IO.
    */
-  use(layer: number, load: Int32Array, tokens: number, forecast: Forecast): ExpertParameters {
+  use(layer: number, { offsets, tokens: rows, positions }: DispatchPlan, forecast: Forecast): ExpertParameters {
     const index = this.layers.findIndex((stored) => stored.layer === layer);
-    if (index <= this.last) this.counts.tokens += tokens;
-    if (index <= this.last || tokens > 1) this.fit(this.layers[index] as StoredExperts, load);
+    const tokens = positions.rows;
+    if (index <= this.last) {
+      this.counts.tokens += tokens;
+      if (tokens === 1) this.fit(this.layers[index] as StoredExperts, rows.size);
+    }
     this.last = index;
+    const { late } = this.residents;
+    const [own, next] = [late.layers[index] as (typeof late.layers)[number], late.layers[index + 1]];
+    const likely = next && this.missing >= fewMissing ? forecast((this.layers[index + 1] as StoredExperts).layer) : undefined;
+    const ahead = next && likely && { likely, choices: betterHalf(likely.cols), there: next.demand.there };
+    this.engine.demand({ offsets, ...own.demand, always: tokens > 1, forecast: ahead }, () => this.provide(index, tokens, likely));
+    return own.experts;
+  }
+
+  /** Begins to read what a layer needs, which products wait for, and then what the next one is likely to need. */
+  private provide(index: number, tokens: number, likely: Tensor | undefined): void {
+    const { residents } = this;
+    residents.finishAll();
+    const rows = residents.late.takeRows(index);
+    if (tokens > 1) this.fit(this.layers[index] as StoredExperts, rows.reduce((sum, n) => sum + n, 0));
     this.uses++;
-    const chosen = [...load.keys()].filter((e) => (load[e] as number) > 0);
-    const needed = chosen.length > 0 ? chosen : [0];
+    const needed = [...rows.keys()].filter((e) => (rows[e] as number) > 0);
     check(
-      needed.length <= this.capacity,
+      needed.length <= this.size.slots,
       "ERR_SWITCHYARD_MEMORY",
-      () => `memory: layer ${layer} needs ${needed.length} experts at a time, and the budget has room for ${this.capacity} beside the cache and the activations; give more memory, or run fewer tokens`,
+      () => `memory: layer ${this.layers[index]?.layer} needs ${needed.length} experts at a time, and the budget has room for ${this.size.slots} beside the cache and the activations; give more memory, or run fewer tokens`,
     );
-    for (const slot of this.stopped.splice(0)) slot.finish();
     const slots = this.load(index, needed);
     this.callOff(index, needed);
-    for (const e of chosen) this.popularity.use(index * this.experts + e, this.counts.tokens, load[e], tokens);
-    this.readAhead(index + 1, forecast);
-    for (const slot of slots.values()) slot.finish();
-    return this.parameters(index, slots, needed[0] as number);
+    for (const e of needed) this.popularity.use(index * this.experts + e, this.counts.tokens, rows[e], tokens);
+    if (likely !== undefined) this.readAhead(index + 1, likely);
+    for (const slot of slots) residents.ready(slot);
+  }
+
+  /** When all ops of a pass have run: counts the uses that found what they needed. Throws ERR_SWITCHYARD_IO where what products waited for could not be read. */
+  endPass(): void {
+    const { experts, residents } = this;
+    residents.finishAll();
+    const rows = residents.late.takeRows();
+    for (let l = 0; l < this.layers.length; l++) {
+      let [hits, ahead] = [0, 0];
+      for (let expert = l * experts; expert < (l + 1) * experts; expert++) {
+        const slot = (rows[expert] as number) > 0 ? residents.get(expert) : undefined;
+        if (slot === undefined) continue;
+        if (slot.ahead) ahead++;
+        else hits++;
+        slot.ahead = false;
+        this.popularity.use(expert, this.counts.tokens);
+      }
+      if (hits + ahead > 0) this.count(hits, ahead, 0);
+    }
+  }
+
+  /** Counts a use. */
+  private count(hits: number, ahead: number, others: number): void {
+    const { counts } = this;
+    counts.needed += hits + ahead + others;
+    counts.hits += hits;
+    counts.ahead += ahead;
+    this.missing += newestUse * (ahead + others - this.missing);
   }
 
   /** Gives back the slots that there is no room for beside the results of this layer's products; what these need beyond the largest so far is still to be allocated. */
-  private fit({ up, down }: StoredExperts, load: Int32Array): void {
+  private fit({ up, down }: StoredExperts, rows: number): void {
     const [{ rows: width, cols: hidden }] = down as [StoredMatrix];
-    const results = 4 * load.reduce((sum, n) => sum + n, 0) * (up.reduce((sum, [part]) => sum + (part as StoredMatrix).rows, 0) + hidden + width);
+    const results = 4 * rows * (up.reduce((sum, [part]) => sum + (part as StoredMatrix).rows, 0) + hidden + width);
     const growth = Math.max(0, results - this.results);
     this.results += growth;
-    this.capacity = Math.min(this.size.experts, Math.max(0, this.room(this.resident.size * this.bytesPerSlot, growth)));
-    while (this.slots.length > this.capacity) {
-      const gone = new Set(this.memory.shrink());
-      for (const [expert, slot] of this.resident) if (gone.has(slot)) this.resident.delete(expert);
-      this.slots = this.memory.slots;
-    }
+    this.residents.limit = Math.min(this.size.experts, Math.max(0, this.room(this.residents.size * this.bytesPerSlot, growth)));
   }
 
   /** Counts how good the last forecast was, and stops the reads of experts that it got wrong. */
@@ -117,106 +147,62 @@ export class ExpertCache {
     counts.forecast += forecast.experts.length;
     counts.foreseen += forecast.experts.length - wrong.length;
     for (const e of wrong) {
-      const slot = this.resident.get(forecast.index * this.experts + e);
-      if (slot?.pending !== true) continue;
-      counts.bytesRead -= slot.stop();
-      this.stopped.push(slot);
+      const slot = this.residents.get(forecast.index * this.experts + e);
+      if (slot?.pending === true) counts.bytesRead -= this.residents.stop(slot);
     }
     this.forecast = { index: -1, experts: [] };
   }
 
   /** Slots of the needed experts, with what is missing of them being read first. */
-  private load(index: number, needed: readonly number[]): Map<number, Slot> {
-    const { counts, uses } = this;
-    const slots = new Map<number, Slot>();
-    for (const e of needed) {
-      const slot = this.resident.get(index * this.experts + e);
-      if (slot === undefined) continue;
-      slot.lastUse = uses; // before `assign` looks for slots to take: these are not to be taken
-      slots.set(e, slot);
-    }
-    let there = 0;
-    for (const e of needed) {
-      const known = slots.get(e);
-      const slot = known ?? (this.assign(index, e) as Slot);
-      if (known?.whole === true && known.ahead) counts.ahead++;
-      else if (known?.whole === true) there++;
+  private load(index: number, needed: readonly number[]): Slot[] {
+    const known = needed.map((e) => this.residents.get(index * this.experts + e));
+    for (const slot of known) if (slot !== undefined) slot.lastUse = this.uses; // before `assign` looks for slots to take: these are not to be taken
+    let [hits, ahead] = [0, 0];
+    const slots = needed.map((e, i) => {
+      const slot = known[i] ?? (this.residents.assign(index * this.experts + e, this.uses) as Slot);
+      if (slot.whole && slot.ahead) ahead++;
+      else if (slot.whole) hits++;
       slot.ahead = false;
-      counts.bytesRead += slot.fetch(true);
-      slots.set(e, slot);
-    }
-    counts.needed += needed.length;
-    counts.hits += there;
-    this.missing += newestUse * (needed.length - there - this.missing);
+      this.counts.bytesRead += slot.fetch(true);
+      return slot;
+    });
+    this.count(hits, ahead, needed.length - hits - ahead);
     return slots;
   }
 
   /** Begins to read what the layer `index` is likely to need. */
-  private readAhead(index: number, forecast: Forecast): void {
-    const next = this.layers[index];
-    if (next === undefined || this.missing < fewMissing) return;
-    this.forecast = { index, experts: forecast(next.layer) };
-    for (const e of this.forecast.experts) {
-      const slot = this.resident.get(index * this.experts + e) ?? this.assign(index, e);
-      if (slot === undefined) return;
+  private readAhead(index: number, likely: Tensor): void {
+    const experts: number[] = [];
+    this.forecast = { index, experts };
+    for (const e of likeliest(this.engine.read(likely), likely.cols)) {
+      const expert = index * this.experts + e;
+      const slot = this.residents.get(expert) ?? this.residents.assign(expert, this.uses);
+      if (slot === undefined) break;
       slot.lastUse = this.uses;
-      if (!slot.whole) slot.ahead = true;
+      if (slot.whole) continue;
+      slot.ahead = true;
+      experts.push(e);
       this.counts.bytesRead += slot.fetch(false);
     }
-  }
-
-  /** Gives an expert a free slot, or a victim's; undefined if there is neither. */
-  private assign(index: number, e: number): Slot | undefined {
-    const slot = this.free() ?? this.victim();
-    if (slot === undefined) return undefined;
-    this.resident.delete(slot.expert);
-    slot.clear();
-    const { up, down } = this.layers[index] as StoredExperts;
-    const expert = index * this.experts + e;
-    slot.assign(expert, [...up, down].map((part) => part[e] as StoredMatrix), this.filling);
-    slot.lastUse = this.uses;
-    this.resident.set(expert, slot);
-    return slot;
-  }
-
-  /** An empty slot, if there is one or room for one. */
-  private free(): Slot | undefined {
-    if (this.resident.size === this.slots.length && this.slots.length < this.capacity) {
-      this.memory.grow(this.capacity - this.slots.length);
-      this.slots = this.memory.slots;
-    }
-    return this.resident.size < this.slots.length ? this.slots.find(({ expert }) => expert < 0) : undefined;
-  }
-
-  /** The slot of the least popular expert that this use does not need; one that is being read only if all are, since those reads would have to be waited for. */
-  private victim(): Slot | undefined {
-    let [least, rank]: [Slot | undefined, number] = [undefined, Infinity];
-    for (const slot of this.slots) {
-      if (slot.lastUse === this.uses) continue;
-      const own = this.popularity.rank(slot.expert);
-      if (least === undefined || (own < rank && !slot.pending)) [least, rank] = [slot, slot.pending ? Infinity : own];
-    }
-    return least;
-  }
-
-  private file(path: string): FileReads {
-    let file = this.files.get(path);
-    if (file === undefined) this.files.set(path, (file = this.engine.openFile(path)));
-    return file;
-  }
-
-  /** Products take a matrix of every expert but read only those that have rows, so that experts which are not in memory get the matrices of `other`. */
-  private parameters(index: number, slots: ReadonlyMap<number, Slot>, other: number): ExpertParameters {
-    const tensors = Array.from({ length: this.experts }, (_, e) => (slots.get(e) ?? (slots.get(other) as Slot)).tensors);
-    const part = (i: number) => tensors.map((list) => list[i] as (typeof list)[number]);
-    const ups = this.layers[index]?.up.length as number;
-    return { up: part(0), beside: ups > 1 ? part(1) : undefined, down: part(ups) };
+    if (experts.length > 0) this.residents.late.stopAt(index);
   }
 
   [Symbol.dispose](): void {
-    this.memory[Symbol.dispose]();
-    this.repacker[Symbol.dispose]();
-    for (const file of this.files.values()) file.close();
-    this.files.clear();
+    this.residents[Symbol.dispose]();
   }
+}
+
+const betterHalf = (choices: number): number => Math.ceil(choices / 2);
+
+/**
+ * Of tokens' choices [T, K] the better half, those of most tokens first, then those that stand first: of the last ones of a forecast that are not in
+ * memory, a quarter come true.
+ */
+function likeliest(choices: ArrayLike<number>, k: number): number[] {
+  const tokens = new Map<number, number>();
+  for (let i = 0; i < choices.length; i++) {
+    const e = choices[i] as number;
+    if (e >= 0 && i % k < betterHalf(k)) tokens.set(e, (tokens.get(e) ?? 0) + 1);
+  }
+  return [...tokens].sort(([, a], [, b]) => b - a).map(([e]) => e);
 }

@@ -75,6 +75,16 @@ export class Slot {
     return this.parts.every(({ read }) => read >= 0);
   }
 
+  /** Whether all of it is there. */
+  get complete(): boolean {
+    return this.parts.length > 0 && this.parts.every(({ read }) => read === 0);
+  }
+
+  /** Whether it takes no more than its reads to have all of it. */
+  get coming(): boolean {
+    return this.pending && this.whole && this.repack.length === 0;
+  }
+
   /** Whether any part is still being read. */
   get pending(): boolean {
     return this.parts.some(({ read }) => read > 0);
