@@ -2,18 +2,22 @@
  * Does generation under a memory budget go as fast as the disk allows, and with the same bits?
  * npm run bench memory-budget -- FILE.gguf [--budgets 800,1500,2200] [--tokens 32] [--rounds 2] [--json]
  *
- * Each budget, in megabytes, is a process of its own: it loads the file, runs a prompt of 64 tokens and then others one by one, as if it generated them
- * (arbitrary ones: a model of random weights left to itself repeats them, and so its experts), and reports the logits as a hash, its peak
- * resident memory (the kernel's VmHWM, mapped pages included) and what the cache counted. Reads are direct, past the page cache, so that a
- * file which is there is still read from the disk. Predicted: the time of the same tokens without a budget, all in memory, and then that of the
- * bytes that were not in the cache, at the rate at which the disk was read before and after. The best round of each budget counts.
+ * Each budget, in megabytes, is a process of its own, and so is no budget: it loads the file, runs a prompt of 64 tokens and then others, as if it generated them
+ * (arbitrary ones: a model of random weights left to itself repeats them, and so its experts), four by turns with the other processes, and reports the
+ * logits as a hash, its peak resident memory (the kernel's VmHWM, mapped pages included) and what the cache counted. Reads are direct, past the
+ * page cache, so that a file which is there is still read from the disk. Predicted: the time of the same tokens without a budget, all in
+ * memory, and then that of the bytes that were not in the cache, at the rate at which the disk was read before and after. The best round of each budget counts.
  */
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { loadEngine } from "../src/engine/load.js";
 import { type BenchResult, machine, rounded } from "./bench.js";
 import type { Measured } from "./tasks/under-budget.js";
+
+/** Tokens that a process runs before it is the next one's turn. */
+const turn = 4;
 
 export async function run(args: string[]): Promise<BenchResult> {
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { budgets: { type: "string", default: "800,1500,2200" }, tokens: { type: "string", default: "32" }, rounds: { type: "string", default: "2" } } });
@@ -24,10 +28,10 @@ export async function run(args: string[]): Promise<BenchResult> {
   const rows: Record<string, string | number | null>[] = [];
   const ratios = new Map<number, number>();
   for (let round = 0; round < Number(values.rounds); round++) {
-    const whole = measure(file, 0, tokens);
+    const [whole, ...measured] = (await measure(file, [0, ...budgets], tokens)) as [Measured, ...Measured[]];
     rows.push({ "MB allowed": null, "MB peak": whole.peak, "in memory": null, "read ahead": null, foreseen: null, "MB read/token": null, "disk MB/s": null, "tokens/s": rounded(whole.tokensPerSecond), predicted: null, ratio: null, "same bits": null });
-    for (const budget of budgets) {
-      const m = measure(file, budget, tokens);
+    for (const [i, m] of measured.entries()) {
+      const budget = budgets[i] as number;
       const predicted = 1 / (1 / whole.tokensPerSecond + m.missedPerToken / m.readRate);
       const ratio = m.tokensPerSecond / predicted;
       ratios.set(budget, Math.max(ratio, ratios.get(budget) ?? 0));
@@ -50,9 +54,31 @@ export async function run(args: string[]): Promise<BenchResult> {
   return { name: "memory-budget", unit: "tokens/s measured over predicted, the worst budget", ours: worst, peer: null, ratio: worst, peak: null, machine: machine(loadEngine()), rows, note: "MB are of 10^6 bytes. In memory: part of the uses of experts. Predicted: see the head of bench/memory-budget.ts." };
 }
 
-function measure(file: string, budget: number, tokens: number): Measured {
+/** What processes of these budgets come to that take turns. */
+async function measure(file: string, budgets: readonly number[], tokens: number): Promise<Measured[]> {
   const script = fileURLToPath(new URL("tasks/under-budget.js", import.meta.url));
-  const { stdout, stderr, status } = spawnSync(process.execPath, [script, file, String(budget * 1e6), String(tokens)], { encoding: "utf8" });
-  if (status !== 0) throw new Error(`memory-budget: a child process failed: ${stderr}`);
-  return JSON.parse(stdout) as Measured;
+  const children = [];
+  for (const budget of budgets) {
+    const { stdin, stdout } = spawn(process.execPath, [script, file, String(budget * 1e6), String(tokens)], { stdio: ["pipe", "pipe", "inherit"] });
+    const lines = createInterface({ input: stdout })[Symbol.asyncIterator]();
+    const next = async (): Promise<string> => {
+      const { value, done } = await lines.next();
+      if (done === true) throw new Error(`memory-budget: the process of ${budget} MB failed`);
+      return value;
+    };
+    await next();
+    children.push({ stdin, next });
+  }
+  for (let left = tokens; left > 0; left -= turn) {
+    for (const { stdin, next } of children) {
+      stdin.write(`${Math.min(turn, left)}\n`);
+      await next();
+    }
+  }
+  const measured: Measured[] = [];
+  for (const { stdin, next } of children) {
+    stdin.end();
+    measured.push(JSON.parse(await next()) as Measured);
+  }
+  return measured;
 }

@@ -1,9 +1,10 @@
 /**
- * node under-budget.js FILE.gguf BYTES TOKENS: runs a prompt of 64 tokens and then others one by one under a memory budget, 0 for none, and prints what
- * that came to as JSON. A process of its own, because the budget and the peak are the process's.
+ * node under-budget.js FILE.gguf BYTES TOKENS: runs a prompt of 64 tokens under a memory budget, 0 for none. Then, for each line of its input, which is a number, runs so
+ * many others, TOKENS at most, one by one, and prints a line; at the end of its input what all that came to, as JSON. A process of its own, because the budget and the peak are the process's.
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
 import { Tape } from "../../src/autograd/tape.js";
 import { Arena } from "../../src/engine/arena.js";
 import { Model } from "../../src/generate/model.js";
@@ -39,17 +40,23 @@ for (let i = 0; i < warmTokens; i++) run(1);
 
 const rateBefore = readRate();
 const before = { ...(experts?.counts ?? emptyCounts()) };
-const start = performance.now();
-for (let i = 0; i < tokens; i++) run(1);
-const seconds = (performance.now() - start) / 1000;
+let [done, seconds] = [0, 0];
+console.log("ready");
+for await (const line of createInterface({ input: process.stdin })) {
+  const start = performance.now();
+  for (let i = 0; i < Number(line); i++) run(1);
+  seconds += (performance.now() - start) / 1000;
+  done += Number(line);
+  console.log("done");
+}
 const counts = emptyCounts();
 if (experts !== undefined) addCounts(counts, experts.counts, before);
 const measured: Measured = {
-  tokensPerSecond: tokens / seconds,
+  tokensPerSecond: done / seconds,
   hash: hash.digest("hex"),
   peak: Math.round((Number(/VmHWM:\s+(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) * 1024) / 1e6),
   ...cacheReport(counts),
-  missedPerToken: ((counts.needed - counts.hits) / tokens) * (experts?.bytesPerSlot ?? 0),
+  missedPerToken: ((counts.needed - counts.hits) / done) * (experts?.bytesPerSlot ?? 0),
   readRate: (rateBefore + readRate()) / 2,
 };
 console.log(JSON.stringify(measured));
