@@ -71,3 +71,12 @@ test("Hugging Face field names stay in formats/ and model/families/", () => {
 test("sources are plain ASCII", () => {
   expect(files.filter(({ text }) => /[^\x00-\x7f]/.test(text)).map(({ name }) => name)).toEqual([]);
 });
+
+test("suites that need the native engine are skipped where there is none", () => {
+  const suites = [src, import.meta.dirname].flatMap((folder) => readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".test.ts")).map((name) => join(folder, name)));
+  const careless = suites.filter((path) => {
+    const text = readFileSync(path, "utf8");
+    return /describe\.(each|skipIf)\(nativeVariants/.test(text) || (text.includes('loadEngine({ engine: "native"') && !/describe(Native|Variants)|nativeVariants/.test(text));
+  });
+  expect(careless.filter((path) => !path.endsWith("architecture.test.ts"))).toEqual([]);
+});

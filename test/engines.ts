@@ -1,9 +1,10 @@
+import { createRequire } from "node:module";
+import { describe, it } from "vitest";
 import { byteLength, type DType } from "../src/tensor/dtype.js";
 import { Random } from "../src/tensor/random.js";
 import { sizeOf, type Tensor, view } from "../src/tensor/tensor.js";
 import type { Engine, Region } from "../src/engine/engine.js";
 import type { MemoryAddon } from "../src/engine/native-memory.js";
-import { createRequire } from "node:module";
 import { loadEngine } from "../src/engine/load.js";
 
 /** Kernel variants of the native engine that this machine can run; none where there is no addon, which `doctor` explains. */
@@ -11,6 +12,18 @@ export const nativeVariants: string[] = (() => {
   const { name, source } = loadEngine();
   return name === "native" ? (createRequire(import.meta.url)(source) as MemoryAddon).isas().filter((isa) => isa !== null) : [];
 })();
+
+/** A suite that needs the native engine: not even collected where there is none. */
+export function describeNative(title: string, suite: () => void): void {
+  if (nativeVariants.length > 0) describe(title, suite);
+  else it.skip(`${title}: needs the native engine`);
+}
+
+/** The same for each of its kernel variants, whose name stands for %s. */
+export function describeVariants(title: string, suite: (isa: string) => void): void {
+  if (nativeVariants.length > 0) describe.each(nativeVariants)(title, suite);
+  else it.skip(`${title}: needs the native engine`);
+}
 
 /** Tensors with seeded values in [-1, 1), the same on every engine; freed together. */
 export class TestTensors {

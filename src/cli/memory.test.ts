@@ -1,9 +1,9 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it } from "vitest";
 import { cli, cliJson } from "../../test/cli.js";
-import { nativeVariants } from "../../test/engines.js";
+import { describeNative } from "../../test/engines.js";
 import type { Budgets } from "../inspect/budgets.js";
 import { modelConfig } from "../model/presets.js";
 import { writeRandomGguf } from "../model/random-gguf.js";
@@ -17,7 +17,7 @@ beforeAll(() => writeRandomGguf(model, modelConfig({ vocab: 300, width: 256, lay
 afterAll(() => rmSync(root, { recursive: true }));
 const generate = ["generate", model, "Hello there", "--max-tokens", "8", "--temperature", "0"];
 
-describe.skipIf(nativeVariants.length === 0)("--memory (needs the native engine)", () => {
+describeNative("--memory", () => {
   it("writes the same text, and says what the budget came to", async () => {
     const whole = await cliJson<{ ids: number[] }>(...generate, "--routing-out", trace);
     expect(await cliJson(...generate, "--memory", "2GiB")).toMatchObject({ ids: whole.ids, residency: { memory: 2 ** 31, slots: layers * experts, experts: layers * experts } });

@@ -1,6 +1,6 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
-import { nativeVariants, nmse, rowOf, sameBits, TestTensors } from "../../test/engines.js";
+import { expect, it } from "vitest";
+import { describeVariants, nmse, rowOf, sameBits, TestTensors } from "../../test/engines.js";
 import type { TypedArray } from "../tensor/dtype.js";
 import { Tensor } from "../tensor/tensor.js";
 import type { AttentionDims, Engine } from "./engine.js";
@@ -35,7 +35,7 @@ function expectEqual(engine: Engine, d: AttentionDims, seed: number): void {
   for (const [i, got] of run(engine, d, seed).entries()) expect(nmse(got, expected[i], i === 2 || i === 3 ? firstParts[i - 2] : expected[i]), `output ${i} of ${JSON.stringify(d)}`).toBeLessThan(1e-10);
 }
 
-describe.each(nativeVariants)("attention on %s", (isa) => {
+describeVariants("attention on %s", (isa) => {
   const engine = loadEngine({ engine: "native", isa, threads: 2 });
 
   it("equals the reference for any shape", () => {

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { afterAll, describe, expect, it } from "vitest";
-import { nativeVariants, sameBits, TestTensors } from "../../test/engines.js";
+import { afterAll, expect, it } from "vitest";
+import { describeNative, sameBits, TestTensors } from "../../test/engines.js";
 import { randomBlocks } from "../../test/stored.js";
 import { Tensor, view } from "../tensor/tensor.js";
 import type { Engine } from "./engine.js";
@@ -10,7 +10,7 @@ import { ReferenceEngine } from "./reference.js";
 
 const refused = expect.objectContaining({ name: "SwitchyardError", code: "ERR_SWITCHYARD_ENGINE" });
 
-describe.skipIf(nativeVariants.length === 0)("ops that are run together", () => {
+describeNative("ops that are run together", () => {
   const engine = loadEngine({ engine: "native", threads: 2 }) as Engine & { addon: Record<string, (...args: unknown[]) => unknown> };
   const t = new TestTensors(engine, 1);
   afterAll(() => t[Symbol.dispose]());

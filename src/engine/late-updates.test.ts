@@ -1,5 +1,5 @@
-import { describe, expect, it } from "vitest";
-import { nativeVariants, TestTensors } from "../../test/engines.js";
+import { expect, it } from "vitest";
+import { describeVariants, TestTensors } from "../../test/engines.js";
 import { sizeOf, Tensor, view } from "../tensor/tensor.js";
 import type { Engine } from "./engine.js";
 import { loadEngine } from "./load.js";
@@ -12,7 +12,7 @@ const quartet = (t: TestTensors, shape: readonly number[]): Quartet => [t.random
 const positive = (t: TestTensors, shape: readonly number[]) => t.of("f32", shape, Float32Array.from({ length: sizeOf(shape) }, (_, i) => (i % 97) / 97));
 const bits = (engine: Engine, ...tensors: readonly Tensor[]) => tensors.map((t) => Buffer.from(engine.read(t).buffer).toString("latin1"));
 
-describe.each(nativeVariants)("updates of experts in %s", (isa) => {
+describeVariants("updates of experts in %s", (isa) => {
   const engine = loadEngine({ engine: "native", isa });
   /** An update of two matrices [5, 6] that waits, and the same of vectors, which do not wait. */
   const updated = (t: TestTensors): { late: Quartet; soon: Quartet } => {

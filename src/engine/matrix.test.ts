@@ -1,6 +1,6 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
-import { nativeVariants, nmse, rowOf, sameBits, TestTensors } from "../../test/engines.js";
+import { expect, it } from "vitest";
+import { describeVariants, nmse, rowOf, sameBits, TestTensors } from "../../test/engines.js";
 import type { TypedArray } from "../tensor/dtype.js";
 import { type Tensor, view } from "../tensor/tensor.js";
 import type { Engine, GroupedOptions, MatmulForm } from "./engine.js";
@@ -46,7 +46,7 @@ function grouped(engine: Engine, { form, counts, f, d, gather, accumulate, seed 
   return engine.read(out) as Float32Array;
 }
 
-describe.each(nativeVariants)("matrix products on %s", (isa) => {
+describeVariants("matrix products on %s", (isa) => {
   const engine = loadEngine({ engine: "native", isa, threads: 2 });
   const dim = fc.oneof(fc.constantFrom(1, 2, 3, 7, 13, 31, 33, 64, 100), fc.integer({ min: 1, max: 40 }));
   const seed = fc.integer({ min: 1, max: 1e6 });

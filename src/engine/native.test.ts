@@ -3,14 +3,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
-import { describe, expect, it } from "vitest";
-import { TestTensors } from "../../test/engines.js";
+import { expect, it } from "vitest";
+import { describeNative, TestTensors } from "../../test/engines.js";
 import { Tensor } from "../tensor/tensor.js";
 import { loadEngine } from "./load.js";
 
 const refused = expect.objectContaining({ name: "SwitchyardError", code: "ERR_SWITCHYARD_ENGINE" });
 
-describe("native engine memory", () => {
+describeNative("native engine memory", () => {
   const engine = loadEngine({ engine: "native" });
 
   it("allocates zeroed memory, counts it, and gives it back once", () => {
@@ -117,7 +117,7 @@ describe("native engine memory", () => {
   });
 });
 
-describe("loadEngine", () => {
+describeNative("loadEngine", () => {
   it("refuses kernel variants and engines that do not exist", () => {
     expect(() => loadEngine({ engine: "native", isa: "avx1024" })).toThrow(refused);
     expect(() => loadEngine({ engine: "gpu" as "native" })).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_USAGE" }));
@@ -131,7 +131,7 @@ describe("loadEngine", () => {
   });
 });
 
-describe("thread pool", () => {
+describeNative("thread pool", () => {
   it("serves several JavaScript threads at once, with more threads than cores, and outlives them", async () => {
     const engine = loadEngine({ engine: "native", threads: 7 });
     const program = `

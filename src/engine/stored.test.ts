@@ -2,8 +2,8 @@ import fc from "fast-check";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
-import { nativeVariants, nmse, sameBits, TestTensors } from "../../test/engines.js";
+import { afterAll, expect, it } from "vitest";
+import { describeVariants, nmse, sameBits, TestTensors } from "../../test/engines.js";
 import { randomBlocks } from "../../test/stored.js";
 import { blockElements, isStored, isStoredFloat, type StoredDType, storedBlocks } from "../tensor/dtype.js";
 import { e4m3Values, e5m2Values } from "../tensor/fp8.js";
@@ -34,7 +34,7 @@ function product(engine: Engine, type: StoredDType, m: number, n: number, k: num
   return engine.read(out) as Float32Array;
 }
 
-describe.each(nativeVariants)("stored weights on %s", (isa) => {
+describeVariants("stored weights on %s", (isa) => {
   const engine = loadEngine({ engine: "native", isa, threads: 2 });
   const folder = mkdtempSync(join(tmpdir(), "stored-"));
   afterAll(() => rmSync(folder, { recursive: true }));

@@ -1,8 +1,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
-import { nativeVariants } from "../../test/engines.js";
+import { afterAll, expect, it } from "vitest";
+import { describeNative } from "../../test/engines.js";
 import { Arena } from "../engine/arena.js";
 import { loadEngine } from "../engine/load.js";
 import type { DType } from "../tensor/dtype.js";
@@ -20,7 +20,7 @@ writeFileSync(file, Float32Array.from({ length: 64 * columns }, (_, i) => Math.f
 /** `rows` rows from row `first` of the file on. */
 const stored = (first: number, rows: number, at: (r: number) => number, dtype: DType = "f32"): StoredRows => ({ file, dtype, begin: first * 4 * columns, rows, at });
 
-describe.skipIf(nativeVariants.length === 0)("a parameter in mapped files (needs the native engine)", () => {
+describeNative("a parameter in mapped files", () => {
   const engine = loadEngine();
   const arena = new Arena(engine, 2 ** 20);
   const files = new MappedFiles(engine);

@@ -1,8 +1,8 @@
 import { mkdtempSync, rmSync, truncateSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
-import { nativeVariants } from "../../../test/engines.js";
+import { afterAll, expect, it } from "vitest";
+import { describeNative } from "../../../test/engines.js";
 import { Tape } from "../../autograd/tape.js";
 import { Arena } from "../../engine/arena.js";
 import { loadEngine } from "../../engine/load.js";
@@ -23,7 +23,7 @@ const file = join(dir, "model.gguf");
 await writeRandomGguf(file, config, "Q4_K", 1);
 const prompt = Int32Array.from([5, 80, 33, 7, 120, 9, 61]);
 
-describe.skipIf(nativeVariants.length === 0)("a cache of experts (needs the native engine)", () => {
+describeNative("a cache of experts", () => {
   const engine = loadEngine();
   const open = (room?: Room, path = file, seen?: (needs: Needs) => void): Model => {
     const { config: read, sources } = readModelGguf(path);
