@@ -1,8 +1,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
-import { nativeVariants, sameBits, TestTensors } from "../../test/engines.js";
+import { afterAll, expect, it } from "vitest";
+import { describeNative, sameBits, TestTensors } from "../../test/engines.js";
 import { randomBlocks } from "../../test/stored.js";
 import { type LateTensor, Tensor, view } from "../tensor/tensor.js";
 import { loadEngine } from "./load.js";
@@ -11,7 +11,7 @@ import type { NativeEngine } from "./native.js";
 const refused = expect.objectContaining({ name: "SwitchyardError", code: "ERR_SWITCHYARD_ENGINE" });
 const [experts, rows, cols] = [4, 37, 512];
 
-describe.skipIf(nativeVariants.length === 0)("late matrices", () => {
+describeNative("late matrices", () => {
   const engine = loadEngine({ engine: "native", threads: 2 }) as NativeEngine;
   const t = new TestTensors(engine, 1);
   afterAll(() => t[Symbol.dispose]());
