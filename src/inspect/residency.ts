@@ -11,7 +11,7 @@ export interface CacheReport {
   /** Part of the experts' uses that found them in memory, and part that found them read, or being read, ahead. */
   hitRate: number;
   aheadRate: number;
-  /** Part of the forecasts that were right; null where there were none. */
+  /** Part of the experts read ahead that were then needed; null where there were none. */
   foreseen: number | null;
   bytesPerToken: number;
 }
