@@ -29,7 +29,7 @@ describeNative("--memory", () => {
     expect(await cli([...generate, "--memory", "lots"])).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining("6GiB") });
   });
 
-  it("bench adds what the cache did to each test", async () => {
+  it("bench adds what the cache did to each test; with all experts there, none is foreseen", async () => {
     const { results, residency } = await cliJson<{ results: object[]; residency: object }>("bench", model, "-p", "none", "-n", "2", "-r", "1", "--memory", "2GiB");
     expect(results).toEqual([expect.objectContaining({ test: "tg2", cache: { hitRate: expect.any(Number), aheadRate: expect.any(Number), foreseen: null, bytesPerToken: expect.any(Number) } })]);
     expect(residency).toMatchObject({ slots: 16, experts: 16, readRate: expect.any(Number) });
