@@ -38,8 +38,9 @@ export function pairOf(first: ExpertMatrices, second: ExpertMatrices): Float64Ar
   if (known?.second === second) return known.addresses;
   const [a, b] = [matricesOf(first), matricesOf(second)];
   const [x, y] = [first[0] as Tensor, second[0] as Tensor];
-  const alike = a.alike && b.alike && first.length === second.length && x.dtype === y.dtype && x.rows === y.rows && x.cols === y.cols && (!(x instanceof LateTensor) || a.addresses[a.addresses.length - 1] === (b.addresses[0] as number) - 8);
-  const addresses = alike ? Float64Array.from([...a.addresses, ...b.addresses]) : undefined;
+  const alike = a.alike && b.alike && first.length === second.length && x.dtype === y.dtype && x.rows === y.rows && x.cols === y.cols;
+  const follows = !(x instanceof LateTensor) || y.storage === (x.storage as number) + 8 * first.length;
+  const addresses = alike && follows ? Float64Array.from([...a.addresses, ...b.addresses]) : undefined;
   pairs.set(first, { second, addresses });
   return addresses;
 }
