@@ -13,7 +13,7 @@ const maxFileBytes = 2 ** 28;
 const sniffBytes = 8192;
 
 /** Every file below `path`, or `path` itself, in an order that depends on names alone. Hidden files and symbolic links inside folders are passed over. */
-export function textFiles(path: string): string[] {
+function textFiles(path: string): string[] {
   const stats = withIoErrors("read", path, () => statSync(path, { throwIfNoEntry: false }));
   if (stats === undefined) throw new SwitchyardError("ERR_SWITCHYARD_DATA", `data: ${path} does not exist; check the path`);
   if (!stats.isDirectory()) {

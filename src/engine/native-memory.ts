@@ -4,8 +4,8 @@ import type { Tensor } from "../tensor/tensor.js";
 import type { FileReads, LooseRows, Memory, Precision, Region, RepackingOps } from "./engine.js";
 import { CommandList, type ListAddon } from "./command-list.js";
 import { settle } from "./late-updates.js";
-import { NativeRegion } from "./native-region.js";
 import { NativeReads, type ReadsAddon, systemError } from "./native-reads.js";
+import { EngineRegion } from "./region.js";
 
 /** An op of the addon: addresses, dimensions and flags, all numbers; throws ERR_SWITCHYARD_ENGINE when one does not hold. */
 export type NativeOp = (...args: number[]) => void;
@@ -106,7 +106,7 @@ export class NativeMemory<A extends MemoryAddon> implements Memory, RepackingOps
     const start = this.addon.allocate(bytes);
     check(start !== 0, "ERR_SWITCHYARD_MEMORY", () => `allocate: the system has no ${bytes} bytes left; use a smaller model, batch or context`);
     this.held += bytes;
-    return new NativeRegion(start, bytes, () => {
+    return new EngineRegion(bytes, (_, __, at) => start + at, () => {
       settle({ storage: start, bytes });
       this.addon.release(start);
       this.held -= bytes;
@@ -116,7 +116,7 @@ export class NativeMemory<A extends MemoryAddon> implements Memory, RepackingOps
   mapFile(path: string): Region {
     const mapped = this.addon.mapFile(path);
     if (typeof mapped === "number") throw systemError("mapFile: cannot map", path, mapped, "it must be a readable, non-empty file");
-    return new NativeRegion(mapped.address, mapped.bytes, () => this.addon.release(mapped.address));
+    return new EngineRegion(mapped.bytes, (_, __, at) => mapped.address + at, () => this.addon.release(mapped.address));
   }
 
   openFile(path: string): FileReads {

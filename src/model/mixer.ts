@@ -21,7 +21,7 @@ export interface MixerParameter {
 }
 
 /** When the tensors that a layer keeps of a token stay right although tokens follow. */
-export interface Holds {
+interface Holds {
   /** Only in sequences of at most so many tokens. */
   upTo?: number | undefined;
   /** Only once the token's block of so many is complete; a state that does not rewind is that after the last complete block. */
@@ -44,7 +44,7 @@ export interface Mixer {
   forward(tape: Tape, parts: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor;
 }
 
-export const mixers: Readonly<Record<MixerConfig["kind"], Mixer>> = { attention, deltaNet, latent: latentAttention, lightning: lightningAttention, mamba, shortConv };
+const mixers: Readonly<Record<MixerConfig["kind"], Mixer>> = { attention, deltaNet, latent: latentAttention, lightning: lightningAttention, mamba, shortConv };
 
 /** The mixer of layer `l`. */
 export const mixerOf = (config: ModelConfig, l: number): Mixer => mixers[(config.mixers[l] as MixerConfig).kind];

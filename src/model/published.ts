@@ -16,7 +16,7 @@ import { type FileType, parameterType, storedType, type TensorType } from "./sto
 export type Importance = ReadonlyMap<string, readonly Float32Array[]>;
 
 /** A parameter, or a part of it, in a published tensor. */
-export interface Source {
+interface Source {
   piece: Piece;
   spec: ParameterSpec;
 }

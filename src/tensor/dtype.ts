@@ -39,16 +39,10 @@ export function byteLength(dtype: DType, size: number): number {
   return (size / elements) * bytes;
 }
 
-/** A zeroed typed array for `size` elements of `dtype`. */
-export function typedArray(dtype: DType, size: number): TypedArray {
-  switch (dtype) {
-    case "f32":
-      return new Float32Array(size);
-    case "f64":
-      return new Float64Array(size);
-    case "i32":
-      return new Int32Array(size);
-    default:
-      return new Uint8Array(byteLength(dtype, size));
-  }
+const arrays = { f32: Float32Array, f64: Float64Array, i32: Int32Array, u8: Uint8Array } as const;
+
+/** A zeroed typed array for `size` elements of `dtype`, or, with `buffer`, those from its byte `at` on. */
+export function typedArray(dtype: DType, size: number, buffer?: ArrayBuffer, at = 0): TypedArray {
+  const [Type, length] = isStored(dtype) ? [Uint8Array, byteLength(dtype, size)] : [arrays[dtype], size];
+  return buffer === undefined ? new Type(length) : new Type(buffer, at, length);
 }

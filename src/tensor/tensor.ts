@@ -5,7 +5,7 @@ import { blockElements, byteLength, type DType, type TypedArray } from "./dtype.
  * Where an engine keeps a tensor's elements: an address in native memory, or a typed array of the
  * reference engine. Only engines look inside.
  */
-type Storage = number | TypedArray;
+export type Storage = number | TypedArray;
 
 /** A dense row-major array in engine memory. A handle: it owns nothing, the arena it came from does. */
 export class Tensor {

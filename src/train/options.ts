@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { SwitchyardError } from "../errors.js";
 import { checkSchedule, type Schedule } from "./schedule.js";
-import { defaultOptimizer, type OptimizerOptions } from "./optimizer.js";
+import { defaultOptimizer } from "./optimizer.js";
 
 const count = z.number().int().min(1);
 const steps = z.number().int().min(0);
@@ -63,9 +63,4 @@ export function trainOptions(input: TrainInput): TrainOptions {
   };
   checkSchedule(shapes[kind]);
   return { ...rest, schedule: shapes[kind], evalEvery: rest.evalEvery ?? Math.ceil(total / 10), checkpointEvery: rest.checkpointEvery ?? Math.ceil(total / 5) };
-}
-
-/** The optimiser's part of the options. */
-export function optimizerOptions({ beta1, beta2, eps, weightDecay, clipNorm, routerRate }: TrainOptions): OptimizerOptions {
-  return { beta1, beta2, eps, weightDecay, clipNorm, routerRate, decay: defaultOptimizer.decay };
 }

@@ -5,8 +5,8 @@ import type { LanguageModel } from "../model/language-model.js";
 import { loss } from "../model/transformer.js";
 import { updateSelectionBias } from "../routing/balance.js";
 import type { Routing } from "../routing/types.js";
-import { AdamW, type GradientNorms } from "./optimizer.js";
-import { optimizerOptions, type TrainOptions } from "./options.js";
+import { AdamW, defaultOptimizer, type GradientNorms } from "./optimizer.js";
+import type { TrainOptions } from "./options.js";
 import { scheduleFactor } from "./schedule.js";
 
 /** Tokens of one batch: i32-valued, [batch * context] each, targets being the inputs' successors. */
@@ -50,7 +50,7 @@ export class Trainer {
     readonly model: LanguageModel,
     readonly options: TrainOptions,
   ) {
-    this.optimizer = new AdamW(model.parameters, optimizerOptions(options));
+    this.optimizer = new AdamW(model.parameters, { ...options, decay: defaultOptimizer.decay });
     this.arena = new Arena(model.engine);
   }
 

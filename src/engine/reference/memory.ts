@@ -1,53 +1,15 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { check, SwitchyardError } from "../../errors.js";
-import { byteLength, type DType, isStored, type TypedArray } from "../../tensor/dtype.js";
+import { typedArray, type TypedArray } from "../../tensor/dtype.js";
 import { f32ToF16 } from "../../tensor/half.js";
-import { isWholeBlocks, sizeOf, Tensor } from "../../tensor/tensor.js";
+import type { Tensor } from "../../tensor/tensor.js";
 import type { FileReads, Memory, Region } from "../engine.js";
+import { EngineRegion } from "../region.js";
 
 const GiB = 2 ** 30;
 
 /** A region inside one ArrayBuffer of V8. */
-class BufferRegion implements Region {
-  constructor(
-    private buffer: ArrayBuffer | undefined,
-    readonly bytes: number,
-    private readonly onFree: () => void,
-  ) {}
-
-  tensor(dtype: DType, shape: readonly number[], byteOffset: number): Tensor {
-    const { buffer } = this;
-    check(buffer !== undefined, "ERR_SWITCHYARD_ENGINE", () => "tensor: the region has been freed");
-    const size = sizeOf(shape);
-    const alignment = isStored(dtype) ? 1 : byteLength(dtype, 1);
-    check(isWholeBlocks(dtype, shape), "ERR_SWITCHYARD_SHAPE", () => `tensor: a row of ${dtype}[${shape.join(", ")}] is not a whole number of blocks`);
-    check(
-      byteOffset >= 0 && byteOffset % alignment === 0 && byteOffset + byteLength(dtype, size) <= this.bytes,
-      "ERR_SWITCHYARD_ENGINE",
-      () => `tensor: ${dtype}[${shape.join(", ")}] at byte ${byteOffset} needs a multiple of ${alignment} within ${this.bytes} bytes`,
-    );
-    return new Tensor(dtype, shape, elements(dtype, buffer, byteOffset, size));
-  }
-
-  free(): void {
-    if (this.buffer === undefined) return;
-    this.buffer = undefined;
-    this.onFree();
-  }
-}
-
-function elements(dtype: DType, buffer: ArrayBuffer, byteOffset: number, size: number): TypedArray {
-  switch (dtype) {
-    case "f32":
-      return new Float32Array(buffer, byteOffset, size);
-    case "f64":
-      return new Float64Array(buffer, byteOffset, size);
-    case "i32":
-      return new Int32Array(buffer, byteOffset, size);
-    default:
-      return new Uint8Array(buffer, byteOffset, byteLength(dtype, size));
-  }
-}
+const bufferRegion = (buffer: ArrayBuffer, release?: () => void): Region => new EngineRegion(buffer.byteLength, (dtype, size, at) => typedArray(dtype, size, buffer, at), release);
 
 function array(t: Tensor): TypedArray {
   const { storage } = t;
@@ -69,7 +31,7 @@ export class ReferenceMemory implements Memory {
   allocate(bytes: number): Region {
     const buffer = this.buffer(bytes);
     this.allocatedBytes += bytes;
-    return new BufferRegion(buffer, bytes, () => {
+    return bufferRegion(buffer, () => {
       this.allocatedBytes -= bytes;
     });
   }
@@ -91,7 +53,7 @@ export class ReferenceMemory implements Memory {
         check(read > 0, "ERR_SWITCHYARD_IO", () => `mapFile: ${path} ended at byte ${at} of ${bytes}: it was cut while being read`);
         at += read;
       }
-      return new BufferRegion(buffer, bytes, () => {});
+      return bufferRegion(buffer);
     } catch (cause) {
       if (cause instanceof SwitchyardError) throw cause;
       throw new SwitchyardError("ERR_SWITCHYARD_IO", `mapFile: cannot read ${path}: ${(cause as Error).message}`, { cause });

@@ -9,7 +9,7 @@ import { floats } from "./arrays.js";
  */
 
 /** Shifts and multipliers found by search for low avalanche bias (github.com/skeeto/hash-prospector). */
-export function mix(x: number): number {
+function mix(x: number): number {
   x = Math.imul(x ^ (x >>> 16), 0x21f0aaad);
   x = Math.imul(x ^ (x >>> 15), 0xd35a2d97);
   return (x ^ (x >>> 15)) >>> 0;

@@ -5,7 +5,7 @@ const sqrt2OverPi = Math.sqrt(2 / Math.PI);
 const tanhCubic = 0.044715;
 const quickGelu = 1.702;
 
-export function sigmoid(x: number): number {
+function sigmoid(x: number): number {
   return x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x));
 }
 

@@ -2,16 +2,11 @@ import { check } from "../../errors.js";
 import type { LatentSizes, ModelConfig } from "../config.js";
 import type { ParameterSpec } from "../parameter-specs.js";
 import type { GgufArchitecture } from "./gguf-architecture.js";
-import { type Piece, publishedPieces, type StoredAs, type TensorNames } from "./names.js";
+import { feedForward, named } from "./layouts.js";
+import { type Piece, publishedPieces, type TensorNames } from "./names.js";
 
-/** A gated feed-forward network, or a stack of them: gate and up, which our parameter stacks, and down, with the suffix of its kind. */
-const feedForward = (ours: string, kind: string): TensorNames["tensors"] => ({
-  [`${ours}.up`]: halves(`ffn_gate${kind}.weight`, `ffn_up${kind}.weight`),
-  [`${ours}.upBias`]: halves(`ffn_gate${kind}.bias`, `ffn_up${kind}.bias`),
-  [`${ours}.down`]: [{ name: `ffn_down${kind}.weight` }],
-  [`${ours}.downBias`]: [{ name: `ffn_down${kind}.bias` }],
-});
-const halves = (gate: string, up: string): StoredAs[] => [{ name: gate, half: "gate" }, { name: up, half: "up" }];
+/** With the suffix of its kind. */
+const network = (ours: string, kind: string): TensorNames["tensors"] => feedForward(ours, "", ["gate", "up", "down"].map((part) => `ffn_${part}${kind}`));
 
 /** What most architectures of GGUF call their tensors. */
 export const ggufNames: TensorNames = {
@@ -46,9 +41,9 @@ export const ggufNames: TensorNames = {
     "ffn.norm": "ffn_norm.weight",
     "ffn.normBias": "ffn_norm.bias",
     "ffn.postNorm": "post_ffw_norm.weight",
-    ...feedForward("ffn", ""),
-    ...feedForward("experts", "_exps"),
-    ...feedForward("shared", "_shexp"),
+    ...network("ffn", ""),
+    ...network("experts", "_exps"),
+    ...network("shared", "_shexp"),
     "router.weight": "ffn_gate_inp.weight",
     "router.bias": "ffn_gate_inp.bias",
     "router.selectionBias": "exp_probs_b.bias",
@@ -57,7 +52,7 @@ export const ggufNames: TensorNames = {
 };
 
 /** These names, with those of an architecture that has others or more. */
-export const namedGguf = (tensors: TensorNames["tensors"]): TensorNames => ({ layer: ggufNames.layer, tensors: { ...ggufNames.tensors, ...tensors } });
+export const namedGguf = (tensors: TensorNames["tensors"]): TensorNames => named(ggufNames, tensors);
 
 /** What some files have instead. */
 const alternatives: TensorNames["tensors"] = { "experts.up": [{ name: "ffn_gate_up_exps.weight" }] };

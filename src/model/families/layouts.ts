@@ -1,19 +1,12 @@
 import type { ModelConfig } from "../config.js";
 import type { StoredAs, TensorNames } from "./names.js";
 
-/** Gate and up projection as two tensors, which one parameter of ours stacks. */
-const pair = (path: string, gate: string, up: string, suffix = ".weight"): StoredAs[] => [
-  { name: `${path}.${gate}${suffix}`, half: "gate" },
-  { name: `${path}.${up}${suffix}`, half: "up" },
-];
-
-/** A gated feed-forward network of three matrices at `path`, as the parameter `ours`. */
-export const feedForward = (ours: string, path: string, [gate, up, down]: readonly [string, string, string] = ["gate_proj", "up_proj", "down_proj"]) => ({
-  [`${ours}.up`]: pair(path, gate, up),
-  [`${ours}.down`]: [{ name: `${path}.${down}.weight` }],
-  [`${ours}.upBias`]: pair(path, gate, up, ".bias"),
-  [`${ours}.downBias`]: [{ name: `${path}.${down}.bias` }],
-});
+/** A gated feed-forward network, or a stack of them, as the parameters `ours`: gate and up projection, which ours stack, and down, with what their names begin with. */
+export function feedForward(ours: string, prefix: string, [gate, up, down]: readonly string[] = ["gate_proj", "up_proj", "down_proj"]): TensorNames["tensors"] {
+  const pair = (suffix: string): StoredAs[] => [{ name: `${prefix}${gate}.${suffix}`, half: "gate" }, { name: `${prefix}${up}.${suffix}`, half: "up" }];
+  const single = (suffix: string): StoredAs[] => [{ name: `${prefix}${down}.${suffix}` }];
+  return { [`${ours}.up`]: pair("weight"), [`${ours}.upBias`]: pair("bias"), [`${ours}.down`]: single("weight"), [`${ours}.downBias`]: single("bias") };
+}
 
 /** The names that nearly all share: those of Llama. */
 const llama: TensorNames = {
@@ -48,31 +41,31 @@ const llama: TensorNames = {
     "attention.kvUp": "self_attn.kv_b_proj.weight",
     "ffn.norm": "post_attention_layernorm.weight",
     "ffn.normBias": "post_attention_layernorm.bias",
-    ...feedForward("ffn", "mlp"),
+    ...feedForward("ffn", "mlp."),
   },
 };
 
 export const named = (base: TensorNames, tensors: TensorNames["tensors"], layer = base.layer): TensorNames => ({ layer, tensors: { ...base.tensors, ...tensors } });
 
 /** Experts one by one below "mlp.experts"; layout (a). */
-const oneByOne = feedForward("experts", "mlp.experts.{e}");
+const oneByOne = feedForward("experts", "mlp.experts.{e}.");
 
 const mixtral = named(llama, {
-  ...feedForward("experts", "block_sparse_moe.experts.{e}", ["w1", "w3", "w2"]),
+  ...feedForward("experts", "block_sparse_moe.experts.{e}.", ["w1", "w3", "w2"]),
   "router.weight": "block_sparse_moe.gate.weight",
   "router.bias": "block_sparse_moe.gate.bias",
 });
 
 const qwen = named(llama, {
   ...oneByOne,
-  ...feedForward("shared", "mlp.shared_expert"),
+  ...feedForward("shared", "mlp.shared_expert."),
   "shared.gate": "mlp.shared_expert_gate.weight",
   "router.weight": "mlp.gate.weight",
 });
 
 const deepseek = named(llama, {
   ...oneByOne,
-  ...feedForward("shared", "mlp.shared_experts"),
+  ...feedForward("shared", "mlp.shared_experts."),
   "router.weight": "mlp.gate.weight",
   "router.selectionBias": "mlp.gate.e_score_correction_bias",
 });
@@ -114,9 +107,12 @@ export const rowsOf = (name: string, sizes: (config: ModelConfig) => { groups: n
 export const fused = (name: string, part: 0 | 1 | 2): StoredAs[] =>
   rowsOf(name, ({ heads, kvHeads, headDim }) => ({ groups: 1, parts: [heads, kvHeads, kvHeads].map((n) => n * headDim) }), part);
 
+/** Experts one below the other. */
+const flat = ([experts = 0, rows = 0, ...cols]: readonly number[]): number[] => [experts * rows, ...cols];
+
 const llama4 = named(llama, {
-  ...feedForward("ffn", "feed_forward"),
-  ...feedForward("shared", "feed_forward.shared_expert"),
+  ...feedForward("ffn", "feed_forward."),
+  ...feedForward("shared", "feed_forward.shared_expert."),
   "experts.up": [{ name: "feed_forward.experts.gate_up_proj", transposed: true }],
   "experts.down": [{ name: "feed_forward.experts.down_proj", transposed: true }],
   "router.weight": "feed_forward.router.weight",
@@ -166,15 +162,15 @@ export const layouts = {
       "attention.v": fused("norm_attn_norm.attn.Wqkv.weight", 2),
       "attention.out": "norm_attn_norm.attn.out_proj.weight",
       "experts.up": [
-        { name: "ffn.experts.mlp.w1", half: "gate", flat: true },
-        { name: "ffn.experts.mlp.v1", half: "up", flat: true },
+        { name: "ffn.experts.mlp.w1", half: "gate", stored: flat },
+        { name: "ffn.experts.mlp.v1", half: "up", stored: flat },
       ],
-      "experts.down": [{ name: "ffn.experts.mlp.w2", flat: true, transposed: true }],
+      "experts.down": [{ name: "ffn.experts.mlp.w2", stored: flat, transposed: true }],
       "router.weight": "ffn.router.layer.weight",
     },
     "transformer.blocks.",
   ),
-  ernie: named(deepseek, { "router.selectionBias": [{ name: "mlp.moe_statics.e_score_correction_bias", row: true }] }),
+  ernie: named(deepseek, { "router.selectionBias": [{ name: "mlp.moe_statics.e_score_correction_bias", stored: (shape) => [1, ...shape] }] }),
   exaone: named(deepseek, { "router.selectionBias": "mlp.e_score_correction_bias" }),
   flexOlmo: named(qwen, { "attention.postNorm": "post_attention_layernorm.weight", "ffn.postNorm": "post_feedforward_layernorm.weight" }),
   gptOss: named(llama, {
@@ -187,13 +183,13 @@ export const layouts = {
   }),
   hunyuan: named(llama, {
     ...oneByOne,
-    ...feedForward("shared", "mlp.shared_mlp"),
+    ...feedForward("shared", "mlp.shared_mlp."),
     "attention.qNorm": "self_attn.query_layernorm.weight",
     "attention.kNorm": "self_attn.key_layernorm.weight",
     "router.weight": "mlp.gate.wg.weight",
   }),
   hunyuan3: named(deepseek, {
-    ...feedForward("shared", "mlp.shared_mlp"),
+    ...feedForward("shared", "mlp.shared_mlp."),
     "router.weight": "mlp.router.gate.weight",
     "router.selectionBias": "mlp.expert_bias",
   }),

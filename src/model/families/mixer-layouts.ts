@@ -109,8 +109,8 @@ const stacked: TensorNames["tensors"] = { "experts.up": [{ name: "mlp.experts.ga
 export const mixerLayouts = {
   lfm2: named(layouts.llama, {
     ...mixer({ ...shortConv, norm: "operator_norm.weight", qNorm: "self_attn.q_layernorm.weight", kNorm: "self_attn.k_layernorm.weight", out: "self_attn.out_proj.weight" }),
-    ...feedForward("ffn", "feed_forward", ["w1", "w3", "w2"]),
-    ...feedForward("experts", "feed_forward.experts.{e}", ["w1", "w3", "w2"]),
+    ...feedForward("ffn", "feed_forward.", ["w1", "w3", "w2"]),
+    ...feedForward("experts", "feed_forward.experts.{e}.", ["w1", "w3", "w2"]),
     norm: "model.embedding_norm.weight",
     "ffn.norm": "ffn_norm.weight",
     "router.weight": "feed_forward.gate.weight",
@@ -125,8 +125,8 @@ export const mixerLayouts = {
   minimax: named(layouts.mixtral, mixer(lightning)),
   jamba: named(layouts.llama, {
     ...mixer(mamba),
-    ...feedForward("ffn", "feed_forward"),
-    ...feedForward("experts", "feed_forward.experts.{e}"),
+    ...feedForward("ffn", "feed_forward."),
+    ...feedForward("experts", "feed_forward.experts.{e}."),
     norm: "model.final_layernorm.weight",
     "ffn.norm": "pre_ff_layernorm.weight",
     "router.weight": "feed_forward.router.weight",

@@ -12,21 +12,17 @@ export interface StoredAs {
   transposed?: boolean;
   /** Rows of gate and up projection alternate, where the parameter has first all of one, then all of the other. */
   interleaved?: boolean;
-  /** The experts stand one below the other, [E * rows, cols]. */
-  flat?: boolean;
-  /** It is a vector stored as a matrix of one row. */
-  row?: boolean;
   /** It is some rows of a tensor of `of` rows, which has those of other parameters or parts too: `at` gives ours for each of them, or -1. */
   rows?: (config: ModelConfig) => { of: number; at: (row: number) => number };
   /** Its columns are ours in runs of `size`, of which number `run` is our number `at(run)`. */
   columns?: (config: ModelConfig) => Columns;
   /** Its elements are a function of ours. */
   elements?: Elements;
-  /** From the shape of the matrix or vector to that of the tensor, which has further dimensions of 1 or divided ones. */
+  /** From the shape of the vector, the matrix or the stack of matrices to that of the tensor, which has the same elements in other dimensions. */
   stored?: (shape: readonly number[]) => number[];
 }
 
-export interface Columns {
+interface Columns {
   size: number;
   at(run: number): number;
 }
@@ -97,15 +93,14 @@ function piece(name: string, as: StoredAs, inner: readonly number[], stack: numb
   const stored = as.rows?.(config);
   const storedRows = stored?.of ?? matrixRows;
   const matrix = inner.length === 1 ? [storedRows] : as.transposed === true ? [cols, matrixRows] : [storedRows, cols];
-  const [first = 0, ...others] = matrix;
-  const shape = as.stored?.(matrix) ?? (stack === 0 ? (as.row === true ? [1, ...matrix] : matrix) : as.flat === true ? [stack * first, ...others] : [stack, ...matrix]);
+  const shape = stack === 0 ? matrix : [stack, ...matrix];
   const ourRow = (i: number): number => {
     if (as.half === "up") return matrixRows + i;
     return as.interleaved === true ? (i >> 1) + (i & 1) * (allRows / 2) : i;
   };
   return {
     name,
-    shape,
+    shape: as.stored?.(shape) ?? shape,
     rows: stored?.of ?? Math.max(1, stack) * matrixRows,
     matrixRows: storedRows,
     cols,
