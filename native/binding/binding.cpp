@@ -9,22 +9,16 @@
 
 namespace sw {
 
-__thread const Command* Args::command = nullptr;
-
-Args::Args(napi_env env, napi_callback_info info, const char* op, int expected, int list) : env_(env), op_(op) {
-  if (info) {
-    take(info, expected, list);
-    return;
-  }
-  for (int i = 0; i < expected; i++) values_[i] = i < command->count ? command->values[i] : 0;
-  if (command->count != expected) fail("expected %d arguments, got %d", expected, command->count);
-  if (command->list_length == 0) return;
-  list_ = command->list;
-  list_length_ = command->list_length;
-  if (list < 0) fail("all arguments must be numbers (a tensor of another engine?)");
+Args::Args(const Command& command, const NumericOp& op) : env_(nullptr), error_(command.error), op_(op.name) {
+  for (int i = 0; i < op.arguments; i++) values_[i] = i < command.count ? command.values[i] : 0;
+  if (command.count != op.arguments) fail("expected %d arguments, got %d", op.arguments, command.count);
+  if (command.list_length == 0) return;
+  list_ = command.list;
+  list_length_ = command.list_length;
+  if (op.list < 0) fail("all arguments must be numbers (a tensor of another engine?)");
 }
 
-void Args::take(napi_callback_info info, int expected, int list) {
+Args::Args(napi_env env, napi_callback_info info, const char* op, int expected, int list) : env_(env), op_(op) {
   napi_value arguments[kMax];
   size_t count = kMax;
   napi_get_cb_info(env_, info, &count, arguments, nullptr, nullptr);
@@ -51,8 +45,8 @@ void Args::fail(const char* format, ...) {
   va_start(list, format);
   vsnprintf(message + length, sizeof message - length, format, list);
   va_end(list);
-  if (command && command->error[0] == 0) memcpy(command->error, message, sizeof message);
-  if (!command) napi_throw_error(env_, "ERR_SWITCHYARD_ENGINE", message);
+  if (!error_) napi_throw_error(env_, "ERR_SWITCHYARD_ENGINE", message);
+  else if (error_[0] == 0) memcpy(error_, message, sizeof message);
 }
 
 int64_t Args::integer(int i, const char* name, int64_t low, int64_t high) {
@@ -131,12 +125,26 @@ napi_value to_number(napi_env env, double x) {
   return value;
 }
 
-void export_ops(napi_env env, napi_value exports, const Op* ops, int count) {
-  for (int i = 0; i < count; i++) {
-    napi_value fn;
-    napi_create_function(env, ops[i].name, NAPI_AUTO_LENGTH, ops[i].fn, nullptr, &fn);
-    napi_set_named_property(env, exports, ops[i].name, fn);
-  }
+static void export_function(napi_env env, napi_value exports, const char* name, napi_callback fn, const void* data) {
+  napi_value value;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, fn, const_cast<void*>(data), &value);
+  napi_set_named_property(env, exports, name, value);
+}
+
+void export_op(napi_env env, napi_value exports, const Op& op) { export_function(env, exports, op.name, op.fn, nullptr); }
+
+static napi_value call(napi_env env, napi_callback_info info) {
+  void* data;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  const NumericOp& op = *(const NumericOp*)data;
+  Args args(env, info, op.name, op.arguments, op.list);
+  op.run(args, args.kernels());
+  return args.stopped() == 0 ? nullptr : to_number(env, (double)args.stopped());
+}
+
+void export_op(napi_env env, napi_value exports, const NumericOp& op) {
+  export_function(env, exports, op.name, call, &op);
+  add_command(op);
 }
 
 const KernelTable* kernel_table(int isa) {

@@ -1,5 +1,5 @@
 // What every op of the addon shares: an op takes numbers (addresses, dimensions, flags), checks each of them, and throws a JavaScript
-// error naming the op and the argument when one does not hold. Ops that compute take the index of a kernel table first.
+// error naming the op and the argument when one does not hold.
 #pragma once
 
 #define NAPI_VERSION 8
@@ -20,6 +20,15 @@ int64_t product(int64_t a, int64_t b, Rest... rest) {
   return product(product(a, b), rest...);
 }
 
+class Args;
+// An op that returns nothing, unless it stops. Its first argument is the index of a kernel table; JavaScript calls it, or has it wait in a list (commands.cpp).
+struct NumericOp {
+  const char* name;
+  void (*run)(Args& args, const KernelTable& kernels);
+  int arguments;
+  int list = -1;  // the argument that may be a Float64Array of addresses instead of a number
+};
+
 // The arguments of an op that is run from a list: see commands.cpp.
 struct Command {
   const double* values;
@@ -27,7 +36,6 @@ struct Command {
   const double* list;
   size_t list_length;
   char* error;  // [kMostError]: takes the message of what fails first in its list, which is thrown later; empty so far
-  int64_t* stopped;  // what an op sets to a number that is not 0, which `run` returns, so that JavaScript does something before the next op
 };
 constexpr int kMostError = 384;
 
@@ -35,11 +43,10 @@ constexpr int kMostError = 384;
 class Args {
  public:
   static constexpr int kMax = 40;
-  // Where ops find their arguments when they are called without `info`.
-  static __thread const Command* command;
 
   // Argument `list`, if any, may be a Float64Array of addresses instead of a number.
   Args(napi_env env, napi_callback_info info, const char* op, int expected, int list = -1);
+  Args(const Command& command, const NumericOp& op);
 
   bool ok() const { return !failed_; }
   double number(int i) const { return values_[i]; }
@@ -83,17 +90,22 @@ class Args {
 
   void fail(const char* format, ...) __attribute__((format(printf, 2, 3)));
 
+  // The op's list stops after it, and gives this number, which is not 0, to JavaScript, which does something before the next op; one that JavaScript calls
+  // by itself returns it.
+  void stop(int64_t number) { stopped_ = number; }
+  int64_t stopped() const { return stopped_; }
+
  private:
   void* address(int i, const char* name, int64_t bytes, int64_t alignment, bool writable);
   void* address_of(double value, const char* name, int64_t bytes, int64_t alignment, bool writable);
 
-  void take(napi_callback_info info, int expected, int list);
-
   napi_env env_;
+  char* error_ = nullptr;  // takes the message, where it is not to be thrown
   const char* op_;
   double values_[kMax];
   const double* list_ = nullptr;
   size_t list_length_ = 0;
+  int64_t stopped_ = 0;
   bool failed_ = false;
 };
 
@@ -112,9 +124,14 @@ struct Op {
   const char* name;
   napi_callback fn;
 };
-void export_ops(napi_env env, napi_value exports, const Op* ops, int count);
-// The same for ops that take numbers and lists of addresses and return nothing, which lists can hold too.
-void export_commands(napi_env env, napi_value exports, const Op* ops, int count);
+void export_op(napi_env env, napi_value exports, const Op& op);
+// The same, and lets lists hold it. It must live as long as the process.
+void export_op(napi_env env, napi_value exports, const NumericOp& op);
+void add_command(const NumericOp& op);
+template <class T, int N>
+void export_ops(napi_env env, napi_value exports, const T (&ops)[N]) {
+  for (const T& op : ops) export_op(env, exports, op);
+}
 
 // Each file of ops exports its own.
 void export_lists(napi_env env, napi_value exports);

@@ -10,7 +10,7 @@ namespace sw {
 namespace {
 
 constexpr int kMostCommands = 64;
-Op commands[kMostCommands];
+const NumericOp* commands[kMostCommands];
 int command_count = 0;
 pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -20,7 +20,7 @@ napi_value op_commands(napi_env env, napi_callback_info) {
   napi_create_array_with_length(env, command_count, &names);
   for (int i = 0; i < command_count; i++) {
     napi_value name;
-    napi_create_string_utf8(env, commands[i].name, NAPI_AUTO_LENGTH, &name);
+    napi_create_string_utf8(env, commands[i]->name, NAPI_AUTO_LENGTH, &name);
     napi_set_element(env, names, i, name);
   }
   return names;
@@ -31,7 +31,7 @@ struct Progress {
   const double* list;
   int64_t at, length;
   bool stop;  // before the next op
-  int64_t stopped;  // by an op: see Command
+  int64_t stopped;  // by an op: see Args::stop
   char error[kMostError];
 };
 // Of the list of this JavaScript thread that another thread may be running.
@@ -51,10 +51,9 @@ void run_ops(Progress& p) {
       if (p.error[0] == 0) snprintf(p.error, sizeof p.error, "run: the list has no op that ends before its end");
       break;
     }
-    const Command command = {p.list + arguments, (int)count, p.list + arguments + count, (size_t)addresses, p.error, &p.stopped};
-    Args::command = &command;
-    commands[op].fn(nullptr, nullptr);
-    Args::command = nullptr;
+    Args args({p.list + arguments, (int)count, p.list + arguments + count, (size_t)addresses, p.error}, *commands[op]);
+    commands[op]->run(args, args.kernels());
+    if (p.error[0] == 0) p.stopped = args.stopped();  // after an op that failed the numbers mean nothing
   }
 }
 
@@ -99,20 +98,17 @@ const Op ops[] = {{"commands", op_commands}, {"start", op_start}, {"run", op_run
 
 }  // namespace
 
-void export_commands(napi_env env, napi_value exports, const Op* list, int count) {
-  export_ops(env, exports, list, count);
-  // A second environment of the process exports the same once more.
+void add_command(const NumericOp& op) {
   pthread_mutex_lock(&lock);
-  for (int i = 0; i < count; i++) {
-    int known = 0;
-    while (known < command_count && commands[known].fn != list[i].fn) known++;
-    if (known == command_count && known < kMostCommands) commands[command_count++] = list[i];
-  }
+  // A second environment of the process exports the same once more.
+  int known = 0;
+  while (known < command_count && commands[known] != &op) known++;
+  if (known == command_count && known < kMostCommands) commands[command_count++] = &op;
   pthread_mutex_unlock(&lock);
 }
 
 void export_lists(napi_env env, napi_value exports) {
-  export_ops(env, exports, ops, sizeof ops / sizeof *ops);
+  export_ops(env, exports, ops);
   // A JavaScript thread may be terminated while it prepares a list, which goes with it.
   napi_add_env_cleanup_hook(env, [](void*) { stop(started), started = {}; }, nullptr);
 }

@@ -67,6 +67,6 @@ const Op ops[] = {{"peak", op_peak}, {"readBandwidth", op_read_bandwidth}};
 
 }  // namespace
 
-void export_measures(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+void export_measures(napi_env env, napi_value exports) { export_ops(env, exports, ops); }
 
 }  // namespace sw

@@ -105,24 +105,21 @@ void span_task(void* context, int64_t task) {
   }
 }
 
-// copy(out, x, bytes): ranges that are equal or do not overlap.
-napi_value op_copy(napi_env env, napi_callback_info info) {
-  Args args(env, info, "copy", 3);
-  const int64_t bytes = args.integer(2, "bytes", 0, 1LL << 52);
-  Span span = {args.out<char>(0, "out", bytes), args.in<char>(1, "x", bytes), bytes, 1, {}};
+// copy(isa, out, x, bytes): ranges that are equal or do not overlap.
+void op_copy(Args& args, const KernelTable&) {
+  const int64_t bytes = args.integer(3, "bytes", 0, 1LL << 52);
+  Span span = {args.out<char>(1, "out", bytes), args.in<char>(2, "x", bytes), bytes, 1, {}};
   if (args.ok() && span.out != span.in) parallel_for((bytes + kChunk - 1) / kChunk, span_task, &span);
-  return nullptr;
 }
 
-// fill(out, elements, value, dtype): dtype 0 f32, 1 f64, 2 i32.
-napi_value op_fill(napi_env env, napi_callback_info info) {
-  Args args(env, info, "fill", 4);
-  const int64_t dtype = args.integer(3, "dtype", 0, 2), element = dtype == 1 ? 8 : 4;
-  const int64_t bytes = product(args.integer(1, "elements", 0, 1LL << 49), element);
-  Span span = {args.out<char>(0, "out", bytes), nullptr, bytes, element, {}};
-  const double value = args.number(2);
+// fill(isa, out, elements, value, dtype): dtype 0 f32, 1 f64, 2 i32.
+void op_fill(Args& args, const KernelTable&) {
+  const int64_t dtype = args.integer(4, "dtype", 0, 2), element = dtype == 1 ? 8 : 4;
+  const int64_t bytes = product(args.integer(2, "elements", 0, 1LL << 49), element);
+  Span span = {args.out<char>(1, "out", bytes), nullptr, bytes, element, {}};
+  const double value = args.number(3);
   if (dtype == 2) {
-    const int32_t x = (int32_t)args.integer(2, "value", INT32_MIN, INT32_MAX);
+    const int32_t x = (int32_t)args.integer(3, "value", INT32_MIN, INT32_MAX);
     memcpy(span.pattern, &x, 4);
   } else if (dtype == 0) {
     const float x = (float)value;
@@ -131,18 +128,17 @@ napi_value op_fill(napi_env env, napi_callback_info info) {
     memcpy(span.pattern, &value, 8);
   }
   if (args.ok()) parallel_for((bytes + kChunk - 1) / kChunk, span_task, &span);
-  return nullptr;
 }
 
 const Op ops[] = {{"allocate", op_allocate}, {"mapFile", op_map_file}, {"release", op_release}, {"read", op_read},
                   {"write", op_write},       {"advise", op_advise},     {"fileWasCut", op_file_was_cut}};
-const Op computing[] = {{"copy", op_copy}, {"fill", op_fill}};
+const NumericOp computing[] = {{"copy", op_copy, 4}, {"fill", op_fill, 5}};
 
 }  // namespace
 
 void export_memory(napi_env env, napi_value exports) {
-  export_ops(env, exports, ops, sizeof ops / sizeof *ops);
-  export_commands(env, exports, computing, sizeof computing / sizeof *computing);
+  export_ops(env, exports, ops);
+  export_ops(env, exports, computing);
 }
 
 }  // namespace sw

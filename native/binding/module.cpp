@@ -34,7 +34,7 @@ const Op ops[] = {{"isas", isas}, {"threads", threads}};
 }  // namespace sw
 
 NAPI_MODULE_INIT() {
-  sw::export_ops(env, exports, sw::ops, sizeof sw::ops / sizeof *sw::ops);
+  sw::export_ops(env, exports, sw::ops);
   sw::export_lists(env, exports);
   sw::export_measures(env, exports);
   sw::export_memory(env, exports);

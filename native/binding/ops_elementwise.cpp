@@ -10,34 +10,26 @@ constexpr int64_t kMostElements = 1LL << 40;
 constexpr int64_t kMostSeed = (1LL << 53) - 1;
 
 // unary(isa, fn, out, x, n)
-napi_value op_unary(napi_env env, napi_callback_info info) {
-  Args args(env, info, "unary", 5);
-  const KernelTable& kernels = args.kernels();
+void op_unary(Args& args, const KernelTable& kernels) {
   const UnaryFn fn = (UnaryFn)args.integer(1, "fn", kNeg, kNormalCdf);
   const int64_t n = args.integer(4, "n", 0, kMostElements);
   float* out = args.out<float>(2, "out", n);
   const float* x = args.in<float>(3, "x", n);
   if (args.ok()) kernels.unary(fn, out, x, n);
-  return nullptr;
 }
 
 // unaryBackward(isa, fn, dx, dout, x, n, accumulate)
-napi_value op_unary_backward(napi_env env, napi_callback_info info) {
-  Args args(env, info, "unaryBackward", 7);
-  const KernelTable& kernels = args.kernels();
+void op_unary_backward(Args& args, const KernelTable& kernels) {
   const UnaryFn fn = (UnaryFn)args.integer(1, "fn", kNeg, kNormalCdf);
   const int64_t n = args.integer(5, "n", 0, kMostElements);
   float* dx = args.out<float>(2, "dx", n);
   const float* dout = args.in<float>(3, "dout", n);
   const float* x = args.in<float>(4, "x", n);
   if (args.ok()) kernels.unary_backward(fn, dx, dout, x, n, args.flag(6));
-  return nullptr;
 }
 
 // binary(isa, fn, out, a, b, rows, cols, sizeOfB, rowStep, columnStep)
-napi_value op_binary(napi_env env, napi_callback_info info) {
-  Args args(env, info, "binary", 10);
-  const KernelTable& kernels = args.kernels();
+void op_binary(Args& args, const KernelTable& kernels) {
   Binary p = {};
   p.fn = (BinaryFn)args.integer(1, "fn", kAdd, kDiv);
   p.rows = args.integer(5, "rows", 0, kMostElements), p.cols = args.integer(6, "cols", 0, kMostElements);
@@ -46,121 +38,90 @@ napi_value op_binary(napi_env env, napi_callback_info info) {
   p.out = args.out<float>(2, "out", n);
   p.a = args.in<float>(3, "a", n);
   p.b = args.in<float>(4, "b", size);
-  if (!args.ok() || n == 0) return nullptr;
+  if (!args.ok() || n == 0) return;
   if ((p.rows - 1) * p.row_step + (p.cols - 1) * p.column_step >= size) args.fail("b has %lld elements, too few for these steps", (long long)size);
   if (args.ok()) kernels.binary(p);
-  return nullptr;
 }
 
 // scale(isa, out, x, factor, n, accumulate)
-napi_value op_scale(napi_env env, napi_callback_info info) {
-  Args args(env, info, "scale", 6);
-  const KernelTable& kernels = args.kernels();
+void op_scale(Args& args, const KernelTable& kernels) {
   const int64_t n = args.integer(4, "n", 0, kMostElements);
   float* out = args.out<float>(1, "out", n);
   const float* x = args.in<float>(2, "x", n);
   if (args.ok()) kernels.scale(out, x, (float)args.number(3), n, args.flag(5));
-  return nullptr;
 }
 
 // sum(isa, over, out, x, rows, cols, accumulate)
-napi_value op_sum(napi_env env, napi_callback_info info) {
-  Args args(env, info, "sum", 7);
-  const KernelTable& kernels = args.kernels();
+void op_sum(Args& args, const KernelTable& kernels) {
   const SumOver over = (SumOver)args.integer(1, "over", kRows, kAll);
   const int64_t rows = args.integer(4, "rows", 0, kMostElements), cols = args.integer(5, "cols", 0, kMostElements);
   float* out = args.out<float>(2, "out", over == kRows ? rows : over == kColumns ? cols : 1);
   const float* x = args.in<float>(3, "x", product(rows, cols));
   if (args.ok()) kernels.sum(over, out, x, rows, cols, args.flag(6));
-  return nullptr;
 }
 
 // softmax(isa, out, x, rows, cols)
-napi_value op_softmax(napi_env env, napi_callback_info info) {
-  Args args(env, info, "softmax", 5);
-  const KernelTable& kernels = args.kernels();
+void op_softmax(Args& args, const KernelTable& kernels) {
   const int64_t rows = args.dim(3, "rows"), cols = args.dim(4, "cols");
   float* out = args.out<float>(1, "out", product(rows, cols));
   const float* x = args.in<float>(2, "x", product(rows, cols));
   if (args.ok()) kernels.softmax(out, x, rows, cols);
-  return nullptr;
 }
 
 // softmaxBackward(isa, dx, dout, out, rows, cols, accumulate)
-napi_value op_softmax_backward(napi_env env, napi_callback_info info) {
-  Args args(env, info, "softmaxBackward", 7);
-  const KernelTable& kernels = args.kernels();
+void op_softmax_backward(Args& args, const KernelTable& kernels) {
   const int64_t rows = args.dim(4, "rows"), cols = args.dim(5, "cols");
   float* dx = args.out<float>(1, "dx", product(rows, cols));
   const float* dout = args.in<float>(2, "dout", product(rows, cols));
   const float* out = args.in<float>(3, "out", product(rows, cols));
   if (args.ok()) kernels.softmax_backward(dx, dout, out, rows, cols, args.flag(6));
-  return nullptr;
 }
 
 // logSumExp(isa, out, x, rows, cols)
-napi_value op_log_sum_exp(napi_env env, napi_callback_info info) {
-  Args args(env, info, "logSumExp", 5);
-  const KernelTable& kernels = args.kernels();
+void op_log_sum_exp(Args& args, const KernelTable& kernels) {
   const int64_t rows = args.dim(3, "rows"), cols = args.dim(4, "cols");
   float* out = args.out<float>(1, "out", rows);
   const float* x = args.in<float>(2, "x", product(rows, cols));
   if (args.ok()) kernels.log_sum_exp(out, x, rows, cols);
-  return nullptr;
 }
 
 // logSumExpBackward(isa, dx, dout, x, rows, cols, accumulate)
-napi_value op_log_sum_exp_backward(napi_env env, napi_callback_info info) {
-  Args args(env, info, "logSumExpBackward", 7);
-  const KernelTable& kernels = args.kernels();
+void op_log_sum_exp_backward(Args& args, const KernelTable& kernels) {
   const int64_t rows = args.dim(4, "rows"), cols = args.dim(5, "cols");
   float* dx = args.out<float>(1, "dx", product(rows, cols));
   const float* dout = args.in<float>(2, "dout", rows);
   const float* x = args.in<float>(3, "x", product(rows, cols));
   if (args.ok()) kernels.log_sum_exp_backward(dx, dout, x, rows, cols, args.flag(6));
-  return nullptr;
 }
 
 // dropout(isa, out, x, n, rate, seed)
-napi_value op_dropout(napi_env env, napi_callback_info info) {
-  Args args(env, info, "dropout", 6);
-  const KernelTable& kernels = args.kernels();
+void op_dropout(Args& args, const KernelTable& kernels) {
   const int64_t n = args.integer(3, "n", 0, kMostElements), seed = args.integer(5, "seed", 0, kMostSeed);
   const double rate = args.number(4);
   float* out = args.out<float>(1, "out", n);
   const float* x = args.in<float>(2, "x", n);
   if (!(rate >= 0 && rate < 1)) args.fail("rate must lie in [0, 1), got %g", rate);
   if (args.ok()) kernels.dropout(out, x, n, (int32_t)ceil(rate * (1 << 24)), (float)(1 / (1 - rate)), seed);
-  return nullptr;
 }
 
 // uniform(isa, out, n, low, high, seed)
-napi_value op_uniform(napi_env env, napi_callback_info info) {
-  Args args(env, info, "uniform", 6);
-  const KernelTable& kernels = args.kernels();
+void op_uniform(Args& args, const KernelTable& kernels) {
   const int64_t n = args.integer(2, "n", 0, kMostElements), seed = args.integer(5, "seed", 0, kMostSeed);
   float* out = args.out<float>(1, "out", n);
   if (args.ok()) kernels.uniform(out, n, (float)args.number(3), (float)args.number(4), seed);
-  return nullptr;
 }
 
 // normal(isa, out, n, std, seed)
-napi_value op_normal(napi_env env, napi_callback_info info) {
-  Args args(env, info, "normal", 5);
-  const KernelTable& kernels = args.kernels();
+void op_normal(Args& args, const KernelTable& kernels) {
   const int64_t n = args.integer(2, "n", 0, kMostElements), seed = args.integer(4, "seed", 0, kMostSeed);
   float* out = args.out<float>(1, "out", n);
   if (args.ok()) kernels.normal(out, n, (float)args.number(3), seed);
-  return nullptr;
 }
 
 // adamW(isa, param, grad, m, v, n, learningRate, beta1, beta2, eps, weightDecay, step, gradScale)
-napi_value op_adam_w(napi_env env, napi_callback_info info) {
-  Args args(env, info, "adamW", 13);
-  const KernelTable& kernels = args.kernels();
+void op_adam_w(Args& args, const KernelTable& kernels) {
   const AdamW p = adam_w_arguments(args, 1);
   if (args.ok()) kernels.adam_w(p);
-  return nullptr;
 }
 
 // sumSquares(isa, x, n): the sum
@@ -172,10 +133,10 @@ napi_value op_sum_squares(napi_env env, napi_callback_info info) {
   return args.ok() ? to_number(env, kernels.sum_squares(x, n)) : nullptr;
 }
 
-const Op ops[] = {
-    {"unary", op_unary}, {"unaryBackward", op_unary_backward}, {"binary", op_binary}, {"scale", op_scale}, {"sum", op_sum},
-    {"softmax", op_softmax}, {"softmaxBackward", op_softmax_backward}, {"logSumExp", op_log_sum_exp}, {"logSumExpBackward", op_log_sum_exp_backward},
-    {"dropout", op_dropout}, {"uniform", op_uniform}, {"normal", op_normal}, {"adamW", op_adam_w},
+const NumericOp ops[] = {
+    {"unary", op_unary, 5}, {"unaryBackward", op_unary_backward, 7}, {"binary", op_binary, 10}, {"scale", op_scale, 6}, {"sum", op_sum, 7},
+    {"softmax", op_softmax, 5}, {"softmaxBackward", op_softmax_backward, 7}, {"logSumExp", op_log_sum_exp, 5}, {"logSumExpBackward", op_log_sum_exp_backward, 7},
+    {"dropout", op_dropout, 6}, {"uniform", op_uniform, 6}, {"normal", op_normal, 5}, {"adamW", op_adam_w, 13},
 };
 const Op measures[] = {{"sumSquares", op_sum_squares}};
 
@@ -198,8 +159,8 @@ AdamW adam_w_arguments(Args& args, int i) {
 }
 
 void export_elementwise_ops(napi_env env, napi_value exports) {
-  export_commands(env, exports, ops, sizeof ops / sizeof *ops);
-  export_ops(env, exports, measures, sizeof measures / sizeof *measures);
+  export_ops(env, exports, ops);
+  export_ops(env, exports, measures);
 }
 
 }  // namespace sw

@@ -15,9 +15,7 @@ void out_and_type(Args& args, int i, Matmul& p, int64_t products = 1) {
 int64_t spread(int64_t rows, const Matmul& p, int64_t products = 1) { return rows == 0 ? 0 : product(rows, p.ld_out) - (p.ld_out - products * p.n); }
 
 // matmul(isa, form, out, a, b, m, n, k, accumulate, precision, ldOut, type); precision: 0 f32, 1 bf16, 2 f64
-napi_value op_matmul(napi_env env, napi_callback_info info) {
-  Args args(env, info, "matmul", 12);
-  const KernelTable& kernels = args.kernels();
+void op_matmul(Args& args, const KernelTable& kernels) {
   const int64_t m = args.dim(5, "m"), n = args.dim(6, "n"), k = args.dim(7, "k");
   Matmul p = {};
   p.form = (MatmulForm)args.integer(1, "form", kNT, kTN);
@@ -30,13 +28,10 @@ napi_value op_matmul(napi_env env, napi_callback_info info) {
   p.accumulate = args.flag(8), p.bf16 = precision == 1, p.f64 = precision == 2;
   p.groups = 1;
   if (args.ok()) kernels.matmul(p);
-  return nullptr;
 }
 
 // matmuls(isa, a, m, k, bf16, type, then three times out, b, n, ldOut): products of one a in form nt; b is 0 where there is none.
-napi_value op_matmuls(napi_env env, napi_callback_info info) {
-  Args args(env, info, "matmuls", 18);
-  const KernelTable& kernels = args.kernels();
+void op_matmuls(Args& args, const KernelTable& kernels) {
   const int64_t m = args.dim(2, "m"), k = args.dim(3, "k");
   Matmul all[3] = {};
   for (int i = 0, at = 6; i < 3 && (i == 0 || args.number(at + 1) != 0); i++, at += 4) {
@@ -50,7 +45,6 @@ napi_value op_matmuls(napi_env env, napi_callback_info info) {
     if (i > 0) all[i - 1].beside = &p;
   }
   if (args.ok()) kernels.matmul(all[0]);
-  return nullptr;
 }
 
 // Products with the matrices that are there, and then with those that were still being read, `second` among them if it stands beside p.
@@ -77,9 +71,7 @@ void matmul_late(const KernelTable& kernels, Matmul& p, Matmul& second) {
 // of rowsA and rowsB and the number of ragged rows that out (nt, nn) has or that a and b (tn) have when not gathered; aRows and bRows
 // are the rows of a and b themselves. After these 12 arguments of adamW for an update of b, or zeros, an address for the sum of squares, or 0,
 // and whether b is where a list of addresses stands, which are negated while the matrices are being read.
-napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
-  Args args(env, info, "groupedMatmul", 34, 4);
-  const KernelTable& kernels = args.kernels();
+void op_grouped_matmul(Args& args, const KernelTable& kernels) {
   const int64_t m = args.dim(5, "m"), n = args.dim(6, "n"), k = args.dim(7, "k"), groups = args.dim(12, "groups");
   const int64_t rows = args.dim(16, "rows"), rows_of_a = args.dim(17, "aRows"), rows_of_b = args.dim(18, "bRows");
   Matmul p = {};
@@ -119,7 +111,6 @@ napi_value op_grouped_matmul(napi_env env, napi_callback_info info) {
   if (args.ok() && args.flag(33)) matmul_late(kernels, p, second);
   else if (args.ok()) kernels.matmul(p);
   else if (can_update) kernels.adam_w(update);  // nobody else will: it must not be lost because the product fails
-  return nullptr;
 }
 
 // Of the arguments from `i`: batch, queries, keys, keyStride, heads, kvHeads, headDim, valueDim, scale, causal, window, chunk, then sinks or
@@ -146,9 +137,7 @@ Attention attention_dims(Args& args, int i) {
 }
 
 // attention(isa, out, lse, q, k, v, ...)
-napi_value op_attention(napi_env env, napi_callback_info info) {
-  Args args(env, info, "attention", 24);
-  const KernelTable& kernels = args.kernels();
+void op_attention(Args& args, const KernelTable& kernels) {
   Attention p = attention_dims(args, 6);
   const int64_t rows = product(p.batch, p.queries, p.heads), cache = product(p.batch, p.key_stride, p.kv_heads);
   p.out = args.out<float>(1, "out", product(rows, p.value_dim));
@@ -157,13 +146,10 @@ napi_value op_attention(napi_env env, napi_callback_info info) {
   p.k = args.weights(4, "k", p.type, 1, cache, p.head_dim);
   p.v = args.weights(5, "v", p.type, 1, cache, p.value_dim);
   if (args.ok() && rows > 0) kernels.attention(p);
-  return nullptr;
 }
 
 // attentionBackward(isa, dq, dk, dv, dsinks or 0, dout, q, k, v, out, lse, ...)
-napi_value op_attention_backward(napi_env env, napi_callback_info info) {
-  Args args(env, info, "attentionBackward", 29);
-  const KernelTable& kernels = args.kernels();
+void op_attention_backward(Args& args, const KernelTable& kernels) {
   Attention p = attention_dims(args, 11);
   if (p.type != kFloat) args.fail("k and v must be f32");
   const int64_t rows = product(p.batch, p.queries, p.heads), cache = product(p.batch, p.key_stride, p.kv_heads);
@@ -180,25 +166,21 @@ napi_value op_attention_backward(napi_env env, napi_callback_info info) {
   if (p.dsinks_H && !p.sinks_H) args.fail("dsinks needs sinks");
   if (p.key_stride != p.keys) args.fail("keyStride must equal keys (%lld), got %lld", (long long)p.keys, (long long)p.key_stride);
   if (args.ok() && rows > 0) kernels.attention_backward(p);
-  return nullptr;
 }
 
 // narrow(isa, out, x, n): f32 to binary16.
-napi_value op_narrow(napi_env env, napi_callback_info info) {
-  Args args(env, info, "narrow", 4);
-  const KernelTable& kernels = args.kernels();
+void op_narrow(Args& args, const KernelTable& kernels) {
   const int64_t n = args.integer(3, "n", 0, 1LL << 52);
   uint16_t* out = args.out<uint16_t>(1, "out", n);
   const float* x = args.in<float>(2, "x", n);
   if (args.ok()) kernels.narrow(out, x, n);
-  return nullptr;
 }
 
-const Op ops[] = {{"matmul", op_matmul}, {"matmuls", op_matmuls}, {"groupedMatmul", op_grouped_matmul}, {"attention", op_attention},
-                  {"attentionBackward", op_attention_backward}, {"narrow", op_narrow}};
+const NumericOp ops[] = {{"matmul", op_matmul, 12}, {"matmuls", op_matmuls, 18}, {"groupedMatmul", op_grouped_matmul, 34, 4}, {"attention", op_attention, 24},
+                  {"attentionBackward", op_attention_backward, 29}, {"narrow", op_narrow, 4}};
 
 }  // namespace
 
-void export_matrix_ops(napi_env env, napi_value exports) { export_commands(env, exports, ops, sizeof ops / sizeof *ops); }
+void export_matrix_ops(napi_env env, napi_value exports) { export_ops(env, exports, ops); }
 
 }  // namespace sw

@@ -5,9 +5,7 @@ namespace sw {
 namespace {
 
 // causalConv(isa, out, state, x, weight, bias or 0, batch, length, channels, kernel)
-napi_value op_causal_conv(napi_env env, napi_callback_info info) {
-  Args args(env, info, "causalConv", 10);
-  const KernelTable& kernels = args.kernels();
+void op_causal_conv(Args& args, const KernelTable& kernels) {
   CausalConv p = {};
   p.batch = args.dim(6, "batch"), p.length = args.dim(7, "length"), p.channels = args.dim(8, "channels");
   p.kernel = args.integer(9, "kernel", 1, INT32_MAX);
@@ -18,14 +16,11 @@ napi_value op_causal_conv(napi_env env, napi_callback_info info) {
   p.weight = args.in<float>(4, "weight", product(p.channels, p.kernel));
   p.bias = args.in_or_null<float>(5, "bias", p.channels);
   if (args.ok()) kernels.causal_conv(p);
-  return nullptr;
 }
 
 // linearAttention(isa, out, state, qkv, decay, beta or 0, batch, length, heads, keyHeads, keyDim, valueDim, scale, normalise, normEps,
 // decayPerToken)
-napi_value op_linear_attention(napi_env env, napi_callback_info info) {
-  Args args(env, info, "linearAttention", 16);
-  const KernelTable& kernels = args.kernels();
+void op_linear_attention(Args& args, const KernelTable& kernels) {
   LinearAttention p = {};
   p.batch = args.dim(6, "batch"), p.length = args.dim(7, "length"), p.heads = args.dim(8, "heads");
   p.key_heads = args.integer(9, "keyHeads", 1, INT32_MAX), p.key_dim = args.dim(10, "keyDim"), p.value_dim = args.dim(11, "valueDim");
@@ -39,13 +34,10 @@ napi_value op_linear_attention(napi_env env, napi_callback_info info) {
   p.decay = args.in<float>(4, "decay", p.decay_per_token ? product(tokens, p.heads) : p.heads);
   p.beta = args.in_or_null<float>(5, "beta", product(tokens, p.heads));
   if (args.ok()) kernels.linear_attention(p);
-  return nullptr;
 }
 
 // deltaDecays(isa, out, state, step, bias, logRate, batch, length, heads, chunk)
-napi_value op_delta_decays(napi_env env, napi_callback_info info) {
-  Args args(env, info, "deltaDecays", 10);
-  const KernelTable& kernels = args.kernels();
+void op_delta_decays(Args& args, const KernelTable& kernels) {
   DeltaDecays p = {};
   p.batch = args.dim(6, "batch"), p.length = args.dim(7, "length"), p.heads = args.dim(8, "heads"), p.chunk = args.integer(9, "chunk", 1, 1 << 24);
   const int64_t size = product(p.batch, p.length, p.heads);
@@ -55,13 +47,10 @@ napi_value op_delta_decays(napi_env env, napi_callback_info info) {
   p.bias = args.in<float>(4, "bias", p.heads);
   p.log_rate = args.in<float>(5, "logRate", p.heads);
   if (args.ok()) kernels.delta_decays(p);
-  return nullptr;
 }
 
 // selectiveScan(isa, out, state, x, delta, a, b, c, d, batch, length, channels, states)
-napi_value op_selective_scan(napi_env env, napi_callback_info info) {
-  Args args(env, info, "selectiveScan", 13);
-  const KernelTable& kernels = args.kernels();
+void op_selective_scan(Args& args, const KernelTable& kernels) {
   SelectiveScan p = {};
   p.batch = args.dim(9, "batch"), p.length = args.dim(10, "length"), p.channels = args.dim(11, "channels"), p.states = args.dim(12, "states");
   const int64_t size = product(p.batch, p.length, p.channels), mixed = product(p.batch, p.length, p.states);
@@ -74,13 +63,10 @@ napi_value op_selective_scan(napi_env env, napi_callback_info info) {
   p.c = args.in<float>(7, "c", mixed);
   p.d = args.in<float>(8, "d", p.channels);
   if (args.ok()) kernels.selective_scan(p);
-  return nullptr;
 }
 
 // lightningIndexer(isa, bias, q, k, weights, batch, queries, keys, keyStride, heads, headDim, topK)
-napi_value op_lightning_indexer(napi_env env, napi_callback_info info) {
-  Args args(env, info, "lightningIndexer", 12);
-  const KernelTable& kernels = args.kernels();
+void op_lightning_indexer(Args& args, const KernelTable& kernels) {
   LightningIndexer p = {};
   p.batch = args.dim(5, "batch"), p.queries = args.dim(6, "queries");
   p.keys = args.integer(7, "keys", p.queries, INT32_MAX), p.key_stride = args.integer(8, "keyStride", p.keys, INT32_MAX);
@@ -91,14 +77,13 @@ napi_value op_lightning_indexer(napi_env env, napi_callback_info info) {
   p.k = args.in<float>(3, "k", product(p.batch, p.key_stride, p.head_dim));
   p.weights = args.in<float>(4, "weights", product(rows, p.heads));
   if (args.ok()) kernels.lightning_indexer(p);
-  return nullptr;
 }
 
-const Op ops[] = {{"causalConv", op_causal_conv}, {"linearAttention", op_linear_attention}, {"deltaDecays", op_delta_decays},
-                  {"selectiveScan", op_selective_scan}, {"lightningIndexer", op_lightning_indexer}};
+const NumericOp ops[] = {{"causalConv", op_causal_conv, 10}, {"linearAttention", op_linear_attention, 16}, {"deltaDecays", op_delta_decays, 10},
+                  {"selectiveScan", op_selective_scan, 13}, {"lightningIndexer", op_lightning_indexer, 12}};
 
 }  // namespace
 
-void export_mixer_ops(napi_env env, napi_value exports) { export_commands(env, exports, ops, sizeof ops / sizeof *ops); }
+void export_mixer_ops(napi_env env, napi_value exports) { export_ops(env, exports, ops); }
 
 }  // namespace sw

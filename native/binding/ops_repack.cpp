@@ -34,6 +34,6 @@ const Op ops[] = {{"repack", op_repack}};
 
 }  // namespace
 
-void export_repacking(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+void export_repacking(napi_env env, napi_value exports) { export_ops(env, exports, ops); }
 
 }  // namespace sw

@@ -12,23 +12,18 @@ Norm norm_of(Args& args, int first) {
 }
 
 // norm(isa, out, x, weight or 0, bias or 0, rows, cols, centred, eps, offset)
-napi_value op_norm(napi_env env, napi_callback_info info) {
-  Args args(env, info, "norm", 10);
-  const KernelTable& kernels = args.kernels();
+void op_norm(Args& args, const KernelTable& kernels) {
   Norm p = norm_of(args, 5);
   p.out = args.out<float>(1, "out", product(p.rows, p.cols));
   p.x = args.in<float>(2, "x", product(p.rows, p.cols));
   p.weight = args.in_or_null<float>(3, "weight", p.cols);
   p.bias = args.in_or_null<float>(4, "bias", p.cols);
   if (args.ok()) kernels.norm(p);
-  return nullptr;
 }
 
 // normBackward(isa, dx, dweight, dbias, dout, x, weight or 0, rows, cols, centred, eps, offset, accumulate dx, dweight, dbias): 0 for a
 // gradient not wanted
-napi_value op_norm_backward(napi_env env, napi_callback_info info) {
-  Args args(env, info, "normBackward", 15);
-  const KernelTable& kernels = args.kernels();
+void op_norm_backward(Args& args, const KernelTable& kernels) {
   Norm p = norm_of(args, 7);
   p.dx = args.out_or_null<float>(1, "dx", product(p.rows, p.cols));
   p.dweight = args.out_or_null<float>(2, "dweight", p.cols);
@@ -38,13 +33,10 @@ napi_value op_norm_backward(napi_env env, napi_callback_info info) {
   p.weight = args.in_or_null<float>(6, "weight", p.cols);
   p.accumulate_dx = args.flag(12), p.accumulate_dweight = args.flag(13), p.accumulate_dbias = args.flag(14);
   if (args.ok()) kernels.norm_backward(p);
-  return nullptr;
 }
 
 // rope(isa, out, x, table, positions, tokens, tableRows, heads, headDim, first, rotary, interleaved, inverse)
-napi_value op_rope(napi_env env, napi_callback_info info) {
-  Args args(env, info, "rope", 13);
-  const KernelTable& kernels = args.kernels();
+void op_rope(Args& args, const KernelTable& kernels) {
   Rope p = {};
   p.tokens = args.dim(5, "tokens"), p.heads = args.dim(7, "heads"), p.head_dim = args.dim(8, "headDim");
   p.first = args.integer(9, "first", 0, p.head_dim), p.rotary = args.integer(10, "rotary", 0, p.head_dim - p.first);
@@ -57,7 +49,6 @@ napi_value op_rope(napi_env env, napi_callback_info info) {
   if (p.rotary % 2 != 0) args.fail("rotary must be even, got %lld", (long long)p.rotary);
   args.check_range(p.positions_T, p.tokens, "positions", 0, table_rows - 1);
   if (args.ok()) kernels.rope(p);
-  return nullptr;
 }
 
 // Of the arguments from `first`: x, rowScale, offsets, groups, rows, width, activation, gated, scaleInput, limit, upOffset, bias. Only the
@@ -78,31 +69,23 @@ Glu glu_of(Args& args, int first) {
 }
 
 // glu(isa, out, x, ...)
-napi_value op_glu(napi_env env, napi_callback_info info) {
-  Args args(env, info, "glu", 14);
-  const KernelTable& kernels = args.kernels();
+void op_glu(Args& args, const KernelTable& kernels) {
   Glu p = glu_of(args, 2);
   p.out = args.out<float>(1, "out", product(p.rows, p.width));
   if (args.ok()) kernels.glu(p);
-  return nullptr;
 }
 
 // gluBackward(isa, dx, drowScale, dout, x, ...)
-napi_value op_glu_backward(napi_env env, napi_callback_info info) {
-  Args args(env, info, "gluBackward", 16);
-  const KernelTable& kernels = args.kernels();
+void op_glu_backward(Args& args, const KernelTable& kernels) {
   Glu p = glu_of(args, 4);
   p.dx = args.out<float>(1, "dx", product(p.rows, p.width, p.gated ? 2 : 1));
   p.drow_scale = args.out_or_null<float>(2, "drowScale", p.rows);
   p.dout = args.in<float>(3, "dout", product(p.rows, p.width));
   if (args.ok() && p.rows > 0) kernels.glu(p);
-  return nullptr;
 }
 
 // gatherRows(isa, out, table, rows, m, cols, tableRows, type)
-napi_value op_gather_rows(napi_env env, napi_callback_info info) {
-  Args args(env, info, "gatherRows", 8);
-  const KernelTable& kernels = args.kernels();
+void op_gather_rows(Args& args, const KernelTable& kernels) {
   const int64_t m = args.dim(4, "m"), cols = args.dim(5, "cols"), table_rows = args.dim(6, "tableRows");
   float* out = args.out<float>(1, "out", product(m, cols));
   const StoredType type = (StoredType)args.integer(7, "type of table", kFloat, kLastType);
@@ -110,52 +93,40 @@ napi_value op_gather_rows(napi_env env, napi_callback_info info) {
   const int32_t* rows = args.in<int32_t>(3, "rows", m);
   args.check_range(rows, m, "rows", INT32_MIN, table_rows - 1);
   if (args.ok()) kernels.gather_rows(out, table, type, rows, m, cols);
-  return nullptr;
 }
 
 // scatterAddRows(isa, dtable, dout, rows, m, cols, tableRows)
-napi_value op_scatter_add_rows(napi_env env, napi_callback_info info) {
-  Args args(env, info, "scatterAddRows", 7);
-  const KernelTable& kernels = args.kernels();
+void op_scatter_add_rows(Args& args, const KernelTable& kernels) {
   const int64_t m = args.dim(4, "m"), cols = args.dim(5, "cols"), table_rows = args.dim(6, "tableRows");
   float* dtable = args.out<float>(1, "dtable", product(table_rows, cols));
   const float* dout = args.in<float>(2, "dout", product(m, cols));
   const int32_t* rows = args.in<int32_t>(3, "rows", m);
   args.check_range(rows, m, "rows", INT32_MIN, table_rows - 1);
   if (args.ok()) kernels.scatter_add_rows(dtable, dout, rows, m, cols);
-  return nullptr;
 }
 
 // combineRows(isa, out, y, positions, tokens, k, cols, rowsOfY, accumulate)
-napi_value op_combine_rows(napi_env env, napi_callback_info info) {
-  Args args(env, info, "combineRows", 9);
-  const KernelTable& kernels = args.kernels();
+void op_combine_rows(Args& args, const KernelTable& kernels) {
   const int64_t tokens = args.dim(4, "tokens"), k = args.dim(5, "k"), cols = args.dim(6, "cols"), rows = args.dim(7, "rows");
   float* out = args.out<float>(1, "out", product(tokens, cols));
   const float* y = args.in<float>(2, "y", product(rows, cols));
   const int32_t* positions = args.in<int32_t>(3, "positions", product(tokens, k));
   args.check_range(positions, product(tokens, k), "positions", INT32_MIN, rows - 1);
   if (args.ok()) kernels.combine_rows(out, y, positions, tokens, k, cols, args.flag(8));
-  return nullptr;
 }
 
 // crossEntropy(isa, losses, logits, targets, tokens, vocab)
-napi_value op_cross_entropy(napi_env env, napi_callback_info info) {
-  Args args(env, info, "crossEntropy", 6);
-  const KernelTable& kernels = args.kernels();
+void op_cross_entropy(Args& args, const KernelTable& kernels) {
   const int64_t tokens = args.dim(4, "tokens"), vocab = args.dim(5, "vocab");
   float* losses = args.out<float>(1, "losses", tokens);
   const float* logits = args.in<float>(2, "logits", product(tokens, vocab));
   const int32_t* targets = args.in<int32_t>(3, "targets", tokens);
   args.check_range(targets, tokens, "targets", INT32_MIN, vocab - 1);
   if (args.ok()) kernels.cross_entropy(losses, logits, targets, tokens, vocab);
-  return nullptr;
 }
 
 // crossEntropyBackward(isa, dlogits, dlosses, logits, targets, tokens, vocab)
-napi_value op_cross_entropy_backward(napi_env env, napi_callback_info info) {
-  Args args(env, info, "crossEntropyBackward", 7);
-  const KernelTable& kernels = args.kernels();
+void op_cross_entropy_backward(Args& args, const KernelTable& kernels) {
   const int64_t tokens = args.dim(5, "tokens"), vocab = args.dim(6, "vocab");
   float* dlogits = args.out<float>(1, "dlogits", product(tokens, vocab));
   const float* dlosses = args.in<float>(2, "dlosses", tokens);
@@ -163,13 +134,10 @@ napi_value op_cross_entropy_backward(napi_env env, napi_callback_info info) {
   const int32_t* targets = args.in<int32_t>(4, "targets", tokens);
   args.check_range(targets, tokens, "targets", INT32_MIN, vocab - 1);
   if (args.ok()) kernels.cross_entropy_backward(dlogits, dlosses, logits, targets, tokens, vocab);
-  return nullptr;
 }
 
 // topK(isa, indices, scores, bias or 0, tokens, experts, k, groups or 0, keep, top2sum)
-napi_value op_top_k(napi_env env, napi_callback_info info) {
-  Args args(env, info, "topK", 10);
-  const KernelTable& kernels = args.kernels();
+void op_top_k(Args& args, const KernelTable& kernels) {
   TopK p = {};
   p.tokens = args.dim(4, "tokens"), p.experts = args.dim(5, "experts"), p.k = args.integer(6, "k", 0, p.experts);
   p.groups = args.integer(7, "groups", 0, p.experts), p.keep = args.integer(8, "keep", 0, p.groups), p.top2sum = args.flag(9);
@@ -178,39 +146,30 @@ napi_value op_top_k(napi_env env, napi_callback_info info) {
   p.bias = args.in_or_null<float>(3, "bias", p.experts);
   if (p.groups > 0 && p.experts % p.groups != 0) args.fail("%lld experts do not divide into %lld groups", (long long)p.experts, (long long)p.groups);
   if (args.ok() && p.k > 0) kernels.top_k(p);
-  return nullptr;
 }
 
 // gatherColumns(isa, out, x, columns, tokens, k, cols)
-napi_value op_gather_columns(napi_env env, napi_callback_info info) {
-  Args args(env, info, "gatherColumns", 7);
-  const KernelTable& kernels = args.kernels();
+void op_gather_columns(Args& args, const KernelTable& kernels) {
   const int64_t tokens = args.dim(4, "tokens"), k = args.dim(5, "k"), cols = args.dim(6, "cols");
   float* out = args.out<float>(1, "out", product(tokens, k));
   const float* x = args.in<float>(2, "x", product(tokens, cols));
   const int32_t* columns = args.in<int32_t>(3, "columns", product(tokens, k));
   args.check_range(columns, product(tokens, k), "columns", INT32_MIN, cols - 1);
   if (args.ok()) kernels.gather_columns(out, x, columns, tokens, k, cols);
-  return nullptr;
 }
 
 // scatterColumns(isa, dx, dout, columns, tokens, k, cols, accumulate)
-napi_value op_scatter_columns(napi_env env, napi_callback_info info) {
-  Args args(env, info, "scatterColumns", 8);
-  const KernelTable& kernels = args.kernels();
+void op_scatter_columns(Args& args, const KernelTable& kernels) {
   const int64_t tokens = args.dim(4, "tokens"), k = args.dim(5, "k"), cols = args.dim(6, "cols");
   float* dx = args.out<float>(1, "dx", product(tokens, cols));
   const float* dout = args.in<float>(2, "dout", product(tokens, k));
   const int32_t* columns = args.in<int32_t>(3, "columns", product(tokens, k));
   args.check_range(columns, product(tokens, k), "columns", INT32_MIN, cols - 1);
   if (args.ok()) kernels.scatter_columns(dx, dout, columns, tokens, k, cols, args.flag(7));
-  return nullptr;
 }
 
 // sortByExpert(isa, offsets, slots, sortedTokens, positions, experts, tokens, k, expertCount, rows)
-napi_value op_sort_by_expert(napi_env env, napi_callback_info info) {
-  Args args(env, info, "sortByExpert", 10);
-  const KernelTable& kernels = args.kernels();
+void op_sort_by_expert(Args& args, const KernelTable& kernels) {
   SortByExpert p = {};
   p.tokens = args.dim(6, "tokens"), p.k = args.dim(7, "k"), p.experts = args.dim(8, "experts");
   const int64_t slots = product(p.tokens, p.k);
@@ -224,18 +183,17 @@ napi_value op_sort_by_expert(napi_env env, napi_callback_info info) {
   p.tokens_N = args.out<int32_t>(3, "tokens", p.rows);
   p.positions_TK = args.out<int32_t>(4, "positions", slots);
   if (args.ok()) kernels.sort_by_expert(p);
-  return nullptr;
 }
 
-const Op ops[] = {
-    {"norm", op_norm}, {"normBackward", op_norm_backward}, {"rope", op_rope}, {"glu", op_glu}, {"gluBackward", op_glu_backward},
-    {"gatherRows", op_gather_rows}, {"scatterAddRows", op_scatter_add_rows}, {"combineRows", op_combine_rows},
-    {"crossEntropy", op_cross_entropy}, {"crossEntropyBackward", op_cross_entropy_backward}, {"topK", op_top_k},
-    {"gatherColumns", op_gather_columns}, {"scatterColumns", op_scatter_columns}, {"sortByExpert", op_sort_by_expert},
+const NumericOp ops[] = {
+    {"norm", op_norm, 10}, {"normBackward", op_norm_backward, 15}, {"rope", op_rope, 13}, {"glu", op_glu, 14}, {"gluBackward", op_glu_backward, 16},
+    {"gatherRows", op_gather_rows, 8}, {"scatterAddRows", op_scatter_add_rows, 7}, {"combineRows", op_combine_rows, 9},
+    {"crossEntropy", op_cross_entropy, 6}, {"crossEntropyBackward", op_cross_entropy_backward, 7}, {"topK", op_top_k, 10},
+    {"gatherColumns", op_gather_columns, 7}, {"scatterColumns", op_scatter_columns, 8}, {"sortByExpert", op_sort_by_expert, 10},
 };
 
 }  // namespace
 
-void export_row_ops(napi_env env, napi_value exports) { export_commands(env, exports, ops, sizeof ops / sizeof *ops); }
+void export_row_ops(napi_env env, napi_value exports) { export_ops(env, exports, ops); }
 
 }  // namespace sw

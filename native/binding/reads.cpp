@@ -79,6 +79,6 @@ const Op ops[] = {{"openReads", op_open},    {"closeReads", op_close}, {"startRe
 
 }  // namespace
 
-void export_reads(napi_env env, napi_value exports) { export_ops(env, exports, ops, sizeof ops / sizeof *ops); }
+void export_reads(napi_env env, napi_value exports) { export_ops(env, exports, ops); }
 
 }  // namespace sw

@@ -8,7 +8,7 @@ export interface ListAddon {
   /** 0, or the number of the op at which it stopped. */
   run(list: Float64Array, length: number): number;
   /** The one op that stops a list: see native/binding/demand.cpp. Its last argument is the number. */
-  demand(...args: number[]): boolean;
+  demand(...args: number[]): number | undefined;
 }
 
 type Argument = number | Float64Array;

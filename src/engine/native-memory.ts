@@ -146,7 +146,7 @@ export class NativeMemory<A extends MemoryAddon> implements Memory, RepackingOps
     const narrows = out.dtype === "f16" && x.dtype === "f32";
     check(out.size === x.size && (narrows || out.dtype === x.dtype), "ERR_SWITCHYARD_SHAPE", () => `copy: ${x} does not fit ${out}`);
     if (narrows) this.addon.narrow(this.variant, address(out), address(x), x.size);
-    else this.addon.copy(address(out), address(x), out.bytes);
+    else this.addon.copy(this.variant, address(out), address(x), out.bytes);
   }
 
   advise(t: Tensor, needed: boolean): void {
@@ -156,7 +156,7 @@ export class NativeMemory<A extends MemoryAddon> implements Memory, RepackingOps
   fill(out: Tensor, value: number): void {
     const code = fillCode[out.dtype];
     check(code !== undefined, "ERR_SWITCHYARD_DTYPE", () => `fill: expected f32, f64 or i32, got ${out}`);
-    this.addon.fill(address(out), out.size, value, code);
+    this.addon.fill(this.variant, address(out), out.size, value, code);
   }
 
   repack(out: Tensor, { rows, elements, scales, block = [0, 0], scaleType = "f32", places }: LooseRows): void {

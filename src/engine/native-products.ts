@@ -115,13 +115,13 @@ export class NativeProducts<A extends ProductAddon> extends NativeMemory<A> impl
 
   /** Says that a late matrix is where `matrix` is, or nowhere. Products wait for the reads of one that is `coming`, until it is placed anew. */
   place(late: LateTensor, matrix: Tensor | undefined, coming = false): void {
-    this.addon.fill(late.storage as number, 1, coming ? -address(matrix) : address(matrix), fillCode.f64 as number);
+    this.addon.fill(this.variant, late.storage as number, 1, coming ? -address(matrix) : address(matrix), fillCode.f64 as number);
   }
 
   /** Looks, when the ops before have run, whether grouped products can go on: see `Demand`. If not, calls `provide` before they do. */
   demand({ offsets, there, rows, always, forecast }: Demand, provide: () => void): void {
     const { likely, choices = 0, there: thereNext } = forecast ?? {};
-    this.commands.demand([address(offsets), rows.size, address(there), address(rows), address(likely), choices, address(thereNext), Number(always)], provide);
+    this.commands.demand([this.variant, address(offsets), rows.size, address(there), address(rows), address(likely), choices, address(thereNext), Number(always)], provide);
   }
 
   attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims, extras: AttentionExtras = {}): void {

@@ -146,7 +146,7 @@ describeNative("thread pool", () => {
       addon.read(expected, out);
       let wrong = 0;
       for (let run = 0; run < 200; run++) {
-        addon.fill(out, size, -1, 0);
+        addon.fill(0, out, size, -1, 0);
         addon.matmul(0, 0, out, a, b, 200, 200, 200, 0, 0, 200, 0);
         addon.read(values, out);
         wrong += values.some((x, i) => x !== expected[i]) ? 1 : 0;
@@ -173,9 +173,9 @@ describeNative("thread pool", () => {
       const { parentPort, workerData: { source, large, count } } = require("node:worker_threads");
       const addon = require(source);
       const fill = addon.commands().indexOf("fill");
-      const list = new Float64Array(2 ** 17);
-      for (let i = 0; i < 9000; i++) list.set([fill, 4, 0, large, 2 ** 22, 1, 0, fill, 4, 0, count, 1, i + 1, 0], 14 * i);
-      addon.start(list, 14 * 9000);
+      const list = new Float64Array(2 ** 18);
+      for (let i = 0; i < 9000; i++) list.set([fill, 5, 0, 0, large, 2 ** 22, 1, 0, fill, 5, 0, 0, count, 1, i + 1, 0], 16 * i);
+      addon.start(list, 16 * 9000);
       parentPort.postMessage("started");
       for (;;);`;
     const done = () => engine.read(count)[0] as number;
