@@ -15,7 +15,7 @@ import { encodeGgufHeader } from "../src/formats/gguf/writer.js";
 import { readHfConfig } from "../src/model/families/hf-config.js";
 import { publishedConfig } from "../src/model/families/published.js";
 import { randomGguf } from "../src/model/random-gguf.js";
-import { byteCharacters } from "../src/tokenizer/byte-pair.js";
+import { byteCharacters } from "../src/tokenizer/byte-level.js";
 import { type BenchResult, machine } from "./bench.js";
 
 const repetitions = 3;

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { byteCharacters } from "../src/tokenizer/byte-pair.js";
+import { byteCharacters } from "../src/tokenizer/byte-level.js";
 import { type ChatMessage, encodeChat } from "../src/tokenizer/chat.js";
 import { ggufTokenizer } from "../src/tokenizer/gguf.js";
 import type { Tokenizer } from "../src/tokenizer/tokenizer.js";

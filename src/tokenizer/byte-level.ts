@@ -1,5 +1,4 @@
 import { check } from "../errors.js";
-import { byteCharacters } from "./byte-pair.js";
 import { IdList, mergePairs, type Merges, pairKey, remembering } from "./merge.js";
 import { type PreTokenizer, splitWords } from "./pre-tokenizers.js";
 import { bpeModel } from "./tokenizer.js";
@@ -11,19 +10,26 @@ interface ByteLevelOptions extends VocabularyOptions {
   merges?: readonly string[] | undefined;
 }
 
+/** The printable character that stands for each byte in a tokenizer.json (GPT-2's table): itself, or the next free one from U+0100 on. */
+export const byteCharacters: readonly string[] = (() => {
+  let next = 256;
+  const isPrintable = (b: number) => (b >= 33 && b <= 126) || (b >= 161 && b !== 173);
+  return Array.from({ length: 256 }, (_, b) => String.fromCharCode(isPrintable(b) ? b : next++));
+})();
+
 const byteOf = new Map(byteCharacters.map((character, byte) => [character, byte]));
 
 /** Byte-level BPE over a published vocabulary (GPT-2, Llama 3, Qwen, DeepSeek, ...); its texts are in GPT-2's byte characters. */
 export class ByteLevelTokenizer extends VocabularyTokenizer {
   private readonly byteIds: Int32Array;
-  private readonly merges: Merges;
-  private readonly word = remembering((word) => this.encodeWord(word));
+  private readonly pairMerges: Merges;
+  protected readonly word = remembering((word) => this.encodeWord(word));
 
   /** Throws ERR_SWITCHYARD_FORMAT. */
   constructor(private readonly options: ByteLevelOptions) {
     super(options);
     this.byteIds = Int32Array.from(byteCharacters, (character) => this.ids.get(character) ?? -1);
-    this.merges = options.merges === undefined ? this.mergesById() : this.mergesByRank(options.merges);
+    this.pairMerges = options.merges === undefined ? this.mergesById() : this.mergesByRank(options.merges);
   }
 
   private mergesByRank(merges: readonly string[]): Merges {
@@ -61,7 +67,7 @@ export class ByteLevelTokenizer extends VocabularyTokenizer {
     const ids = Int32Array.from(bytes, (byte) => this.byteIds[byte]);
     const unknown = ids.indexOf(-1);
     check(unknown < 0, "ERR_SWITCHYARD_DATA", () => `encode: the vocabulary of ${this.vocabulary.source} has no token for byte ${bytes[unknown]}`);
-    return mergePairs(ids, this.merges);
+    return mergePairs(ids, this.pairMerges);
   }
 
   protected bytes(_: number, token: string): Uint8Array {
@@ -79,7 +85,7 @@ export class ByteLevelTokenizer extends VocabularyTokenizer {
   /** The merges behind ids that are ranks: what a token's bytes become when only merges before its own are applied. */
   private derivedMerges(): string[] {
     return [...this.ids].sort(([, a], [, b]) => a - b).flatMap(([token, id]) => {
-      const merges = { ...this.merges, find: (a: number, b: number) => { const merge = this.merges.find(a, b); return merge !== undefined && merge < id ? merge : undefined; } };
+      const merges = { ...this.pairMerges, find: (a: number, b: number) => { const merge = this.pairMerges.find(a, b); return merge !== undefined && merge < id ? merge : undefined; } };
       const parts = mergePairs(Int32Array.from(this.bytes(id, token), (byte) => this.byteIds[byte]), merges);
       return parts.length === 2 ? [Array.from(parts, (part) => this.token(part)).join(" ")] : [];
     });

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
-import { byteCharacters } from "./byte-pair.js";
+import { byteCharacters } from "./byte-level.js";
 import { byteTokenizer } from "./bytes.js";
 import { type ChatMessage, type ChatOptions, encodeChat } from "./chat.js";
 import { ggufTokenizer } from "./gguf.js";

@@ -5,7 +5,7 @@ import { z } from "zod";
 import { SwitchyardError } from "../errors.js";
 import { readFileUpTo } from "../formats/io.js";
 import { conform, isJsonObject, type Json, type JsonObject, readJsonFile } from "../formats/json.js";
-import { BytePairTokenizer } from "./byte-pair.js";
+import { bytePairTokens, BytePairTokenizer } from "./byte-pair.js";
 import { CharacterTokenizer } from "./characters.js";
 import { HuggingFaceTokenizer, maxTokenizerBytes } from "./hugging-face.js";
 import type { ChatTemplates, Tokenizer } from "./tokenizer.js";
@@ -72,7 +72,7 @@ function ownTokenizer(json: JsonObject): Tokenizer | undefined {
 function bytePairs(merges: readonly Json[], [endOfText]: readonly Json[]): BytePairTokenizer | undefined {
   const content = isJsonObject(endOfText) ? endOfText["content"] : undefined;
   if (!merges.every((merge) => typeof merge === "string")) return undefined;
-  return BytePairTokenizer.fromMerges(merges, typeof content === "string" ? content : undefined);
+  return bytePairTokens(merges) && new BytePairTokenizer(merges, typeof content === "string" ? content : undefined);
 }
 
 function characters(vocab: JsonObject, merges: readonly Json[]): CharacterTokenizer | undefined {

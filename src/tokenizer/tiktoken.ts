@@ -1,7 +1,6 @@
 import { SwitchyardError } from "../errors.js";
 import { readFileUpTo } from "../formats/io.js";
-import { ByteLevelTokenizer } from "./byte-level.js";
-import { byteCharacters } from "./byte-pair.js";
+import { byteCharacters, ByteLevelTokenizer } from "./byte-level.js";
 import { maxVocab } from "./merge.js";
 import { preTokenizer } from "./pre-tokenizers.js";
 import type { Tokenizer } from "./tokenizer.js";

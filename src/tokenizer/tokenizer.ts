@@ -57,14 +57,13 @@ export function byteStream(bytesOf: (id: number) => Uint8Array | undefined): Dec
 /** Some files call the marks of turns ordinary tokens (DeepSeek-V3: "<|User|>", with U+FF5C); whoever could write them could speak for another. */
 export const looksSpecial = (token: string): boolean => /^<[|\uff5c].*[|\uff5c]>$/su.test(token);
 
-/** The fields that every tokenizer.json of ours shares; `addedTokens` are special. */
-export function tokenizerJson(addedTokens: readonly { id: number; content: string }[], rest: Record<string, unknown>): Record<string, unknown> {
-  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+/** The fields that every tokenizer.json of ours shares. */
+export function tokenizerJson(addedTokens: readonly { id: number; content: string; special: boolean }[], rest: Record<string, unknown>): Record<string, unknown> {
   return {
     version: "1.0",
     truncation: null,
     padding: null,
-    added_tokens: addedTokens.map((token) => ({ ...token, ...flags })),
+    added_tokens: addedTokens.map(({ id, content, special }) => ({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special })),
     normalizer: null,
     post_processor: null,
     ...rest,

@@ -1,4 +1,5 @@
 import { check } from "../errors.js";
+import { byteCharacters } from "./byte-level.js";
 import { BytePairTokenizer, wordPattern } from "./byte-pair.js";
 import { Heap } from "./heap.js";
 import { maxVocab, pairKey } from "./merge.js";
@@ -55,14 +56,14 @@ export function trainBytePairTokenizer(texts: Iterable<string>, options: BytePai
   for (const word of words) pairs.add(word, 1);
   pairs.queueGrown();
 
-  const merges: [number, number][] = [];
-  const names = Array.from({ length: 256 }, (_, b) => String.fromCharCode(b));
+  const merges: string[] = [];
+  const names = [...byteCharacters];
   const ids = new Map(names.map((name, id) => [name, id]));
   while (names.length < vocab - 1) {
     const pair = pairs.mostFrequent();
     if (pair === undefined) break;
     const { a, b } = pair;
-    if (!pair.merged) merges.push([a, b]);
+    if (!pair.merged) merges.push(`${names[a]} ${names[b]}`);
     pair.merged = true;
     const name = `${names[a]}${names[b]}`;
     const id = ids.get(name) ?? names.push(name) - 1;

@@ -84,14 +84,10 @@ export abstract class VocabularyTokenizer implements Tokenizer {
   }
 
   toJSON(): Record<string, unknown> {
-    const content = (id: number) => ({ id, content: this.token(id) });
-    const plain = [...this.userDefined.values()].map(content);
-    const added = [...[...this.special.values()].map(content).map((token) => ({ ...token, special: true })), ...plain.map((token) => ({ ...token, special: false }))];
-    const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false };
+    const added = [...this.special.values(), ...this.userDefined.values()].map((id) => ({ id, content: this.token(id), special: this.special.get(this.token(id)) === id }));
     const prefix = this.prefix.map((id) => this.token(id));
     return {
-      ...tokenizerJson([], this.json(Object.fromEntries(this.ids))),
-      added_tokens: added.sort((a, b) => a.id - b.id).map((token) => ({ ...token, ...flags })),
+      ...tokenizerJson(added.sort((a, b) => a.id - b.id), this.json(Object.fromEntries(this.ids))),
       post_processor: prefix.length === 0 ? null : {
         type: "TemplateProcessing",
         single: [...prefix.map((id) => ({ SpecialToken: { id, type_id: 0 } })), { Sequence: { id: "A", type_id: 0 } }],

@@ -1,5 +1,5 @@
 import type { Random } from "../../src/tensor/random.js";
-import { byteCharacters } from "../../src/tokenizer/byte-pair.js";
+import { byteCharacters } from "../../src/tokenizer/byte-level.js";
 import { parseTiktoken } from "../../src/tokenizer/tiktoken.js";
 import { chance, edge, mutateBytes, pick } from "./mutate.js";
 import { accepted, ensure, type Target } from "./target.js";

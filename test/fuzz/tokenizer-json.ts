@@ -7,7 +7,7 @@ import { withTimeLimit } from "../../src/tokenizer/time-limit.js";
 import { chance, edge, pick } from "./mutate.js";
 import { accepted, ensure, type Target } from "./target.js";
 
-const own = [new BytePairTokenizer([[97, 98]], "<|end|>"), new CharacterTokenizer([..."abc d"])].map((tokenizer) => JSON.parse(JSON.stringify(tokenizer)) as JsonObject);
+const own = [new BytePairTokenizer(["a b"], "<|end|>"), new CharacterTokenizer([..."abc d"])].map((tokenizer) => JSON.parse(JSON.stringify(tokenizer)) as JsonObject);
 
 const words = ["<unk>", "<s>", "</s>", "\u2581", "a", "b", "c", "ab", "abc", "##b", "\u2581a", "\u0120", "\u0120b", "<0x41>", "\u00e9", " "];
 /** Ids of words lie below. */

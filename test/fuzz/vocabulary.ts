@@ -1,5 +1,5 @@
 import type { Random } from "../../src/tensor/random.js";
-import { byteCharacters } from "../../src/tokenizer/byte-pair.js";
+import { byteCharacters } from "../../src/tokenizer/byte-level.js";
 import { ggufTokenizer } from "../../src/tokenizer/gguf.js";
 import { chance, edge, pick } from "./mutate.js";
 import { accepted, ensure, type Target } from "./target.js";
