@@ -268,6 +268,6 @@ interface TrainingOps {
    * which nobody can see.
    */
   adamW(param: Tensor, grad: Tensor, m: Tensor, v: Tensor, options: AdamWOptions): void;
-  /** Sum of squares over all tensors, in f64, in a fixed order. */
-  sumSquares(tensors: readonly Tensor[]): number;
+  /** Sum of the squares of all elements, in f64, in a fixed order. */
+  sumSquares(x: Tensor): number;
 }

@@ -56,7 +56,7 @@ describeVariants("updates of experts in %s", (isa) => {
       "read a part": ([param]) => bits(engine, view(param, [6], 54)),
       "overwrite the gradient": ([, grad]) => engine.fill(grad, 9),
       "overwrite a moment from a list of ops": ([, , m]) => engine.together(() => engine.fill(m, 0)),
-      "sum the other's squares": ([, , , v]) => engine.sumSquares([v]),
+      "sum the other's squares": ([, , , v]) => engine.sumSquares(v),
       "update again": (of) => engine.adamW(...of, { ...options, step: 4 }),
       "multiply by a list of matrices": ([param]) => {
         using t = new TestTensors(engine, 8);

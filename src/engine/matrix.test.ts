@@ -168,7 +168,7 @@ describeVariants("matrix products on %s", (isa) => {
           return engine.read(squares)[0] as number;
         });
         engine.threads = 2;
-        const expected = engine.sumSquares([out]);
+        const expected = engine.sumSquares(out);
         expect(Math.abs((sums[0] as number) - expected)).toBeLessThanOrEqual(1e-7 * expected);
         expect(sums[1]).toBe(sums[0]);
       }

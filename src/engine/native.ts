@@ -165,8 +165,8 @@ export class NativeEngine extends NativeMixers<NativeAddon> implements Engine {
     else run();
   }
 
-  sumSquares(tensors: readonly Tensor[]): number {
-    return tensors.reduce((total, t) => total + this.addon.sumSquares(this.variant, address(t), t.size), 0);
+  sumSquares(x: Tensor): number {
+    return this.addon.sumSquares(this.variant, address(x), x.size);
   }
 }
 

@@ -5,10 +5,10 @@ import type { NativeEngine } from "../engine/native.js";
 import { check } from "../errors.js";
 import { withIoErrors } from "../formats/io.js";
 import { conform, parseJson } from "../formats/json.js";
+import { asLanguageModel } from "../model/any-model.js";
 import type { ModelConfig } from "../model/config.js";
-import { readModelFolder } from "../model/folder.js";
-import { isGguf, readModelGguf } from "../model/gguf-file.js";
 import { parameterSpecs } from "../model/parameter-specs.js";
+import { readStored } from "../model/read.js";
 import { halfLife } from "../model/residency/expert-cache.js";
 import { headroom } from "../model/residency/room.js";
 import { cachedBytes, expertBytes, storedExperts } from "../model/residency/stored-experts.js";
@@ -45,7 +45,7 @@ const shares = [0.125, 0.25, 0.5, 0.75, 1];
  * all experts are taken to be used alike. Throws as `LanguageModel.load` with a budget does, and ERR_SWITCHYARD_FORMAT for a trace of another model.
  */
 export async function expectBudgets(path: string, trace?: string): Promise<Budgets> {
-  const { config, sources } = isGguf(path) ? readModelGguf(path) : await readModelFolder(path);
+  const { config, sources } = asLanguageModel(await readStored(path), path);
   const engine = loadEngine();
   const stored = storedExperts(engine, config, new Map(parameterSpecs(config).map((spec) => [spec.name, spec])), sources);
   const { active = 0, experts: perLayer = 0 } = config.moe ?? {};

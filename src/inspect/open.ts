@@ -1,9 +1,8 @@
 import { loadEngine } from "../engine/load.js";
 import { isEncoderDecoder } from "../model/encoder-decoder/config.js";
 import { EncoderDecoderModel } from "../model/encoder-decoder/model.js";
-import { readFolder } from "../model/folder.js";
-import { isGguf, readGguf } from "../model/gguf-file.js";
 import { LanguageModel } from "../model/language-model.js";
+import { readStored } from "../model/read.js";
 import { isQuantised } from "../tensor/dtype.js";
 
 /**
@@ -11,7 +10,7 @@ import { isQuantised } from "../tensor/dtype.js";
  * `LanguageModel.load` does. MXFP4 of a folder takes the memory of f32.
  */
 export async function openModel(path: string, engine = loadEngine()): Promise<LanguageModel | EncoderDecoderModel> {
-  const { config, sources } = isGguf(path) ? readGguf(path) : await readFolder(path);
+  const { config, sources } = await readStored(path);
   if (isEncoderDecoder(config)) return new EncoderDecoderModel(engine, { ...config, endIds: [] }, undefined, sources);
   // Products of MXFP4 round activations to 8 bits, where a reference multiplies the numbers that the blocks stand for.
   const exact = new Map([...sources].map(([name, source]) => [name, source.repacked && isQuantised(source.repacked.dtype) ? { ...source, repacked: undefined } : source]));

@@ -72,7 +72,7 @@ export class AdamW {
       for (const { tensor, grad } of tensors) {
         if (!tensor.gradWritten) engine.fill(grad, 0);
         const { sum, known } = tensor.gradSquares ?? {};
-        squares[group] += tensor.gradWritten && known && sum !== undefined ? (engine.read(sum)[0] as number) : engine.sumSquares([grad]);
+        squares[group] += tensor.gradWritten && known && sum !== undefined ? (engine.read(sum)[0] as number) : engine.sumSquares(grad);
       }
     }
     const { dense, expert, router } = squares;

@@ -83,7 +83,7 @@ export function groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: Exper
       product(form, target, gathered(A, a.cols, from, to, rowsA), to - from, a.cols, matrixOf(b, e), options);
     }
   }
-  if (squares !== undefined) floats(squares)[0] = sumSquares([out]);
+  if (squares !== undefined) floats(squares)[0] = sumSquares(out);
 }
 
 /** Expert e's matrix. */

@@ -21,11 +21,9 @@ export function adamW(param: Tensor, grad: Tensor, m: Tensor, v: Tensor, options
   }
 }
 
-export function sumSquares(tensors: readonly Tensor[]): number {
+export function sumSquares(x: Tensor): number {
+  const X = floats(x);
   let total = 0;
-  for (const t of tensors) {
-    const X = floats(t);
-    for (let i = 0; i < X.length; i++) total += X[i] * X[i];
-  }
+  for (let i = 0; i < X.length; i++) total += X[i] * X[i];
   return total;
 }
