@@ -4,13 +4,13 @@ import { byteLength, type DType } from "../src/tensor/dtype.js";
 import { Random } from "../src/tensor/random.js";
 import { sizeOf, type Tensor, view } from "../src/tensor/tensor.js";
 import type { Engine, Region } from "../src/engine/engine.js";
-import type { MemoryAddon } from "../src/engine/native-memory.js";
+import type { NativeAddon } from "../src/engine/native-addon.js";
 import { loadEngine } from "../src/engine/load.js";
 
 /** Kernel variants of the native engine that this machine can run; none where there is no addon, which `doctor` explains. */
 export const nativeVariants: string[] = (() => {
   const { name, source } = loadEngine();
-  return name === "native" ? (createRequire(import.meta.url)(source) as MemoryAddon).isas().filter((isa) => isa !== null) : [];
+  return name === "native" ? (createRequire(import.meta.url)(source) as NativeAddon).isas().filter((isa) => isa !== null) : [];
 })();
 
 /** A suite that needs the native engine: not even collected where there is none. */

@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import type { Engine } from "../engine/engine.js";
 import { loadEngine } from "../engine/load.js";
-import type { MemoryAddon } from "../engine/native-memory.js";
+import type { NativeAddon } from "../engine/native-addon.js";
 import { SwitchyardError } from "../errors.js";
 import { formatBytes } from "../train/log/format.js";
 import { describeCommand } from "./flags.js";
@@ -37,7 +37,7 @@ function examine() {
 /** Kernel variants that this CPU can run, the best last. */
 function variants(engine: Engine): string[] {
   if (engine.name !== "native") return [engine.isa];
-  return (createRequire(import.meta.url)(engine.source) as MemoryAddon).isas().filter((isa) => isa !== null);
+  return (createRequire(import.meta.url)(engine.source) as NativeAddon).isas().filter((isa) => isa !== null);
 }
 
 function whyNotNative(): string {

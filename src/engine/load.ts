@@ -4,7 +4,8 @@ import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { check, SwitchyardError } from "../errors.js";
 import type { Engine } from "./engine.js";
-import { type NativeAddon, NativeEngine } from "./native.js";
+import { NativeEngine } from "./native.js";
+import type { NativeAddon } from "./native-addon.js";
 import { ReferenceEngine } from "./reference.js";
 
 export interface EngineOptions {

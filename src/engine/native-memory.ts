@@ -2,37 +2,11 @@ import { check } from "../errors.js";
 import { type DType, isStored, storedBlocks, typedArray, type TypedArray } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { FileReads, LooseRows, Memory, Precision, Region, RepackingOps } from "./engine.js";
-import { CommandList, type ListAddon } from "./command-list.js";
+import { CommandList } from "./command-list.js";
 import { settle } from "./late-updates.js";
-import { NativeReads, type ReadsAddon, systemError } from "./native-reads.js";
+import type { NativeAddon } from "./native-addon.js";
+import { NativeReads, systemError } from "./native-reads.js";
 import { EngineRegion } from "./region.js";
-
-/** An op of the addon: addresses, dimensions and flags, all numbers; throws ERR_SWITCHYARD_ENGINE when one does not hold. */
-export type NativeOp = (...args: number[]) => void;
-
-/** Exports of the addon: what is not arithmetic. Ops that compute take the index of a kernel variant first. */
-export interface MemoryAddon extends ReadsAddon, ListAddon {
-  /** Kernel variants by index; null for one that this machine cannot run. */
-  isas(): (string | null)[];
-  /** Sets the number of threads unless n is 0; returns it. One pool serves every engine of the process. */
-  threads(n: number): number;
-  allocate(bytes: number): number;
-  mapFile(path: string): { address: number; bytes: number } | number;
-  release(address: number): void;
-  advise: NativeOp;
-  /** Whether a mapped file has become shorter since it was mapped. */
-  fileWasCut(): boolean;
-  read(out: TypedArray, address: number): void;
-  write(address: number, values: TypedArray): void;
-  copy: NativeOp;
-  fill: NativeOp;
-  repack: NativeOp;
-  narrow: NativeOp;
-  /** Operations per second of multiply-adds in registers, on all threads; of: 0 f32, 1 bf16, 2 int8. */
-  peak(isa: number, iterations: number, of: number): number;
-  /** Bytes per second of all threads reading memory once. */
-  readBandwidth(address: number, bytes: number): number;
-}
 
 const arrayTag: Partial<Record<DType, string>> = { f32: "[object Float32Array]", f64: "[object Float64Array]", i32: "[object Int32Array]" };
 export const fillCode: Partial<Record<DType, number>> = { f32: 0, f64: 1, i32: 2 };
@@ -47,19 +21,19 @@ export function address(t: Tensor | undefined): number {
 }
 
 /** Memory, files, threads and speed of the native engine; its subclasses add the arithmetic. */
-export class NativeMemory<A extends MemoryAddon> implements Memory, RepackingOps {
+export class NativeMemory implements Memory, RepackingOps {
   readonly name = "native";
   readonly float = "f32";
   readonly isa: string;
   /** Index of the kernel variant, the first argument of every op that computes. */
   protected readonly variant: number;
-  protected readonly addon: A;
+  protected readonly addon: NativeAddon;
   private held = 0;
-  protected readonly commands: CommandList<A>;
+  protected readonly commands: CommandList<NativeAddon>;
 
   /** Throws ERR_SWITCHYARD_ENGINE when this machine cannot run `isa`; without it the best variant is taken. */
   constructor(
-    addon: A,
+    addon: NativeAddon,
     readonly source: string,
     isa?: string,
   ) {

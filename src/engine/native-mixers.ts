@@ -1,12 +1,10 @@
 import type { Tensor } from "../tensor/tensor.js";
 import type { IndexerDims, LinearAttentionDims, MixerOps, SelectiveScan } from "./mixer-ops.js";
-import { address, type NativeOp } from "./native-memory.js";
-import { NativeProducts, type ProductAddon } from "./native-products.js";
-
-export type MixerAddon = ProductAddon & Record<keyof MixerOps, NativeOp>;
+import { address } from "./native-memory.js";
+import { NativeProducts } from "./native-products.js";
 
 /** The sequence mixers of the native engine. */
-export class NativeMixers<A extends MixerAddon> extends NativeProducts<A> implements MixerOps {
+export class NativeMixers extends NativeProducts implements MixerOps {
   causalConv(out: Tensor, state: Tensor, x: Tensor, weight: Tensor, bias: Tensor | undefined): void {
     const [batch = 0, past = 0, channels = 0] = state.shape;
     this.addon.causalConv(this.variant, address(out), address(state), address(x), address(weight), address(bias), batch, x.rows / batch || 0, channels, past + 1);

@@ -3,16 +3,7 @@ import { LateTensor, type Tensor, view } from "../tensor/tensor.js";
 import type { AttentionDims, AttentionExtras, ExpertMatrices, GroupedOptions, MatmulForm, MatmulOptions, MatrixOps } from "./engine.js";
 import { everything, settle, takeUpdate } from "./late-updates.js";
 import { columnsOf, matricesOf, pairOf, roundsToBf16 } from "./matrix-lists.js";
-import { address, fillCode, type MemoryAddon, NativeMemory, type NativeOp, storedTypes } from "./native-memory.js";
-
-export interface ProductAddon extends MemoryAddon {
-  matmul: NativeOp;
-  matmuls: NativeOp;
-  /** May also take a list of addresses, one per expert. */
-  groupedMatmul: (...args: (number | Float64Array)[]) => void;
-  attention: NativeOp;
-  attentionBackward: NativeOp;
-}
+import { address, fillCode, NativeMemory, storedTypes } from "./native-memory.js";
 
 /** What late matrices are needed of a sparse layer, and likely to be needed of the next. */
 export interface Demand {
@@ -34,7 +25,7 @@ const formCode: Record<MatmulForm, number> = { nt: 0, nn: 1, tn: 2 };
 const none: readonly number[] = new Array<number>(12).fill(0);
 
 /** Matrix products and attention of the native engine. */
-export class NativeProducts<A extends ProductAddon> extends NativeMemory<A> implements MatrixOps {
+export class NativeProducts extends NativeMemory implements MatrixOps {
   matmul(form: MatmulForm, out: Tensor, a: Tensor, b: Tensor, options: MatmulOptions = {}): void {
     const n = form === "nt" ? b.rows : b.cols;
     const [m, k] = form === "tn" ? [a.cols, a.rows] : [a.rows, a.cols];

@@ -1,16 +1,9 @@
 import type { Tensor } from "../tensor/tensor.js";
 import type { Activation, AdamWOptions, BinaryFn, Engine, GluOptions, GroupLimit, RopeDims, UnaryFn } from "./engine.js";
 import { delay } from "./late-updates.js";
-import { address, type NativeOp, storedTypes } from "./native-memory.js";
-import { type MixerAddon, NativeMixers } from "./native-mixers.js";
+import { address, storedTypes } from "./native-memory.js";
+import { NativeMixers } from "./native-mixers.js";
 import { broadcastSteps } from "./reference/elementwise.js";
-
-type SmallOp =
-  | "norm" | "normBackward" | "rope" | "glu" | "gluBackward" | "gatherRows" | "scatterAddRows" | "combineRows" | "crossEntropy"
-  | "crossEntropyBackward" | "topK" | "gatherColumns" | "scatterColumns" | "sortByExpert" | "unary" | "unaryBackward" | "binary" | "scale"
-  | "sum" | "softmax" | "softmaxBackward" | "logSumExp" | "logSumExpBackward" | "dropout" | "uniform" | "normal" | "adamW";
-
-export type NativeAddon = MixerAddon & Record<SmallOp, NativeOp> & { sumSquares: (...args: number[]) => number };
 
 // In the order of the enumerators of native/kernels/ops.h.
 const activations: readonly Activation[] = ["silu", "gelu", "gelu-tanh", "quick-gelu", "relu", "relu2"];
@@ -19,7 +12,7 @@ const binaryFns: readonly BinaryFn[] = ["add", "sub", "mul", "div"];
 const sumOver = ["rows", "columns", "all"] as const;
 
 /** The native engine: every op is one call into the addon. */
-export class NativeEngine extends NativeMixers<NativeAddon> implements Engine {
+export class NativeEngine extends NativeMixers implements Engine {
   rmsNorm(out: Tensor, x: Tensor, weight: Tensor | undefined, eps: number, offset = 0): void {
     this.addon.norm(this.variant, address(out), address(x), address(weight), 0, x.rows, x.cols, 0, eps, offset);
   }
