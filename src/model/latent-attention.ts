@@ -78,7 +78,6 @@ function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: n
   const rotated = headDim - unrotated;
   const where = sequences.rope(layer.rope);
   const { interleaved = false } = config.ropes[layer.rope] ?? {};
-  const blocks = new Blocks(tape, sequences, x.rows);
 
   const shortQuery = queryRank === undefined ? undefined : rmsNorm(tape, linear(tape, x, weight("qDown"), find("qDownBias")), get("qDownNorm"), normEps);
   const query = shortQuery === undefined ? linear(tape, x, weight("q")) : linear(tape, shortQuery, weight("qUp"));
@@ -86,11 +85,11 @@ function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: n
   const q = layer.temperature === undefined ? placed : mul(tape, placed, sequences.temperature(layer.temperature));
 
   const down = linear(tape, x, weight("kvDown"), find("kvDownBias"));
-  const short = rmsNorm(tape, blocks.take(down, [[0, rank]], 1), get("kvDownNorm"), normEps);
-  const shared = rope(tape, blocks.take(down, [[rank, rotated]], 1), where, { heads: 1, headDim: rotated, interleaved });
+  const short = rmsNorm(tape, takeColumns(tape, sequences, down, [[0, rank]], 1), get("kvDownNorm"), normEps);
+  const shared = rope(tape, takeColumns(tape, sequences, down, [[rank, rotated]], 1), where, { heads: 1, headDim: rotated, interleaved });
   const up = linear(tape, short, weight("kvUp"));
-  const k = add(tape, blocks.take(up, [[0, unrotated], [-1, rotated]], heads, unrotated + value), blocks.take(shared, [[-1, unrotated], [0, rotated]], heads, 0));
-  const v = blocks.take(up, [[unrotated, value]], heads, unrotated + value);
+  const k = add(tape, takeColumns(tape, sequences, up, [[0, unrotated], [-1, rotated]], heads, unrotated + value), takeColumns(tape, sequences, shared, [[-1, unrotated], [0, rotated]], heads, 0));
+  const v = takeColumns(tape, sequences, up, [[unrotated, value]], heads, unrotated + value);
   const dims = { heads, kvHeads: heads, headDim, valueDim: value, scale: config.attentionScale ?? 1 / Math.sqrt(headDim) };
   const index = layer.index && indexOf(tape, layer.index, x, shortQuery as Tensor, parameters, l, where, rotated);
   return linear(tape, attendOver(tape, { q, k, v, index }, sequences, l, dims), weight("out"), find("outBias"));
@@ -111,33 +110,23 @@ function indexOf(tape: Tape, { heads, headDim, topK }: IndexSizes, x: Tensor, sh
   };
 }
 
-/** Rearranges the columns of matrices of T rows, in blocks as large as the parts allow. */
-class Blocks {
-  constructor(
-    private readonly tape: Tape,
-    private readonly sequences: Sequences,
-    private readonly tokens: number,
-  ) {}
-
-  /**
-   * Of each row the `parts` [first column, length], side by side, for each of `heads`, whose columns begin `stride` further each. A first
-   * column of -1 gives zeros.
-   */
-  take(x: Tensor, parts: readonly (readonly [first: number, length: number])[], heads: number, stride = 0): Tensor {
-    const { tape, tokens } = this;
-    const block = parts.flat().reduce((a, b) => (b < 0 ? a : gcd(a, b)), gcd(x.cols, stride));
-    const perRow = x.cols / block;
-    const oneHead = parts.flatMap(([first, length]) => Array.from({ length: length / block }, (_, i) => (first < 0 ? -1 : first / block + i)));
-    const width = heads * oneHead.length;
-    const index = this.sequences.memo(`columns ${x.cols} ${parts.join(" ")} ${heads} ${stride}`, () => {
-      const columns = Array.from({ length: heads }, (_, h) => oneHead.map((column) => (column < 0 ? -1 : column + (h * stride) / block))).flat();
-      const rows = new Int32Array(tokens * width);
-      for (let t = 0; t < tokens; t++) columns.forEach((column, i) => (rows[t * width + i] = column < 0 ? -1 : t * perRow + column));
-      return tape.constant([rows.length], rows, "i32");
-    });
-    const y = gatherRows(tape, reshape(tape, x, [tokens * perRow, block]), index);
-    return reshape(tape, y, [tokens, width * block]);
-  }
+/**
+ * Of each row of `x` the `parts` [first column, length], side by side, for each of `heads`, whose columns begin `stride` further each: rows of
+ * blocks as large as the parts allow are gathered. A first column of -1 gives zeros.
+ */
+function takeColumns(tape: Tape, sequences: Sequences, x: Tensor, parts: readonly (readonly [first: number, length: number])[], heads: number, stride = 0): Tensor {
+  const block = parts.flat().reduce((a, b) => (b < 0 ? a : gcd(a, b)), gcd(x.cols, stride));
+  const perRow = x.cols / block;
+  const oneHead = parts.flatMap(([first, length]) => Array.from({ length: length / block }, (_, i) => (first < 0 ? -1 : first / block + i)));
+  const width = heads * oneHead.length;
+  const index = sequences.memo(`columns ${x.cols} ${parts.join(" ")} ${heads} ${stride}`, () => {
+    const columns = Array.from({ length: heads }, (_, h) => oneHead.map((column) => (column < 0 ? -1 : column + (h * stride) / block))).flat();
+    const rows = new Int32Array(x.rows * width);
+    for (let t = 0; t < x.rows; t++) columns.forEach((column, i) => (rows[t * width + i] = column < 0 ? -1 : t * perRow + column));
+    return tape.constant([rows.length], rows, "i32");
+  });
+  const y = gatherRows(tape, reshape(tape, x, [x.rows * perRow, block]), index);
+  return reshape(tape, y, [x.rows, width * block]);
 }
 
 const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b));

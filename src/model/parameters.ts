@@ -127,7 +127,7 @@ export class Parameters {
 
   /** A matrix for `linear` and `gatherRows`: in the file if it can be read there. */
   weight(name: string): Tensor | readonly Tensor[] {
-    const parts = this.parts(name) as readonly Tensor[];
+    const parts = this.experts(name) as readonly Tensor[];
     return parts.length === 1 ? (parts[0] as Tensor) : parts;
   }
 
@@ -135,9 +135,11 @@ export class Parameters {
     return this.specs.has(name) ? this.weight(name) : undefined;
   }
 
-  /** A stack of matrices for grouped products: as it is, or as its parts, such as gate and up, in the file; none of what `cache` keeps. */
+  /** A matrix, or a stack of matrices for grouped products: as it is, or as its parts, such as gate and up, in the file; none of what `cache` keeps. */
   experts(name: string): readonly ExpertMatrices[] {
-    return this.parts(name);
+    if (this.cached.has(name)) return [];
+    const own = this.tensors.get(name);
+    return own === undefined ? (this.mapped.get(name) ?? [this.get(name)]) : [own];
   }
 
   /** The same look-ups of names that begin with `prefix`, by what follows it. */
@@ -151,12 +153,6 @@ export class Parameters {
     };
   }
 
-  private parts(name: string): readonly ExpertMatrices[] {
-    if (this.cached.has(name)) return [];
-    const own = this.tensors.get(name);
-    return own === undefined ? (this.mapped.get(name) ?? [this.get(name)]) : [own];
-  }
-
   /** The narrowest numbers that products multiply; rows of activations are rounded to them too, to int8 for quantised weights. */
   get operands(): "int8" | Precision {
     const cached = this.cache?.layers.flatMap(({ up, down }) => [...up, down].flat()) ?? [];
@@ -166,7 +162,7 @@ export class Parameters {
 
   /** Bytes of a parameter as products read it. */
   bytes(name: string): number {
-    return this.cached.get(name) ?? this.parts(name).flat().reduce((sum, part) => sum + part.bytes, 0);
+    return this.cached.get(name) ?? this.experts(name).flat().reduce((sum, part) => sum + part.bytes, 0);
   }
 
   /** Gives every trainable parameter a gradient. */
