@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { refusal, withWrongValues } from "../../test/malformed.js";
 import type { JsonObject } from "../formats/json.js";
-import { readConfigFile } from "./settings.js";
+import { readConfigFile, resolveRun, type RunInput } from "./settings.js";
 
 const root = mkdtempSync(join(tmpdir(), "switchyard-settings-"));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -64,5 +64,16 @@ describe("a YAML file of settings", () => {
     ["a long value of another kind", `steps: ${"k".repeat(100_000)}\n`],
   ])("refuses %s, again and again", (_, text) => {
     for (let n = 0; n < 3; n++) expect(read(text)).toMatch(/^train\.yaml: /);
+  });
+
+  it.each<[string, RegExp]>([
+    ["moe: true\n", /moe: .*expected object, received boolean, got true$/],
+    ["steps: .inf\n", /received Infinity, got Infinity$/],
+    ["moe: { router: { capacity: { train: 1 } } }\n", /moe\.router\.capacity\.eval: .*received undefined$/],
+  ])("says what was expected and given: %j", (text, message) => expect(read(text)).toMatch(message));
+
+  it.each([["switch", "rate", 0.001], ["none", "update", "sign"], ["loss-free", "coefficient", 0.01]])("of balance %s refuses %s, which does nothing", (method, key, value) => {
+    const resolve = () => resolveRun({ data: "a", out: "b", moe: { balance: { method, [key]: value } } } as RunInput, {});
+    expect(refusal(resolve, ["ERR_SWITCHYARD_USAGE"])).toContain(`moe.balance.${key} does nothing for balance "${method}"; choose `);
   });
 });

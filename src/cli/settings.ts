@@ -60,7 +60,7 @@ export const runSchema = z
     tokenizer: z.string(),
     vocab: count.describe("vocabulary of a bpe tokenizer; default 4096"),
     ...modelFields,
-    moe: z.union([z.literal(false), moeSchema]),
+    moe: z.union([moeSchema, z.literal(false)]),
     ...trainSchema.omit({ context: true }).shape,
   })
   .partial();
@@ -122,7 +122,8 @@ function describeIssue(issue: z.core.$ZodIssue, input: unknown, nameOf: (path: r
     return `unknown key "${[...path, key].join(".")}"; ${guess === undefined ? `known are ${known.join(", ")}` : `did you mean "${guess}"?`}`;
   }
   const given = path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown>)?.[key], input);
-  return `${path.length === 0 ? "" : `${nameOf(path)}: `}${issue.message}, got ${JSON.stringify(given)?.slice(0, 200)}`;
+  const shown = typeof given === "number" ? String(given) : JSON.stringify(given)?.slice(0, 200);
+  return `${path.length === 0 ? "" : `${nameOf(path)}: `}${issue.message}${shown === undefined ? "" : `, got ${shown}`}`;
 }
 
 const depth = (issue: z.core.$ZodIssue): number => issue.path.length * 2 + Number(issue.code === "unrecognized_keys");
@@ -171,10 +172,12 @@ function moeOptions(moe: RunInput["moe"], { auxCoeff, biasRate, capacityFactor }
 function balanceOf(given: NonNullable<Exclude<RunInput["moe"], false>>["balance"], preset: Balance, { auxCoeff, biasRate }: MoeShorthands): Balance {
   const wanted = given === undefined ? preset : typeof given === "string" ? { method: given } : given;
   const { coefficient, rate, update } = wanted as { coefficient?: number; rate?: number; update?: "sign" | "proportional" };
-  const needs = (flag: string, value: number | undefined, method: string) =>
-    check(value === undefined, "ERR_SWITCHYARD_USAGE", () => `train: ${flag} does nothing for balance "${wanted.method}"; choose ${method}`);
-  if (wanted.method !== "loss-free") needs("--bias-rate", biasRate, "--balance loss-free");
-  if (wanted.method === "none" || wanted.method === "loss-free") needs("--aux-coeff", auxCoeff, "--balance switch, gshard, importance, load or entropy");
+  const needs = (given: Readonly<Record<string, unknown>>, methods: string) => {
+    const idle = Object.keys(given).find((name) => given[name] !== undefined);
+    check(idle === undefined, "ERR_SWITCHYARD_USAGE", () => `train: ${idle} does nothing for balance "${wanted.method}"; choose ${methods}`);
+  };
+  if (wanted.method !== "loss-free") needs({ "--bias-rate": biasRate, "moe.balance.rate": rate, "moe.balance.update": update }, "loss-free");
+  if (wanted.method === "none" || wanted.method === "loss-free") needs({ "--aux-coeff": auxCoeff, "moe.balance.coefficient": coefficient }, "switch, gshard, importance, load or entropy");
   if (wanted.method === "none") return { method: "none" };
   if (wanted.method === "loss-free") return { method: "loss-free", rate: biasRate ?? rate ?? balanceDefaults.rate, update: update ?? balanceDefaults.update };
   return { method: wanted.method, coefficient: auxCoeff ?? coefficient ?? balanceDefaults.coefficient };

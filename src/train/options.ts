@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { SwitchyardError } from "../errors.js";
+import { check, SwitchyardError } from "../errors.js";
 import { checkSchedule, type Schedule } from "./schedule.js";
 import { defaultOptimizer } from "./optimizer.js";
 
@@ -54,6 +54,7 @@ export function trainOptions(input: TrainInput): TrainOptions {
   }
   const { schedule: kind, warmup: warm, decaySteps, minLearningRate, ...rest } = parsed.data;
   const { steps: total, learningRate } = rest;
+  check(!((minLearningRate ?? 0) > learningRate), "ERR_SWITCHYARD_USAGE", () => `training option minLearningRate: expected at most the learning rate of ${learningRate}, got ${minLearningRate}`);
   const warmup = warm ?? Math.ceil(total / 20);
   const floor = (minLearningRate ?? learningRate / 10) / learningRate;
   const shapes: Record<typeof kind, Schedule> = {

@@ -56,9 +56,9 @@ test("constant warms up and stays", () => {
 test.each<[Schedule, RegExp]>([
   [{ kind: "constant", warmup: -1 }, /warmup must be an integer/],
   [{ kind: "cosine", warmup: 0.5, steps: 10, floor: 0 }, /warmup must be an integer/],
-  [{ kind: "cosine", warmup: 11, steps: 10, floor: 0 }, /warmup 11 do not fit into 10 steps/],
+  [{ kind: "cosine", warmup: 11, steps: 10, floor: 0 }, /11 steps of warm-up do not fit into 10;/],
   [{ kind: "cosine", warmup: 1, steps: 10, floor: 1.5 }, /floor is a fraction/],
-  [{ ...wsd, decay: 91 }, /warmup 10 and decay 91 do not fit into 100 steps/],
+  [{ ...wsd, decay: 91 }, /10 steps of warm-up and 91 of decay do not fit into 100;/],
   [{ ...wsd, decay: Number.NaN }, /decay must be an integer/],
 ])("%j is refused", (schedule, message) => {
   expect(() => checkSchedule(schedule)).toThrow(message);

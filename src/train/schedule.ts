@@ -20,7 +20,7 @@ export function checkSchedule(schedule: Schedule): void {
   check(
     Number.isInteger(steps) && warmup + decay <= steps,
     "ERR_SWITCHYARD_CONFIG",
-    () => `schedule: warmup ${warmup}${decay > 0 ? ` and decay ${decay}` : ""} do not fit into ${steps} steps; make them shorter or train longer`,
+    () => `schedule: ${warmup} steps of warm-up${decay > 0 ? ` and ${decay} of decay` : ""} do not fit into ${steps}; make them fewer or train longer`,
   );
 }
 
