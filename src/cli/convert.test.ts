@@ -90,7 +90,7 @@ describe("convert", () => {
     ["a target that exists", () => [model, file], 2, /model\.gguf exists; name another target/],
     ["a folder that exists", () => [file, model], 2, /model exists; name another target/],
     ["a file that is no GGUF", () => [join(folder, "fake.gguf"), join(folder, "x")], 1, /fake\.gguf: magic: expected "GGUF"/],
-    ["a folder in a folder that does not exist", () => [model, join(folder, "no/x.gguf")], 1, /ENOENT, it does not exist/],
+    ["a folder that is a file", () => [model, join(model, "config.json/x.gguf")], 1, /ENOTDIR, a part of the path is not a folder|EEXIST, a file of that name is in the way/],
   ])("refuses %s", async (_, args, code, message) => {
     writeFileSync(join(folder, "fake.gguf"), "GGML and more");
     expect(await cli(["convert", ...args()])).toMatchObject({ code, stderr: expect.stringMatching(message) });

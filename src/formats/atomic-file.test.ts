@@ -21,6 +21,13 @@ describe("a file written atomically", () => {
     expect(readFileSync(path, "utf8")).toBe("first");
   });
 
+  it("brings the folders above it along", async () => {
+    const deep = join(root, "new/folder/x.gguf");
+    await writeFileAtomically(deep, async (handle) => handle.writeFile("x"));
+    expect(readFileSync(deep, "utf8")).toBe("x");
+    rmSync(join(root, "new"), { recursive: true });
+  });
+
   it("takes what killed writers of it left away, and nothing of others", async () => {
     const dead = 2 ** 30; // above what Linux gives
     const kept = [`.a+b.gguf.new-${process.ppid}-0123abcd`, `.aab.gguf.new-${dead}-0123abcd`, `.a+b.gguf.new-${dead}`, "a+b.gguf.new"];

@@ -1,10 +1,10 @@
 import { type FileHandle, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { ioError } from "./io.js";
+import { ioError, makeFolders } from "./io.js";
 import { abandoned, sibling } from "./siblings.js";
 
 /**
- * Writes a file into a temporary sibling that takes its name when all is on the disk: a crash leaves what was there before, an error nothing else.
+ * Writes a file into a temporary sibling that takes its name when all is on the disk: a crash leaves what was there before, an error nothing else. Folders above it are made.
  * What writers of the same file left when they were killed is removed. Throws ERR_SWITCHYARD_IO and what `fill` throws.
  */
 export async function writeFileAtomically(target: string, fill: (handle: FileHandle) => Promise<void>): Promise<void> {
@@ -12,6 +12,7 @@ export async function writeFileAtomically(target: string, fill: (handle: FileHan
   const { path: temporary, release } = sibling(path, "new");
   let handle: FileHandle | undefined;
   try {
+    makeFolders(dirname(path));
     handle = await open(temporary, "wx");
     await removeAbandoned(path);
     await fill(handle);
