@@ -32,6 +32,7 @@ export class Parameters {
   private readonly mapped = new Map<string, readonly ExpertMatrices[]>();
   private readonly arena: Arena;
   private readonly files: MappedFiles;
+  private disposed = false;
   /** The experts, where they are not all in memory at a time. */
   readonly cache: ExpertCache | undefined;
   /** Bytes in files of the parameters that `cache` has the matrices of. */
@@ -109,6 +110,7 @@ export class Parameters {
 
   /** A parameter as one float tensor of its own; made from what is mapped when it is first asked for. */
   get(name: string): Tensor {
+    this.checkAlive();
     const known = this.tensors.get(name);
     if (known !== undefined) return known;
     const spec = this.specs.get(name);
@@ -137,6 +139,7 @@ export class Parameters {
 
   /** A matrix, or a stack of matrices for grouped products: as it is, or as its parts, such as gate and up, in the file; none of what `cache` keeps. */
   experts(name: string): readonly ExpertMatrices[] {
+    this.checkAlive();
     if (this.cached.has(name)) return [];
     const own = this.tensors.get(name);
     return own === undefined ? (this.mapped.get(name) ?? [this.get(name)]) : [own];
@@ -175,7 +178,13 @@ export class Parameters {
     }
   }
 
+  /** What others have in the memory by now is not taken for weights. */
+  private checkAlive(): void {
+    check(!this.disposed, "ERR_SWITCHYARD_USAGE", () => "parameters: the model was disposed of; load it again, or dispose of it later");
+  }
+
   [Symbol.dispose](): void {
+    this.disposed = true;
     this.cache?.[Symbol.dispose]();
     this.arena[Symbol.dispose]();
     this.files[Symbol.dispose]();
