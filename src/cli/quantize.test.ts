@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { cli, cliJson, tiny } from "../../test/cli.js";
 import { nativeVariants } from "../../test/engines.js";
 import { Model } from "../generate/model.js";
-import type { QuantizationReport } from "../inspect/quantize.js";
+import { type QuantizationReport, quantize as quantizeModel } from "../inspect/quantize.js";
 import { Random } from "../tensor/random.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { byteTokenizer } from "../tokenizer/bytes.js";
@@ -162,12 +162,19 @@ describe("what quantize refuses leaves nothing behind", () => {
     ["a text too short", () => [model, "--out", target(), "--calibrate", join(folder, "short.txt")], 1, /short\.txt: expected more than 1024 tokens of text, got 1000; give more/],
     ["a comparison too short", () => [model, "--out", target(), "--data", join(folder, "short.txt")], 1, /expected more than 1024 tokens of text/],
     ["no tokens for an expert", () => [model, "--out", target(), "--calibrate", text, "--expert-tokens", "0"], 2, /at least 1 for the tokens of an expert, got 0/],
-    ["a folder that does not exist", () => [model, "--out", join(folder, "no/x.gguf")], 1, /ENOENT, it does not exist/],
+    ["a folder that is a file", () => [model, "--out", join(model, "config.json/x.gguf")], 1, /ENOTDIR, a part of the path is not a folder|EEXIST, a file of that name is in the way/],
   ])("%s", async (_, args, code, message) => {
     writeFileSync(join(folder, "short.txt"), "x".repeat(1000));
     const before = readdirSync(folder).toSorted();
     expect(await cli(["quantize", ...args()])).toMatchObject({ code, stderr: expect.stringMatching(message) });
     expect(readdirSync(folder).toSorted()).toEqual(before);
+  });
+
+  it("a type in a program that is none", async () => {
+    const refused = { code: "ERR_SWITCHYARD_USAGE", message: expect.stringMatching(/type: expected one of F32, F16, .*, got "q4_k"/) };
+    const [type, out] = ["q4_k" as "Q4_K", target()];
+    await expect(quantizeModel(model, out, { type })).rejects.toMatchObject(refused);
+    await expect(quantizeModel(model, out, { type: "F32", tensorTypes: [{ tensors: /./, type }] })).rejects.toMatchObject(refused);
   });
 
   it("text without a tokenizer, weights that are not finite, activations that are not", { timeout: 120_000 }, async () => {

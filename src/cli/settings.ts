@@ -172,8 +172,8 @@ function moeOptions(moe: RunInput["moe"], { auxCoeff, biasRate, capacityFactor }
 function balanceOf(given: NonNullable<Exclude<RunInput["moe"], false>>["balance"], preset: Balance, { auxCoeff, biasRate }: MoeShorthands): Balance {
   const wanted = given === undefined ? preset : typeof given === "string" ? { method: given } : given;
   const { coefficient, rate, update } = wanted as { coefficient?: number; rate?: number; update?: "sign" | "proportional" };
-  const needs = (given: Readonly<Record<string, unknown>>, methods: string) => {
-    const idle = Object.keys(given).find((name) => given[name] !== undefined);
+  const needs = (options: Readonly<Record<string, unknown>>, methods: string) => {
+    const idle = Object.keys(options).find((name) => options[name] !== undefined);
     check(idle === undefined, "ERR_SWITCHYARD_USAGE", () => `train: ${idle} does nothing for balance "${wanted.method}"; choose ${methods}`);
   };
   if (wanted.method !== "loss-free") needs({ "--bias-rate": biasRate, "moe.balance.rate": rate, "moe.balance.update": update }, "loss-free");

@@ -161,6 +161,16 @@ describe("a generation", () => {
     expect(model.engine.allocatedBytes).toBe(before);
   });
 
+  it("is refused once its model was disposed of, in the middle of an answer too", async () => {
+    const gone = make(true);
+    const answer = gone.generate("abc", { maxTokens: 5 });
+    await answer.next();
+    for (let twice = 0; twice < 2; twice++) gone[Symbol.dispose]();
+    using _ = make(false); // in the memory of the other
+    await expect(answer.next()).rejects.toThrow(usage(/disposed of/));
+    await expect(collect(gone.generate("abc"))).rejects.toThrow(usage(/disposed of/));
+  });
+
   it.each<[string, string | Int32Array | string[], GenerateOptions, RegExp]>([
     ["an empty prompt", "", {}, /empty/],
     ["one empty prompt of two", ["a", ""], {}, /empty/],
@@ -168,6 +178,9 @@ describe("a generation", () => {
     ["an unknown id", ids(1, 256), {}, /0 to 255, got 256/],
     ["no tokens", "a", { maxTokens: 0 }, /maxTokens/],
     ["an empty stop sequence", "a", { stop: ["x", ""] }, /stop/],
+    ["a stop sequence that is no text", "a", { stop: 5 as unknown as string }, /stop: expected texts of at least one character, got 5/],
+    ["a prompt of plain numbers", [1, 2] as unknown as string[], {}, /expected a text or an Int32Array of token ids .*, got 1/],
+    ["an id that is no integer", Float32Array.of(1.5) as unknown as Int32Array, {}, /0 to 255, got 1.5/],
     ["an unknown biased token", "a", { logitBias: { 256: 1 } }, /0 to 255/],
   ])("refuses %s", async (_, prompt, options, message) => {
     await expect(collect(model.generate(prompt, options))).rejects.toThrow(usage(message));

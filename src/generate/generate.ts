@@ -79,7 +79,8 @@ export function promptIds({ config, tokenizer }: LanguageModel, prompt: Prompt):
     check(tokenizer !== undefined, "ERR_SWITCHYARD_USAGE", () => "generate: the model has no tokenizer; give token ids, or load it from a folder with a tokenizer.json or a GGUF file with a vocabulary");
     prompt = Int32Array.from([...tokenizer.prefix, ...tokenizer.encode(prompt)]);
   }
-  const unknown = prompt.find((id) => id < 0 || id >= config.vocab);
+  check(ArrayBuffer.isView(prompt), "ERR_SWITCHYARD_USAGE", () => `generate: expected a text or an Int32Array of token ids as a prompt, or a list of such, got ${JSON.stringify(prompt)}`);
+  const unknown = prompt.find((id) => !Number.isInteger(id) || id < 0 || id >= config.vocab);
   check(unknown === undefined, "ERR_SWITCHYARD_USAGE", () => `generate: expected token ids from 0 to ${config.vocab - 1}, got ${unknown}`);
   check(prompt.length > 0, "ERR_SWITCHYARD_USAGE", () => "generate: the prompt is empty; give it at least one character");
   check(prompt.length < config.context, "ERR_SWITCHYARD_USAGE", () => `generate: the prompt has ${prompt.length} tokens and leaves no room in the model's context of ${config.context}; shorten it`);
@@ -94,7 +95,7 @@ export function newSequence(model: LanguageModel, context: Context, prompt: read
   check(Number.isInteger(lookup) && lookup >= 0 && lookup <= prefillTokens, "ERR_SWITCHYARD_USAGE", () => `generate: lookup: expected an integer from 0 to ${prefillTokens}, got ${lookup}`);
   check(precision === undefined || precision === "f32", "ERR_SWITCHYARD_USAGE", () => `generate: precision: expected "f32" or none, got "${String(precision)}"`);
   const stops = typeof stop === "string" ? [stop] : stop;
-  check(!stops.includes(""), "ERR_SWITCHYARD_USAGE", () => "generate: a stop sequence is empty");
+  check(Array.isArray(stops) && stops.every((text) => typeof text === "string" && text !== ""), "ERR_SWITCHYARD_USAGE", () => `generate: stop: expected texts of at least one character, got ${JSON.stringify(stop)}`);
   return new Sequence(context, prompt, model, { ...sampling, maxTokens, lookup, stop: stops, seed: checkSeed(typeof seed === "number" ? seed : (seed[index] ?? NaN)) });
 }
 

@@ -10,7 +10,7 @@ import { isEncoderDecoder } from "../model/encoder-decoder/config.js";
 import { LanguageModel } from "../model/language-model.js";
 import { readModel } from "../model/read.js";
 import { StagedWeights } from "../model/staged.js";
-import type { FileType, TensorType } from "../model/stored-types.js";
+import { type FileType, fileTypes, type TensorType } from "../model/stored-types.js";
 import { weightFiles, writeModel } from "../model/write.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { type Drift, measureDrift } from "./drift.js";
@@ -73,6 +73,8 @@ export async function quantize(source: string, target: string, options: Quantize
   const { type, tensorTypes, data, expertTokens = 256, engine = loadEngine(), signal, onStep } = options;
   check(existsSync(source), "ERR_SWITCHYARD_CHECKPOINT", () => `quantize: ${source} does not exist; name the folder of a model, or a .gguf file`);
   check(!existsSync(target), "ERR_SWITCHYARD_USAGE", () => `quantize: ${target} exists; name another target, or move it away`);
+  const unknown = [type, ...(tensorTypes ?? []).map((special) => special.type)].find((name) => !fileTypes.includes(name));
+  check(unknown === undefined, "ERR_SWITCHYARD_USAGE", () => `quantize: type: expected one of ${fileTypes.join(", ")}, got ${JSON.stringify(unknown)}`);
   check(Number.isInteger(expertTokens) && expertTokens >= 1, "ERR_SWITCHYARD_USAGE", () => `quantize: expected an integer of at least 1 for the tokens of an expert, got ${expertTokens}`);
   const start = performance.now();
   const { config, family, sources, tokenizer } = await readModel(source);

@@ -66,7 +66,7 @@ export function checkRouterConfig(config: RouterConfig, experts: number, k: numb
   // Before what is said of the selection bias, which loss-free balancing brings along.
   const method = balance?.method;
   const balances = selections[selection].balance;
-  require(balances.includes(method), () => `balance: ${selection} goes with ${balances.join(", ")}, got ${JSON.stringify(method)}`);
+  require(balances.includes(method), () => `balance: ${selection} goes with ${balances.join(", ")}, got ${JSON.stringify(method ?? balance)}`);
   const perTokenOnly = config.selectionBias || groups !== undefined;
   require(choosesPerToken(selection) || !perTokenOnly, () => `${selection} does not choose each token's best experts: remove selectionBias and groups`);
   require(selection !== "dense" || capacity === undefined, () => "dense gives every expert every token: remove capacity");

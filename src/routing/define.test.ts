@@ -63,6 +63,11 @@ test.each<[string, string, RegExp, (result: ReturnType<typeof own>, i: RouterInp
   expect(() => router(input())).toThrow(/^router "mine": /);
 });
 
+test("a router that returns nothing is told so", () => {
+  const router = defineRouter("mine", () => undefined as unknown as RouterResult);
+  expect(() => router(input())).toThrow(/^router "mine": expected experts and weights in its result, got undefined/);
+});
+
 test("defineRouter refuses what is no name or no function", () => {
   expect(() => defineRouter("", own)).toThrow(/expected a name/);
   expect(() => defineRouter("mine", undefined as unknown as typeof own)).toThrow(/expected a function .* got undefined/);

@@ -29,8 +29,8 @@ export function defineRouter(name: string, fn: (input: RouterInput) => RouterRes
 }
 
 function complete(op: string, { tape, x, parameters }: RouterInput, result: RouterResult): Routing {
-  const { experts, weights } = result;
-  check(experts !== undefined && weights !== undefined, "ERR_SWITCHYARD_CONFIG", () => `${op}: expected experts and weights in its result, got ${Object.keys(result).join(", ")}`);
+  const { experts, weights } = result ?? {};
+  check(experts !== undefined && weights !== undefined, "ERR_SWITCHYARD_CONFIG", () => `${op}: expected experts and weights in its result, got ${Object.keys(result ?? {}).join(", ") || typeof result}`);
   check(result.logits !== undefined || result.scores !== undefined, "ERR_SWITCHYARD_CONFIG", () => `${op}: expected logits or scores [T, E] in its result, got neither`);
   const E = parameters.weight.rows;
   const { logits, scores } = logitsAndScores(tape, result);

@@ -33,6 +33,7 @@ describe("evaluate", () => {
     const refused = (settings: Parameters<typeof evaluate>[1], code: string) => expect(evaluate(bare, settings)).rejects.toMatchObject({ code: `ERR_SWITCHYARD_${code}` });
     await refused({ data: join(root, "text.txt") }, "USAGE");
     await refused({ data: Int32Array.of(1, 256, 2) }, "DATA");
+    await refused({} as Parameters<typeof evaluate>[1], "USAGE");
     await refused({ data: Int32Array.of(1, 2), context: 9 }, "USAGE");
     await refused({ data: Int32Array.of(1, 2), batch: 0 }, "USAGE");
     await refused({ data: new Int32Array(50), signal: AbortSignal.abort() }, "ABORTED");

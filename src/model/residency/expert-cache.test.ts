@@ -103,6 +103,7 @@ describeNative("a cache of experts", () => {
     expect(needs?.dense).toBeLessThan(4 * dense);
     expect(needs?.slot).toBeLessThanOrEqual(3 * 256 * 144 + 3 * 4096);
 
+    await expect(Model.load(file, { memory: "1GiB" as unknown as number })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_USAGE", message: 'memory: expected a number of bytes, got "1GiB"' });
     const error = await Model.load(file, { memory: 1e6 }).then(() => undefined, (e: Error & { code: string }) => e);
     expect(error?.code).toBe("ERR_SWITCHYARD_MEMORY");
     const [, least] = /at least (\d+) MiB/.exec(error?.message ?? "") ?? [];

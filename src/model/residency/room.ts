@@ -23,6 +23,7 @@ const margin = 16 * 2 ** 20;
  * itself, as the system counts them. Throws ERR_SWITCHYARD_MEMORY where that is less than one layer needs, naming what would do.
  */
 export function processRoom(memory: number, { dense, slot, experts }: Needs): Room {
+  check(typeof memory === "number" && memory >= 0, "ERR_SWITCHYARD_USAGE", () => `memory: expected a number of bytes, got ${JSON.stringify(memory)}`);
   let others = process.memoryUsage.rss() + dense;
   const needed = others + headroom + experts * slot;
   check(
