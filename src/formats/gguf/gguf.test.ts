@@ -92,7 +92,7 @@ describe("GGUF round trip", () => {
     await expect(writeGguf(path, new Map(), [short])).rejects.toThrow('write GGUF: tensor "b": expected 24 bytes, got 23');
     await expect(writeGguf(path, new Map(), [tensor("t", "Q8_0", [4, 48], 204)])).rejects.toThrow(/rows of 48 elements are not whole blocks of 32, as Q8_0 needs/);
     await expect(writeGguf(path, new Map(), [tensors[0]!, tensors[0]!])).rejects.toThrow(/tensor "b" is given twice/);
-    await expect(writeGguf(join(dir, "none/x.gguf"), new Map(), [])).rejects.toMatchObject({ code: "ERR_SWITCHYARD_IO" });
+    await expect(writeGguf(join(path, "x.gguf"), new Map(), [])).rejects.toMatchObject({ code: "ERR_SWITCHYARD_IO" });
     expect(readFileSync(path)).toEqual(before);
     expect(readdirSync(dir)).toEqual(["x.gguf"]);
   });
