@@ -56,6 +56,7 @@ describe("train", () => {
     writeFileSync(otherData, "something else. ".repeat(100));
     const data = await cli(["train", "--data", otherData, "--out", model, "--resume", "--steps", "30"]);
     expect(data).toMatchObject({ code: 1, stderr: expect.stringContaining("is not what") });
+    expect(data.stderr).not.toContain("to go on from it");
   });
 
   it("a YAML file has the API's keys, and flags win over it", async () => {

@@ -1,5 +1,6 @@
 import { setFlagsFromString } from "node:v8";
 import { Command } from "commander";
+import { SwitchyardError } from "../errors.js";
 import { Progress } from "../train/log/progress.js";
 import { formatDuration, formatNumber } from "../train/log/format.js";
 import { checkpoints, readRunState } from "../train/checkpoint.js";
@@ -45,7 +46,9 @@ async function trainAction(io: Io, flags: TrainFlags): Promise<void> {
   } catch (error) {
     const [newest] = checkpoints(run.out);
     progress.finish();
-    if (newest !== undefined) say(`Step ${newest.step} is saved; to go on from it: ${resumeCommand(run)}`);
+    // With other data or a damaged checkpoint it does not go on.
+    const goesOn = !(error instanceof SwitchyardError && error.code === "ERR_SWITCHYARD_CHECKPOINT");
+    if (newest !== undefined && goesOn) say(`Step ${newest.step} is saved; to go on from it: ${resumeCommand(run)}`);
     throw error;
   }
   progress.finish();
