@@ -218,6 +218,8 @@ describe("a session", () => {
     await first.return(undefined);
     expect((await collect(session.generate("Hello"))).length).toBe(15);
     await expect(collect(session.generate("x".repeat(20)))).rejects.toThrow(usage(/context of 20/));
+    for (let twice = 0; twice < 2; twice++) session[Symbol.dispose]();
+    await expect(session.generate("Hello").next()).rejects.toThrow(usage(/disposed of/));
     expect(() => new Session(model, { capacity: 65 })).toThrow(usage(/context of 64/));
   });
 });

@@ -11,6 +11,7 @@ import type { Context } from "./sequence.js";
 export class Session {
   private readonly context: Context;
   private busy = false;
+  private disposed = false;
 
   /** `capacity`: most tokens of a conversation; default the model's context. `kv`: type of the keys and values kept, as in `generate`. Throws ERR_SWITCHYARD_USAGE, ERR_SWITCHYARD_MEMORY. */
   constructor(
@@ -30,6 +31,7 @@ export class Session {
 
   /** As `generate`, for one prompt. Throws ERR_SWITCHYARD_USAGE while an earlier call has not ended. */
   async *generate(prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<Chunk> {
+    check(!this.disposed, "ERR_SWITCHYARD_USAGE", () => "session: it was disposed of; make another");
     check(!this.busy, "ERR_SWITCHYARD_USAGE", () => "session: an answer is being generated; wait for its end, or use another session");
     this.busy = true;
     try {
@@ -40,6 +42,7 @@ export class Session {
   }
 
   [Symbol.dispose](): void {
+    this.disposed = true;
     this.context.cache[Symbol.dispose]();
   }
 }
