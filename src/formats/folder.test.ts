@@ -119,7 +119,7 @@ describe("writeFolderAtomically", () => {
 
 describe("verifyFolder", () => {
   it("is silent about a folder without manifest, and refuses what does not match one", async () => {
-    await expect(verifyFolder(target)).rejects.toEqual(refused("CHECKPOINT", "expected a checkpoint folder"));
+    await expect(verifyFolder(target)).rejects.toEqual(refused("CHECKPOINT", "expected the folder of a model, or a .gguf file, found neither"));
     await put("x");
     await fs.writeFile(join(target, "a.txt"), "y");
     expect(await verifyFolder(target)).toBeDefined();

@@ -60,7 +60,7 @@ export async function verifyFolder(folder: string, options: { hashes?: boolean }
   const path = resolve(folder);
   if (!(await exists(path))) await recoverFolder(path);
   const isFolder = await stat(path).then((s) => s.isDirectory(), () => false);
-  check(isFolder, "ERR_SWITCHYARD_CHECKPOINT", () => `${folder}: expected a checkpoint folder, found none; check the path`);
+  check(isFolder, "ERR_SWITCHYARD_CHECKPOINT", () => `${folder}: expected the folder of a model, or a .gguf file, found neither; check the path`);
   if (!(await exists(join(path, manifestName)))) return undefined;
   const manifest = readManifest(path);
   for (const [name, { bytes, sha256 }] of Object.entries(manifest)) {

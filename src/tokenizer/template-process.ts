@@ -146,7 +146,7 @@ async function ask(job: Job): Promise<Done> {
       if (error !== null) broken();
     });
   });
-  if ("failed" in answer) throw unsupported(`${answer.failed}; use a template without it`);
+  if ("failed" in answer) throw unsupported(`${answer.failed}; use another template`);
   if ("refused" in answer) throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `chat: the model's template refuses these messages: ${answer.refused}`);
   return answer;
 }
