@@ -23,7 +23,7 @@ export async function writeFileAtomically(target: string, fill: (handle: FileHan
     await folder.sync().finally(() => folder.close());
   } catch (error) {
     await handle?.close().catch(() => undefined);
-    await rm(temporary, { force: true });
+    await rm(temporary, { force: true }).catch(() => undefined); // where its folder is a file
     throw ioError("write", target, error);
   } finally {
     release();
