@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@ struct LiveRegion {
 // Sorted by start.
 LiveRegion* regions = nullptr;
 size_t count = 0, capacity = 0;
+size_t held = 0;  // bytes of those that are writable
 pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 // Number of regions that start at or below `address`. The caller holds the lock.
@@ -38,10 +40,17 @@ size_t upper_bound(uintptr_t address) {
   return low;
 }
 
+// Bytes of memory and swap. The system promises any amount, and kills the process that uses more.
+size_t machine_memory() {
+  struct sysinfo machine;
+  return sysinfo(&machine) == 0 ? (machine.totalram + machine.totalswap) * machine.mem_unit : SIZE_MAX;
+}
+
 bool insert(const LiveRegion& region) {
+  const size_t most = machine_memory();
   pthread_mutex_lock(&lock);
-  bool ok = true;
-  if (count == capacity) {
+  bool ok = !region.writable || held + region.mapped <= most;
+  if (ok && count == capacity) {
     const size_t larger = capacity ? capacity * 2 : 64;
     void* grown = realloc(regions, larger * sizeof(LiveRegion));
     ok = grown != nullptr;
@@ -55,6 +64,7 @@ bool insert(const LiveRegion& region) {
     memmove(regions + at + 1, regions + at, (count - at) * sizeof(LiveRegion));
     regions[at] = region;
     count++;
+    held += region.writable ? region.mapped : 0;
   }
   pthread_mutex_unlock(&lock);
   if (!ok) munmap((void*)region.start, region.mapped);
@@ -163,6 +173,7 @@ bool release(uintptr_t address) {
     region = regions[at - 1];
     memmove(regions + at - 1, regions + at, (count - at) * sizeof(LiveRegion));
     count--;
+    held -= region.writable ? region.mapped : 0;
   }
   pthread_mutex_unlock(&lock);
   if (found) munmap((void*)region.start, region.mapped);

@@ -7,7 +7,7 @@
 
 namespace sw {
 
-// Zeroed memory, 64-byte aligned (2 MiB and on huge pages when large); 0 when there is none.
+// Zeroed memory, 64-byte aligned (2 MiB and on huge pages when large); 0 when there is none, or when all of it together would be more than the machine has.
 uintptr_t allocate(size_t bytes);
 
 // Maps a whole file read-only. Returns 0 and sets errno on failure.

@@ -1,4 +1,4 @@
-import { mkdtempSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
@@ -114,6 +114,14 @@ describeNative("native engine memory", () => {
     expect(() => engine.copy(good, new Tensor("f32", [1024], new Float32Array(1024)))).toThrow(refused);
     expect(() => engine.allocate(2 ** 50)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_MEMORY" }));
     region.free();
+  });
+
+  it("does not promise more than the machine has", () => {
+    const most = [...readFileSync("/proc/meminfo", "utf8").matchAll(/^(?:MemTotal|SwapTotal): *(\d+) kB$/gm)].reduce((sum, [, kB]) => sum + 1024 * Number(kB), 0);
+    const region = engine.allocate(Math.floor(0.6 * most));
+    expect(() => engine.allocate(Math.floor(0.6 * most))).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_MEMORY" }));
+    region.free();
+    engine.allocate(Math.floor(0.6 * most)).free();
   });
 });
 
