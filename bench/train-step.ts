@@ -24,7 +24,8 @@ export async function run(args: string[]): Promise<BenchResult> {
   let peakGflops: number | null = null;
   for (let i = 0; i < 3; i++) trainer.train(next);
   for (let round = 0; round < Number(values.rounds); round++) {
-    for (let i = 0; measurePeak !== undefined && i < 9; i++) peakGflops = Math.max(peakGflops ?? 0, measurePeak.call(engine)); // not where PyTorch's processes may still be ending
+    // Not after PyTorch, whose processes may still be ending.
+    if (measurePeak !== undefined) peakGflops = Math.max(peakGflops ?? 0, ...Array.from({ length: 9 }, () => measurePeak.call(engine)));
     for (let i = 0; i < steps; i++) {
       const start = performance.now();
       trainer.train(next);
