@@ -13,16 +13,15 @@ export const nativeVariants: string[] = (() => {
   return name === "native" ? (createRequire(import.meta.url)(source) as NativeAddon).isas().filter((isa) => isa !== null) : [];
 })();
 
-/** A suite that needs the native engine: not even collected where there is none. */
+/** A suite that needs the native engine: not even collected where there is none, which is the reason given. */
 export function describeNative(title: string, suite: () => void): void {
   if (nativeVariants.length > 0) describe(title, suite);
-  else it.skip(`${title}: needs the native engine`);
+  else it(title, ({ skip }) => skip("needs the native engine"));
 }
 
-/** The same for each of its kernel variants, whose name stands for %s. */
+/** The same for each of its kernel variants. */
 export function describeVariants(title: string, suite: (isa: string) => void): void {
-  if (nativeVariants.length > 0) describe.each(nativeVariants)(title, suite);
-  else it.skip(`${title}: needs the native engine`);
+  describeNative(title, () => describe.each(nativeVariants)("%s", suite));
 }
 
 /** Tensors with seeded values in [-1, 1), the same on every engine; freed together. */

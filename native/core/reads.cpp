@@ -176,7 +176,7 @@ int64_t stop_read(int64_t read) {
 
 bool is_being_read(const char* begin, int64_t bytes, bool wait) {
   pthread_mutex_lock(&lock);
-  bool any = true;
+  bool any;
   for (;;) {
     any = false;
     for (int64_t i = 0; i < capacity && !any; i++) any = reads[i].live && !reads[i].ended() && reads[i].out < begin + bytes && reads[i].out + reads[i].bytes > begin;

@@ -35,7 +35,7 @@ function expectEqual(engine: Engine, d: AttentionDims, seed: number): void {
   for (const [i, got] of run(engine, d, seed).entries()) expect(nmse(got, expected[i], i === 2 || i === 3 ? firstParts[i - 2] : expected[i]), `output ${i} of ${JSON.stringify(d)}`).toBeLessThan(1e-10);
 }
 
-describeVariants("attention on %s", (isa) => {
+describeVariants("attention", (isa) => {
   const engine = loadEngine({ engine: "native", isa, threads: 2 });
 
   it("equals the reference for any shape", () => {

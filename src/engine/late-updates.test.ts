@@ -12,7 +12,7 @@ const quartet = (t: TestTensors, shape: readonly number[]): Quartet => [t.random
 const positive = (t: TestTensors, shape: readonly number[]) => t.of("f32", shape, Float32Array.from({ length: sizeOf(shape) }, (_, i) => (i % 97) / 97));
 const bits = (engine: Engine, ...tensors: readonly Tensor[]) => tensors.map((t) => Buffer.from(engine.read(t).buffer).toString("latin1"));
 
-describeVariants("updates of experts in %s", (isa) => {
+describeVariants("updates of experts", (isa) => {
   const engine = loadEngine({ engine: "native", isa });
   /** An update of two matrices [5, 6] that waits, and the same of vectors, which do not wait. */
   const updated = (t: TestTensors): { late: Quartet; soon: Quartet } => {

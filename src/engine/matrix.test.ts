@@ -46,7 +46,7 @@ function grouped(engine: Engine, { form, counts, f, d, gather, accumulate, seed 
   return engine.read(out) as Float32Array;
 }
 
-describeVariants("matrix products on %s", (isa) => {
+describeVariants("matrix products", (isa) => {
   const engine = loadEngine({ engine: "native", isa, threads: 2 });
   const dim = fc.oneof(fc.constantFrom(1, 2, 3, 7, 13, 31, 33, 64, 100), fc.integer({ min: 1, max: 40 }));
   const seed = fc.integer({ min: 1, max: 1e6 });

@@ -99,7 +99,7 @@ export class NativeProducts extends NativeMemory implements MatrixOps {
     );
   }
 
-  /** `count` tensors of late matrices, whose addresses stand side by side from element `first` of `cells` (f64) on. */
+  /** Late matrices of these types and shapes, whose addresses stand side by side from element `first` of `cells` (f64) on. */
   lateMatrices(cells: Tensor, first: number, matrices: readonly Pick<Tensor, "dtype" | "shape">[]): LateTensor[] {
     return matrices.map(({ dtype, shape }, i) => new LateTensor(dtype, shape, address(view(cells, [1], first + i))));
   }

@@ -34,7 +34,7 @@ function product(engine: Engine, type: StoredDType, m: number, n: number, k: num
   return engine.read(out) as Float32Array;
 }
 
-describeVariants("stored weights on %s", (isa) => {
+describeVariants("stored weights", (isa) => {
   const engine = loadEngine({ engine: "native", isa, threads: 2 });
   const folder = mkdtempSync(join(tmpdir(), "stored-"));
   afterAll(() => rmSync(folder, { recursive: true }));

@@ -1,7 +1,6 @@
 import { Arena } from "../engine/arena.js";
 import { check } from "../errors.js";
-import type { ParameterGroup } from "../model/parameter-specs.js";
-import type { Parameter } from "../model/parameter-specs.js";
+import type { Parameter, ParameterGroup } from "../model/parameter-specs.js";
 import type { Parameters } from "../model/parameters.js";
 import type { Tensor } from "../tensor/tensor.js";
 

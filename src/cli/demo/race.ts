@@ -1,5 +1,4 @@
-import type { Tokens } from "../../data/index.js";
-import { BatchSampler } from "../../data/index.js";
+import { BatchSampler, type Tokens } from "../../data/index.js";
 import type { Engine } from "../../engine/engine.js";
 import { Model } from "../../generate/model.js";
 import type { ModelConfig } from "../../model/config.js";
