@@ -54,8 +54,10 @@ function routingCases(tokens: number): OpCase[] {
       const [out, y] = [make.floats([tokens, 19]), make.floats([N, 19])];
       make.engine.combineRows(out, y, positions);
       const sum = make.floats([tokens, 19]);
-      make.engine.combineRows(sum, y, positions, true);
-      return [offsets, slots, order, positions, out, sum];
+      make.engine.combineRows(sum, y, positions, { accumulate: true });
+      const weighted = make.floats([tokens, 19]);
+      make.engine.combineRows(weighted, y, positions, { weights: make.floats([tokens, k]) });
+      return [offsets, slots, order, positions, out, sum, weighted];
     });
   }
   for (const score of ["max", "top2sum"] as const) {

@@ -105,14 +105,15 @@ void op_scatter_add_rows(Args& args, const KernelTable& kernels) {
   if (args.ok()) kernels.scatter_add_rows(dtable, dout, rows, m, cols);
 }
 
-// combineRows(isa, out, y, positions, tokens, k, cols, rowsOfY, accumulate)
+// combineRows(isa, out, y, positions, tokens, k, cols, rowsOfY, accumulate, weights or 0)
 void op_combine_rows(Args& args, const KernelTable& kernels) {
   const int64_t tokens = args.dim(4, "tokens"), k = args.dim(5, "k"), cols = args.dim(6, "cols"), rows = args.dim(7, "rows");
   float* out = args.out<float>(1, "out", product(tokens, cols));
   const float* y = args.in<float>(2, "y", product(rows, cols));
   const int32_t* positions = args.in<int32_t>(3, "positions", product(tokens, k));
   args.check_range(positions, product(tokens, k), "positions", INT32_MIN, rows - 1);
-  if (args.ok()) kernels.combine_rows(out, y, positions, tokens, k, cols, args.flag(8));
+  const float* weights = args.in_or_null<float>(9, "weights", product(tokens, k));
+  if (args.ok()) kernels.combine_rows(out, y, positions, weights, tokens, k, cols, args.flag(8));
 }
 
 // crossEntropy(isa, losses, logits, targets, tokens, vocab)
@@ -187,7 +188,7 @@ void op_sort_by_expert(Args& args, const KernelTable& kernels) {
 
 const NumericOp ops[] = {
     {"norm", op_norm, 10}, {"normBackward", op_norm_backward, 15}, {"rope", op_rope, 13}, {"glu", op_glu, 14}, {"gluBackward", op_glu_backward, 16},
-    {"gatherRows", op_gather_rows, 8}, {"scatterAddRows", op_scatter_add_rows, 7}, {"combineRows", op_combine_rows, 9},
+    {"gatherRows", op_gather_rows, 8}, {"scatterAddRows", op_scatter_add_rows, 7}, {"combineRows", op_combine_rows, 10},
     {"crossEntropy", op_cross_entropy, 6}, {"crossEntropyBackward", op_cross_entropy_backward, 7}, {"topK", op_top_k, 10},
     {"gatherColumns", op_gather_columns, 7}, {"scatterColumns", op_scatter_columns, 8}, {"sortByExpert", op_sort_by_expert, 10},
 };

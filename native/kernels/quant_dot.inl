@@ -95,7 +95,15 @@ SW_INLINE vi nearest(vf x) {
 #endif
 }
 
-// As quantiseRows in src/engine/reference/quantised.ts.
+// As elevenBits and quantiseRows in src/engine/reference/quantised.ts.
+SW_INLINE float eleven_bits(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  if (bits < 0x7f800000) bits = (bits + 0x0fff + (bits >> 13 & 1)) & ~0x1fffu;
+  memcpy(&x, &bits, 4);
+  return x;
+}
+
 template <StoredType T>
 static void quantise_run(Run<dot_for<T>()>* run, const float* x) {
   using L = Layout<T>;
@@ -109,7 +117,7 @@ static void quantise_run(Run<dot_for<T>()>* run, const float* x) {
   float most, inverse = 0;
   memcpy(&most, &largest, 4);
   const bool zero = most < 0x1p-100f;
-  run->scale = zero ? 0 : most / 127;
+  run->scale = zero ? 0 : eleven_bits(most / 127);
   if (!zero) inverse = 127 / most;
   int32_t q[32];
   for (int i = 0; i < 32; i += kLanes) {

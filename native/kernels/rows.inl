@@ -13,7 +13,7 @@ static void scatter_add_rows(float* dtable, const float* dout, const int32_t* ro
   });
 }
 
-static void combine_rows(float* out, const float* y, const int32_t* positions_TK, int64_t tokens, int64_t k, int64_t cols, bool accumulate) {
+static void combine_rows(float* out, const float* y, const int32_t* positions_TK, const float* weights_TK, int64_t tokens, int64_t k, int64_t cols, bool accumulate) {
   parallel_blocks(tokens, rows_per_task(kGrain, (k + 1) * cols), [&](int64_t first, int64_t last) {
     for (int64_t t = first; t < last; t++) {
       const int32_t* positions = positions_TK + t * k;
@@ -22,7 +22,9 @@ static void combine_rows(float* out, const float* y, const int32_t* positions_TK
         for (int64_t j = 0; j < k; j++) __builtin_prefetch(y + positions[ahead + j] * cols + i, 0, 2);
         vf sum = {};
         for (int64_t j = 0; j < k; j++) {
-          if (positions[j] >= 0) sum += load(y + positions[j] * cols + i, cols - i);
+          if (positions[j] < 0) continue;
+          const vf row = load(y + positions[j] * cols + i, cols - i);
+          sum = weights_TK ? sum + row * weights_TK[t * k + j] : sum + row;
         }
         float* to = out + t * cols + i;
         store(to, accumulate ? load(to, cols - i) + sum : sum, cols - i);

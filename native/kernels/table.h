@@ -73,7 +73,7 @@ struct KernelTable {
   void (*gather_rows)(float* out, const void* table, StoredType type, const int32_t* rows, int64_t m, int64_t cols);
   void (*narrow)(uint16_t* out, const float* x, int64_t n);
   void (*scatter_add_rows)(float* dtable, const float* dout, const int32_t* rows, int64_t m, int64_t cols);
-  void (*combine_rows)(float* out, const float* y, const int32_t* positions_TK, int64_t tokens, int64_t k, int64_t cols, bool accumulate);
+  void (*combine_rows)(float* out, const float* y, const int32_t* positions_TK, const float* weights_TK, int64_t tokens, int64_t k, int64_t cols, bool accumulate);
   void (*softmax)(float* out, const float* x, int64_t rows, int64_t cols);
   void (*softmax_backward)(float* dx, const float* dout, const float* out, int64_t rows, int64_t cols, bool accumulate);
   void (*log_sum_exp)(float* out, const float* x, int64_t rows, int64_t cols);

@@ -213,8 +213,8 @@ interface RoutingOps {
    * positions i32 [T,K]: slot -> sorted row, or -1.
    */
   sortByExpert(offsets: Tensor, slots: Tensor, tokens: Tensor, positions: Tensor, experts: Tensor): void;
-  /** out[t] = sum over k of y[positions[t,k]], in order of k, skipping negative positions. */
-  combineRows(out: Tensor, y: Tensor, positions: Tensor, accumulate?: boolean): void;
+  /** out[t] = sum over k of y[positions[t,k]], times weights[t,k] if given, in order of k, skipping negative positions. */
+  combineRows(out: Tensor, y: Tensor, positions: Tensor, options?: { accumulate?: boolean | undefined; weights?: Tensor | undefined }): void;
 }
 
 export type UnaryFn = "neg" | "exp" | "log" | "sqrt" | "square" | "sigmoid" | "tanh" | "softplus" | "relu" | "normal-cdf";

@@ -96,9 +96,9 @@ export class NativeEngine extends NativeMixers implements Engine {
     );
   }
 
-  combineRows(out: Tensor, y: Tensor, positions: Tensor, accumulate = false): void {
+  combineRows(out: Tensor, y: Tensor, positions: Tensor, { accumulate = false, weights }: { accumulate?: boolean | undefined; weights?: Tensor | undefined } = {}): void {
     const [tokens, k] = [positions.rows, positions.cols];
-    this.addon.combineRows(this.variant, address(out), address(y), address(positions), tokens, k, out.cols, y.rows, Number(accumulate));
+    this.addon.combineRows(this.variant, address(out), address(y), address(positions), tokens, k, out.cols, y.rows, Number(accumulate), address(weights));
   }
 
   unary(fn: UnaryFn, out: Tensor, x: Tensor): void {

@@ -118,8 +118,10 @@ describe.each(engines.map((engine) => [`${engine.name} ${engine.isa}`, engine] a
       expect([...engine.read(tokens)]).toEqual([0, 2, 0, 1, 2, -1]);
       expect([...engine.read(positions)]).toEqual([2, 0, -1, 3, 1, 4]);
       const out = f([3, 1], [100, 100, 100]);
-      engine.combineRows(out, f([6, 1], [1, 2, 4, 8, 16, 32]), positions, true);
+      engine.combineRows(out, f([6, 1], [1, 2, 4, 8, 16, 32]), positions, { accumulate: true });
       expect([...engine.read(out)]).toEqual([105, 108, 118]);
+      engine.combineRows(out, f([6, 1], [1, 2, 4, 8, 16, 32]), positions, { weights: f([3, 2], [2, 3, 5, 7, 11, 13]) });
+      expect([...engine.read(out)]).toEqual([11, 56, 230]);
     });
   });
 

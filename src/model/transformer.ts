@@ -117,11 +117,11 @@ function routerParameters(parameters: Parameters, l: number): RouterParameters {
 
 /** The tensors of sparse layer `l`. */
 export function moeParameters(parameters: Parameters, l: number): MoeParameters {
-  const { find } = parameters.below(`layers.${l}.shared.`);
+  const { find, findWeight } = parameters.below(`layers.${l}.shared.`);
   return {
     router: routerParameters(parameters, l),
     experts: expertParameters(parameters, l),
-    shared: find("up") === undefined ? undefined : feedForwardParameters(parameters, l, "shared"),
+    shared: findWeight("up") === undefined ? undefined : feedForwardParameters(parameters, l, "shared"),
     sharedGate: find("gate"),
   };
 }

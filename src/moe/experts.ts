@@ -2,6 +2,7 @@ import type { Tape } from "../autograd/tape.js";
 import type { Activation, ExpertMatrices } from "../engine/engine.js";
 import { add, expertsIn, expertsOut, gatherRows, glu, linear, matmul, reshape, scatterColumns } from "../ops/index.js";
 import type { Routing } from "../routing/types.js";
+import { isQuantised } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { DispatchPlan } from "./plan.js";
 
@@ -54,12 +55,14 @@ export type Routed = Pick<Routing, "experts" | "weights">;
 
 /**
  * out[t] = sum over k of weights[t,k] * expert_k(x[t]), all experts in two grouped products.
- * The weight multiplies the hidden row, which by linearity of `down` weights the expert's output (decision 0003).
+ * The weight multiplies the hidden row, which by linearity of `down` weights the expert's output (decision 0003); where hidden rows are rounded to
+ * 8 bits it multiplies the output itself, so that they are rounded as llama.cpp rounds them.
  */
 export function routedExperts(tape: Tape, x: Tensor, { experts, weights }: Routed, plan: DispatchPlan, { up, beside, down, upBias, downBias }: ExpertParameters, shape: FeedForwardShape): Tensor {
-  const rowScale = gatherRows(tape, reshape(tape, weights, [weights.size, 1]), plan.slots);
+  const onOutput = shape.weightOn === undefined && isQuantised(("shape" in down ? down : (down[0] as Tensor)).dtype);
+  const rowScale = onOutput ? undefined : gatherRows(tape, reshape(tape, weights, [weights.size, 1]), plan.slots);
   const options = { rowScale, rowScaleOn: shape.weightOn, bias: upBias, offsets: plan.offsets, ...activationOf(shape) };
-  const out = expertsOut(tape, glu(tape, expertsIn(tape, x, up, plan, beside), options), down, plan);
+  const out = expertsOut(tape, glu(tape, expertsIn(tape, x, up, plan, beside), options), down, plan, onOutput ? weights : undefined);
   if (downBias === undefined) return out;
   // With the weight on the input, each expert's own bias counts in full.
   const share = shape.weightOn === undefined ? weights : tape.constant(weights.shape, new Float32Array(weights.size).fill(1));

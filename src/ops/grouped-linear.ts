@@ -58,7 +58,7 @@ export function expertsIn(tape: Tape, x: Tensor, weights: ExpertMatrices, groups
     tape.into(x, (dx, accumulate) => {
       const rows = tape.alloc([n, d]);
       engine.groupedMatmul("nn", rows, dy, w, offsets, { precision });
-      engine.combineRows(dx, rows, positions, accumulate);
+      engine.combineRows(dx, rows, positions, { accumulate });
       tape.arena.release(rows);
     });
     weightGradient(tape, w, dy, x, offsets, { rowsB: tokens });
@@ -70,9 +70,9 @@ export function expertsIn(tape: Tape, x: Tensor, weights: ExpertMatrices, groups
 /**
  * The last product of all experts, summed over each token's rows: out[T,D] = sum over its rows n of h[n,F] w[expert of n, D, F]^T.
  * The router's weights are already in h (decision 0003), so the products themselves are not kept. For inference the weights may be of a stored
- * type or one tensor per expert.
+ * type or one tensor per expert, and `shares` [T,K] what the rows count.
  */
-export function expertsOut(tape: Tape, h: Tensor, weights: ExpertMatrices, groups: RowGroups): Tensor {
+export function expertsOut(tape: Tape, h: Tensor, weights: ExpertMatrices, groups: RowGroups, shares?: Tensor): Tensor {
   const { engine, precision } = tape;
   const { offsets, tokens, positions } = groups;
   const d = resultColumns("expertsOut", h, weights, groups);
@@ -81,7 +81,7 @@ export function expertsOut(tape: Tape, h: Tensor, weights: ExpertMatrices, group
   const rows = tape.alloc([n, d]);
   engine.groupedMatmul("nt", rows, h, weights, offsets, { precision });
   const out = tape.alloc([positions.shape[0] as number, d]);
-  engine.combineRows(out, rows, positions);
+  engine.combineRows(out, rows, positions, { weights: shares });
   tape.arena.release(rows);
   tape.flops += 2 * n * f * d;
   if (!tape.recording) return out;

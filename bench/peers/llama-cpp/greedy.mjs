@@ -7,7 +7,7 @@ const { prompts, count } = JSON.parse(readFileSync(0, "utf8"));
 const llama = await getLlama({ gpu: false, build: "never", logLevel: LlamaLogLevel.error, maxThreads: 1 });
 for (const modelPath of process.argv.slice(2)) {
   const model = await llama.loadModel({ modelPath, useMmap: true });
-  const context = await model.createContext({ contextSize: 256, threads: 1, experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32" });
+  const context = await model.createContext({ contextSize: 256, threads: 1, flashAttention: false, experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32" });
   const sequence = context.getSequence();
   const ids = [];
   for (const prompt of prompts) {

@@ -52,6 +52,17 @@ interface QuantisedRows {
   scale: Float32Array;
 }
 
+/** x of f32 to the 11 significant bits of an f16, ties to even, in the range of f32: llama.cpp's scales of activations, but none overflows or vanishes. */
+function elevenBits(x: number): number {
+  if (!Number.isFinite(x)) return x;
+  bits[0] = x;
+  word[0] = (word[0] + 0x0fff + ((word[0] >>> 13) & 1)) & ~0x1fff;
+  return bits[0];
+}
+
+const bits = new Float32Array(1);
+const word = new Uint32Array(bits.buffer);
+
 /** Rounds to nearest, ties to even. A run with a NaN or an infinity gets a scale that is not finite, and so do its products. */
 function quantiseRows(x: Floats): QuantisedRows {
   const q = new Int8Array(x.length);
@@ -60,7 +71,7 @@ function quantiseRows(x: Floats): QuantisedRows {
     let largest = 0;
     for (let i = 0; i < run; i++) largest = Math.max(largest, Math.abs(f(x[r * run + i])));
     if (largest < tiny) continue;
-    scale[r] = largest / 127;
+    scale[r] = elevenBits(largest / 127);
     const inverse = f(127 / largest);
     for (let i = 0; i < run; i++) q[r * run + i] = roundEven(f(f(x[r * run + i]) * inverse));
   }

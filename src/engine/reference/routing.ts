@@ -99,10 +99,11 @@ export function sortByExpert(offsets: Tensor, slots: Tensor, tokens: Tensor, pos
   }
 }
 
-export function combineRows(out: Tensor, y: Tensor, positions: Tensor, accumulate = false): void {
+export function combineRows(out: Tensor, y: Tensor, positions: Tensor, { accumulate = false, weights }: { accumulate?: boolean | undefined; weights?: Tensor | undefined } = {}): void {
   const O = floats(out);
   const Y = floats(y);
   const positions_TK = indices("combineRows", positions, y.rows);
+  const weights_TK = weights && floats(weights);
   const K = positions.cols;
   const D = out.cols;
   const sum_D = new Float64Array(D);
@@ -111,7 +112,8 @@ export function combineRows(out: Tensor, y: Tensor, positions: Tensor, accumulat
     for (let k = 0; k < K; k++) {
       const row = positions_TK[t * K + k];
       if (row < 0) continue;
-      for (let d = 0; d < D; d++) sum_D[d] += Y[row * D + d];
+      const weight = weights_TK?.[t * K + k] ?? 1;
+      for (let d = 0; d < D; d++) sum_D[d] += weight * Y[row * D + d];
     }
     for (let d = 0; d < D; d++) O[t * D + d] = accumulate ? O[t * D + d] + sum_D[d] : sum_D[d];
   }
