@@ -1,6 +1,6 @@
 import type { Tape } from "../autograd/tape.js";
 import { activate, causalConv, linear, mul, rmsNorm, selectiveScan, unary } from "../ops/index.js";
-import { type Tensor, view } from "../tensor/tensor.js";
+import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
 import { overSequences } from "./recurrent.js";
@@ -52,15 +52,13 @@ function mambaParameters({ width: D, mixers }: ModelConfig, l: number): MixerPar
 
 function scan(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
   const { channels: C, states: N, rank } = config.mixers[l] as MambaConfig;
-  const { get, find, weight } = parameters.below(`layers.${l}.attention.mamba.`);
-  const rows = (w: Tensor, first: number, count: number) => view(w, [count, ...w.shape.slice(1)], first * (w.size / (w.shape[0] as number)));
-
+  const { get, find, weight, rows } = parameters.below(`layers.${l}.attention.mamba.`);
   const bias = find("inBias");
-  const project = (first: number) => linear(tape, x, rows(get("in"), first, C), bias && rows(bias, first, C));
+  const project = (first: number) => linear(tape, x, rows("in", first, C), bias && rows("inBias", first, C));
   const filtered = overSequences(tape, sequences, l, 0, [project(0)], ([y], past) => causalConv(tape, y as Tensor, get("kernel"), find("kernelBias"), past));
   const u = activate(tape, filtered, config.activation);
-  const select = (name: string, first: number, count: number) => rmsNorm(tape, linear(tape, u, rows(get("select"), first, count)), get(`${name}Norm`), config.normEps);
-  const delta = unary(tape, "softplus", linear(tape, select("step", 0, rank), get("step"), get("stepBias")));
+  const select = (name: string, first: number, count: number) => rmsNorm(tape, linear(tape, u, rows("select", first, count)), get(`${name}Norm`), config.normEps);
+  const delta = unary(tape, "softplus", linear(tape, select("step", 0, rank), weight("step"), get("stepBias")));
   const [b, c] = [select("input", rank, N), select("output", rank + N, N)];
   const fixed = { a: unary(tape, "neg", unary(tape, "exp", get("logRate"))), d: get("skip") };
   const y = overSequences(tape, sequences, l, 1, [u, delta, b, c], ([v, step, input, output], past) =>

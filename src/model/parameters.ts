@@ -3,7 +3,7 @@ import type { Engine, ExpertMatrices, Precision } from "../engine/engine.js";
 import type { NativeEngine } from "../engine/native.js";
 import { check } from "../errors.js";
 import { byteLength, isQuantised } from "../tensor/dtype.js";
-import { sizeOf, type Tensor } from "../tensor/tensor.js";
+import { sizeOf, type Tensor, view } from "../tensor/tensor.js";
 import { type AnyConfig, isEncoderDecoder } from "./encoder-decoder/config.js";
 import { copyMapped, mapWeight, type ParameterSource } from "./mapped.js";
 import { MappedFiles } from "./mapped-files.js";
@@ -137,6 +137,14 @@ export class Parameters {
     return this.specs.has(name) ? this.weight(name) : undefined;
   }
 
+  /** `count` rows of a matrix from `first` on, or elements of a vector: in the file if they can be read there. They carry no gradient. */
+  rows(name: string, first: number, count: number): Tensor {
+    const parts = this.experts(name) as readonly Tensor[];
+    const whole = parts.length === 1 ? (parts[0] as Tensor) : this.get(name);
+    const inner = whole.shape.slice(1);
+    return view(whole, [count, ...inner], first * sizeOf(inner));
+  }
+
   /** A matrix, or a stack of matrices for grouped products: as it is, or as its parts, such as gate and up, in the file; none of what `cache` keeps. */
   experts(name: string): readonly ExpertMatrices[] {
     this.checkAlive();
@@ -146,12 +154,13 @@ export class Parameters {
   }
 
   /** The same look-ups of names that begin with `prefix`, by what follows it. */
-  below(prefix: string): Pick<Parameters, "get" | "find" | "weight" | "findWeight" | "experts"> {
+  below(prefix: string): Pick<Parameters, "get" | "find" | "weight" | "findWeight" | "rows" | "experts"> {
     return {
       get: (name) => this.get(prefix + name),
       find: (name) => this.find(prefix + name),
       weight: (name) => this.weight(prefix + name),
       findWeight: (name) => this.findWeight(prefix + name),
+      rows: (name, first, count) => this.rows(prefix + name, first, count),
       experts: (name) => this.experts(prefix + name),
     };
   }

@@ -1,6 +1,6 @@
 import type { Tape } from "../autograd/tape.js";
 import { causalConv, linear, mul } from "../ops/index.js";
-import { type Tensor, view } from "../tensor/tensor.js";
+import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
 import { overSequences } from "./recurrent.js";
@@ -37,9 +37,9 @@ function shortConvParameters(config: ModelConfig, l: number): MixerParameter[] {
 
 function convolve(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
   const D = config.width;
-  const { get, find, weight } = parameters.below(`layers.${l}.attention.conv.`);
+  const { get, find, weight, rows } = parameters.below(`layers.${l}.attention.conv.`);
   const bias = find("inBias");
-  const part = (i: number) => linear(tape, x, view(get("in"), [D, D], i * D * D), bias && view(bias, [D], i * D));
+  const part = (i: number) => linear(tape, x, rows("in", i * D, D), bias && rows("inBias", i * D, D));
   const [b, c, u] = [part(0), part(1), part(2)];
   const y = overSequences(tape, sequences, l, 0, [mul(tape, b, u)], ([v], past) => causalConv(tape, v as Tensor, get("kernel"), find("kernelBias"), past));
   return linear(tape, mul(tape, c, y), weight("out"), find("outBias"));
