@@ -242,6 +242,19 @@ describeVariants("stored weights", (isa) => {
     mapped.free();
   });
 
+  it("rounds the scales of activations to 11 bits, as an f16 has them, in the range of f32", () => {
+    const ones = new Uint8Array(34).fill(1).fill(0x3c, 1, 2).fill(0, 0, 1); // scale 1, elements 1
+    // scale = largest / 127, q = 127 for the first element; the f16 nearest to 1 / 127 is 1032 / 2^17.
+    for (const [largest, scale] of [[1, 1032 / 2 ** 17], [2 ** 60, (1032 / 2 ** 17) * 2 ** 60], [2 ** -60, (1032 / 2 ** 17) * 2 ** -60], [127, 1]] as const) {
+      for (const on of [engine, reference]) {
+        using t = new TestTensors(on, 1);
+        const out = t.random([1, 1]);
+        on.matmul("nt", out, t.of("f32", [1, 32], [largest, ...new Array<number>(31).fill(0)]), t.of("q8_0", [1, 32], ones));
+        expect(on.read(out)[0], `${on.isa} ${largest}`).toBe(127 * scale);
+      }
+    }
+  });
+
   it("refuses other forms, rows of partial blocks, lists that do not match and addresses outside memory", () => {
     using t = new TestTensors(engine, 1);
     const [x, y, w] = [t.random([3, 32]), t.random([3, 32]), stored(t, "q8_0", [32, 32], 1)];
