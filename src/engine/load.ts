@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { check, SwitchyardError } from "../errors.js";
 import type { Engine } from "./engine.js";
 import { NativeEngine } from "./native.js";
-import type { NativeAddon } from "./native-addon.js";
+import { addonVersion, type NativeAddon } from "./native-addon.js";
 import { ReferenceEngine } from "./reference.js";
 
 export interface EngineOptions {
@@ -46,11 +46,22 @@ function loadAddon(): { addon: NativeAddon; path: string } | { reason: string } 
   }
 }
 
+/** Throws ERR_SWITCHYARD_ENGINE for an addon of other sources than these: its ops may take other arguments, or mean something else by them. */
+function checkVersion(addon: Partial<NativeAddon>, path: string): void {
+  const built = addon.version?.();
+  const remedy = existsSync(`${packageRoot()}scripts/setup.mjs`) ? "npm run build" : "npx switchyard build-engine"; // a clone, an install
+  check(
+    built === addonVersion,
+    "ERR_SWITCHYARD_ENGINE",
+    () => `engine: ${path} is of another version of Switchyard: expected ops of version ${addonVersion}, got ${built ?? "none"}; build it again with: ${remedy}`,
+  );
+}
+
 let warned = false;
 
 /**
  * The engine to compute with. Options win over the environment. Throws ERR_SWITCHYARD_ENGINE when the engine or kernel variant
- * that was asked for cannot be had; without such a wish the reference engine is the fallback, with one warning on stderr.
+ * that was asked for cannot be had, or the addon is of another version; without such a wish the reference engine is the fallback, with one warning on stderr.
  */
 export function loadEngine(options: EngineOptions = {}): Engine {
   const env = process.env;
@@ -72,6 +83,7 @@ export function loadEngine(options: EngineOptions = {}): Engine {
     warned = true;
     return reference();
   }
+  checkVersion(loaded.addon, loaded.path);
   const engine = new NativeEngine(loaded.addon, loaded.path, options.isa ?? env["SWITCHYARD_ISA"]);
   engine.threads = options.threads ?? Number(env["SWITCHYARD_THREADS"] ?? availableParallelism());
   return engine;

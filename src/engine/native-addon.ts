@@ -12,8 +12,12 @@ type OpName =
   | "crossEntropyBackward" | "topK" | "gatherColumns" | "scatterColumns" | "sortByExpert" | "unary" | "unaryBackward" | "binary" | "scale"
   | "sum" | "softmax" | "softmaxBackward" | "logSumExp" | "logSumExpBackward" | "dropout" | "uniform" | "normal" | "adamW";
 
+/** Of the ops below as they are declared here; the addon's own number stands in native/binding/module.cpp, and a test says when to raise both. */
+export const addonVersion = 1;
+
 /** Everything that the addon exports: native/binding/. */
 export interface NativeAddon extends ReadsAddon, ListAddon, Record<OpName, NativeOp> {
+  version(): number;
   /** Kernel variants by index; null for one that this machine cannot run. */
   isas(): (string | null)[];
   /** Sets the number of threads unless n is 0; returns it. One pool serves every engine of the process. */
