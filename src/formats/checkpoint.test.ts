@@ -80,7 +80,6 @@ describe("checkpoint tensors", () => {
   it.each<[string, (map: Record<string, string>) => unknown, string]>([
     ["a shard above the folder", (m) => ({ ...m, a: "../x.safetensors" }), 'got "../x.safetensors"'],
     ["an absolute shard", (m) => ({ ...m, a: "/etc/passwd" }), "weight_map"],
-    ["a shard that is missing", (m) => ({ ...m, a: "none.safetensors" }), "none.safetensors"],
     ["a shard that is no name", () => ({ a: 3 }), "weight_map.a"],
     ["no map", () => undefined, "weight_map"],
     ["a tensor in another shard", (m) => ({ ...m, a: shards[1] }), 'tensor "a": the index puts it in model-00002'],
@@ -90,6 +89,13 @@ describe("checkpoint tensors", () => {
     await writeCheckpointTensors(dir, tensors, 80);
     writeIndex(change({ a: shards[0]!, b: shards[0]!, c: shards[1]!, d: shards[1]! }));
     expect(() => openCheckpointTensors(dir)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_FORMAT", message: expect.stringContaining(message) }));
+  });
+
+  it("names a shard that is missing", async () => {
+    await writeCheckpointTensors(dir, tensors, 80);
+    rmSync(join(dir, shards[1]!));
+    const message = `${join(dir, shards[1]!)}: a shard that model.safetensors.index.json names is missing; put all of them into one folder`;
+    expect(() => openCheckpointTensors(dir)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_CHECKPOINT", message }));
   });
 
   it("says that there is no checkpoint", () => {

@@ -23,7 +23,7 @@ const index = z.object({ weight_map: z.record(z.string(), z.string()) });
 
 /**
  * Every tensor of a checkpoint in Hugging Face's layout: `model.safetensors`, or shards and their index. Only headers are
- * read. Throws ERR_SWITCHYARD_CHECKPOINT if there is neither, ERR_SWITCHYARD_FORMAT if a file is malformed.
+ * read. Throws ERR_SWITCHYARD_CHECKPOINT if there is neither, or a shard is missing, ERR_SWITCHYARD_FORMAT if a file is malformed.
  */
 export function openCheckpointTensors(dir: string): Map<string, CheckpointTensor> {
   const file = join(dir, single);
@@ -34,15 +34,16 @@ export function openCheckpointTensors(dir: string): Map<string, CheckpointTensor
   return shardedTensors(readJsonFile(indexPath, { maxBytes: 2 ** 27 }), indexPath, headerOf);
 }
 
-/** Every tensor of the shards that the index at `indexPath` names. `headerOf` gives the header of a shard beside it, or undefined if there is none. Throws ERR_SWITCHYARD_FORMAT. */
+/** Every tensor of the shards that the index at `indexPath` names. `headerOf` gives the header of a shard beside it, or undefined if there is none. Throws ERR_SWITCHYARD_CHECKPOINT for a missing shard, ERR_SWITCHYARD_FORMAT. */
 export function shardedTensors(json: Json, indexPath: string, headerOf: (shard: string) => SafetensorsHeader | undefined): Map<string, CheckpointTensor> {
   const { weight_map: weightMap } = conform(index, json, indexPath);
   const shardOf = new Map(Object.entries(weightMap));
   const tensors = new Map<string, CheckpointTensor>();
   for (const shard of new Set(shardOf.values())) {
-    const header = /^[\w][\w.-]*\.safetensors$/.test(shard) ? headerOf(shard) : undefined;
-    check(header !== undefined, "ERR_SWITCHYARD_FORMAT", () => `${indexPath}: weight_map: expected the name of a .safetensors file beside the index, got ${JSON.stringify(shard.slice(0, 100))}`);
+    check(/^\w[\w.-]{0,242}\.safetensors$/.test(shard), "ERR_SWITCHYARD_FORMAT", () => `${indexPath}: weight_map: expected the name of a .safetensors file beside the index, got ${JSON.stringify(shard.slice(0, 100))}`);
     const file = join(dirname(indexPath), shard);
+    const header = headerOf(shard);
+    check(header !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `${file}: a shard that ${indexName} names is missing; put all of them into one folder`);
     for (const [name, tensor] of header.tensors) {
       check(shardOf.get(name) === shard, "ERR_SWITCHYARD_FORMAT", () => `${file}: tensor ${JSON.stringify(name)}: the index puts it in ${shardOf.get(name) ?? "no shard"}`);
       tensors.set(name, { ...tensor, file });

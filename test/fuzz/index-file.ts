@@ -28,7 +28,7 @@ export const indexFile: Target = {
     let bytes: Uint8Array = encoder.encode(writeJson({ metadata: { total_size: 1 }, weight_map: map }, random, 0.01));
     if (chance(random, 0.3)) bytes = mutateBytes(bytes, random, alphabet);
     const read = () => shardedTensors(parseJson(bytes, "dir/index.json"), "dir/index.json", (shard) => shards.get(shard));
-    const tensors = accepted<Map<string, CheckpointTensor>>(read, ["ERR_SWITCHYARD_FORMAT"], "dir/");
+    const tensors = accepted<Map<string, CheckpointTensor>>(read, ["ERR_SWITCHYARD_FORMAT", "ERR_SWITCHYARD_CHECKPOINT"], "dir/");
     if (tensors === undefined) return false;
     for (const [name, { file, begin, end }] of tensors) {
       const stored = shards.get(file.slice("dir/".length))?.tensors.get(name);
