@@ -8,4 +8,6 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   process.stderr.write(`switchyard: cannot write the output: ${error.message}\n`);
   process.exit(1);
 });
+// Progress that nobody reads, or that has no room, is no reason to stop a training.
+process.stderr.on("error", () => undefined);
 process.exitCode = await run(process.argv.slice(2), processIo());

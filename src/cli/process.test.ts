@@ -96,6 +96,13 @@ it.skipIf(!posix)("a reader that stops early is no error", () => {
   expect(shell('set -o pipefail; "$@" | head -c 1 > /dev/null', "train", "--help").status).toBe(0);
 });
 
+it.skipIf(!posix)("a training goes on when nobody reads its progress any more", () => {
+  const out = join(folder, "unwatched");
+  const { status, stderr } = shell('set -o pipefail; "$@" 2>&1 > /dev/null | head -c 1 > /dev/null', "train", "--data", text, "--out", out, ...tiny, "--steps", "200", "--eval-every", "20");
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  expect(readdirSync(join(out, "checkpoints"))).toContain("step-00000200");
+});
+
 it.skipIf(process.platform !== "linux" || process.arch !== "x64")("build-engine says what is missing and how to get it", () => {
   const bare = join(folder, "bin");
   mkdirSync(bare);
