@@ -4,6 +4,7 @@ import type { Engine, ExpertMatrices } from "../engine/engine.js";
 import { check, checkAborted } from "../errors.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
+import { type Columns, ourColumn } from "./families/names.js";
 import { LanguageModel } from "./language-model.js";
 import type { ParameterSource } from "./mapped.js";
 import { parameterSpecs } from "./parameter-specs.js";
@@ -72,7 +73,7 @@ interface Sums {
 class ObservedProducts {
   readonly sums = new Map<string, Sums>();
   readonly engine: Engine;
-  private readonly weights = new Map<Tensor["storage"], string>();
+  private readonly weights = new Map<Tensor["storage"], { name: string; columns: Columns | undefined }>();
   private readonly arena: Arena;
 
   constructor(private readonly plain: Engine) {
@@ -98,14 +99,15 @@ class ObservedProducts {
   learnWeights(config: ModelConfig, parameters: Parameters): void {
     for (const { name, shape } of parameterSpecs(config)) {
       // Parts of a weight, such as gate and up, are all multiplied with the same rows, so that the first one is enough.
-      if (shape.length > 1) this.weights.set(placeOf(parameters.experts(name)[0] as ExpertMatrices), name);
+      if (shape.length > 1) this.weights.set(placeOf(parameters.experts(name)[0] as ExpertMatrices), { name, columns: parameters.columns(name) });
     }
   }
 
   /** Adds the rows of x, in groups if there are offsets, to what `weight` is multiplied with. */
   note(x: Tensor, weight: ExpertMatrices, offsets?: Tensor, rows?: Tensor): void {
-    const name = this.weights.get(placeOf(weight));
-    if (name === undefined) return;
+    const factor = this.weights.get(placeOf(weight));
+    if (factor === undefined) return;
+    const { name, columns } = factor;
     const { plain, arena } = this;
     const groups = offsets === undefined ? 1 : offsets.size - 1;
     const cols = x.cols;
@@ -125,7 +127,10 @@ class ObservedProducts {
     const read = plain.read(sums);
     for (let g = 0; g < groups; g++) {
       const [total, first] = [known.squares[g] as Float64Array, g * cols];
-      for (let c = 0; c < cols; c++) total[c] = (total[c] as number) + (read[first + c] as number);
+      for (let c = 0; c < cols; c++) {
+        const ours = ourColumn(columns, c);
+        total[ours] = (total[ours] as number) + (read[first + c] as number);
+      }
       known.rows[g] = (known.rows[g] as number) + (ends[g + 1] as number) - (ends[g] as number);
     }
   }

@@ -1,7 +1,8 @@
 import type { Tape } from "../autograd/tape.js";
-import { activate, causalConv, deltaDecays, linear, linearAttention, mul, rmsNorm, unary } from "../ops/index.js";
+import { activate, causalConv, deltaDecays, gatherRows, linear, linearAttention, mul, reshape, rmsNorm, unary } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
+import type { Columns } from "./families/names.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
 import { overSequences } from "./recurrent.js";
 import type { Sequences } from "./sequences.js";
@@ -60,7 +61,7 @@ function deltaNetParameters({ width: D, mixers }: ModelConfig, l: number): Mixer
 
 function attendDelta(tape: Tape, { config, parameters }: TransformerParts, l: number, x: Tensor, sequences: Sequences): Tensor {
   const { heads, keyHeads, keyDim, valueDim } = config.mixers[l] as DeltaNetConfig;
-  const { get, weight } = parameters.below(`layers.${l}.attention.delta.`);
+  const { get, weight, columns } = parameters.below(`layers.${l}.attention.delta.`);
 
   // Where a query hardly fits a key, or a key what is known of it, products cancel and the norm behind magnifies what is left: all that goes into
   // them is summed in f64 if weights are floats. Of the steps, which only decays come from, the rounding of those outweighs the rest.
@@ -76,5 +77,15 @@ function attendDelta(tape: Tape, { config, parameters }: TransformerParts, l: nu
   const dims = { heads, keyHeads, keyDim, valueDim, scale: 1 / Math.sqrt(keyDim), normEps: keyNormEps };
   const y = overSequences(tape, sequences, l, 1, [qkv, decay, beta], ([m, d, b], past) => linearAttention(tape, m as Tensor, d as Tensor, b, dims, past));
   const gate = activate(tape, project("gate"), "silu");
-  return linear(tape, mul(tape, rmsNorm(tape, y, get("norm"), config.normEps), gate), weight("out"));
+  const gated = mul(tape, rmsNorm(tape, y, get("norm"), config.normEps), gate);
+  const order = columns("out");
+  return linear(tape, order === undefined ? gated : headsInOrder(tape, gated, order, sequences), weight("out"));
+}
+
+/** The heads of each row in the order that the columns of a matrix have in its file, the same in all layers. */
+function headsInOrder(tape: Tape, x: Tensor, { size, at }: Columns, sequences: Sequences): Tensor {
+  const heads = x.cols / size;
+  const places = () => Int32Array.from({ length: x.rows * heads }, (_, i) => i - (i % heads) + at(i % heads));
+  const index = sequences.memo("order of value heads", () => tape.constant([x.rows * heads], places(), "i32"));
+  return reshape(tape, gatherRows(tape, reshape(tape, x, [x.rows * heads, size]), index), x.shape);
 }

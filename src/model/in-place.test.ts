@@ -7,7 +7,11 @@ import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { loadEngine } from "../engine/load.js";
 import { isQuantised } from "../tensor/dtype.js";
-import { writeModelGguf } from "./gguf-file.js";
+import type { StoredModel } from "./any-model.js";
+import { calibrate } from "./calibrate.js";
+import type { ModelConfig } from "./config.js";
+import { readModelFolder } from "./folder.js";
+import { readModelGguf, writeModelGguf } from "./gguf-file.js";
 import { LanguageModel } from "./language-model.js";
 import { modelConfig } from "./presets.js";
 import { byteVocabulary } from "./random-gguf.js";
@@ -22,15 +26,17 @@ const goldens = new URL("../../../shared/goldens/", import.meta.url).pathname;
 const quantised = ({ parameters }: LanguageModel): string[] =>
   parameters.list.map(({ name }) => name).filter((name) => parameters.experts(name).flat().some(({ dtype }) => isQuantised(dtype)));
 
-/** Matrices of the model in Q8_0 that products take as the file has them, and those that are still taken so after a prompt. */
-async function inPlace(model: LanguageModel): Promise<{ loaded: string[]; used: string[] }> {
+/** Parameters of the model that a file of it has in Q8_0, those that products take so, and those that are still taken so after a prompt. */
+async function inPlace(model: LanguageModel): Promise<{ stored: string[]; loaded: string[]; used: string[] }> {
   await writeModelGguf(file, model.config, model.parameters, { type: "Q8_0", vocabulary: byteVocabulary(model.config.vocab) });
+  const { sources } = readModelGguf(file);
+  const stored = model.parameters.list.map(({ name }) => name).filter((name) => sources.get(name)?.types?.every((type) => type === "Q8_0"));
   using read = await LanguageModel.load(file);
   const loaded = quantised(read);
   using arena = new Arena(read.engine, 2 ** 22);
   const tape = new Tape(read.engine, arena);
   logits(tape, read, forward(tape, read, { ids: tape.constant([4], Int32Array.from([5, 6, 7, 8]), "i32"), batch: 1 }).hidden);
-  return { loaded, used: quantised(read) };
+  return { stored, loaded, used: quantised(read) };
 }
 
 describeNative("no floats are made of quantised matrices", () => {
@@ -46,9 +52,41 @@ describeNative("no floats are made of quantised matrices", () => {
   describe.skipIf(!existsSync(goldens))("of published families (needs ../shared/goldens)", () => {
     it.each(["deepseek_v3", "lfm2_moe", "jamba", "qwen3_next", "qwen3_5_moe", "qwen2_moe", "glm4_moe", "gpt_oss"])("%s", async (family) => {
       using model = await LanguageModel.load(join(goldens, family));
-      const { loaded, used } = await inPlace(model);
-      expect(loaded.length).toBeGreaterThan(0);
+      const { stored, loaded, used } = await inPlace(model);
+      expect(stored.length).toBeGreaterThan(0);
+      expect(loaded).toEqual(expect.arrayContaining(stored));
       expect(used).toEqual(loaded);
     });
+  });
+});
+
+// Of qwen3_5_moe in GGUF the value heads, which are columns of this matrix.
+describeNative("columns in another order (needs ../shared/goldens)", () => {
+  const out = "layers.0.attention.delta.out";
+  const folder = join(goldens, "qwen3_5_moe");
+  const ids = Int32Array.from([5, 6, 7, 8, 9, 10]);
+
+  it.skipIf(!existsSync(goldens))("are read in the file, and are the parameter's where it is made to floats or its importance is measured", async () => {
+    const engine = loadEngine();
+    using model = await LanguageModel.load(folder, { engine });
+    await writeModelGguf(file, model.config, model.parameters, { type: "F32" });
+    using read = await LanguageModel.load(file, { engine });
+    const hidden = (m: LanguageModel, batch: number, [first, end] = [0, ids.length]) => {
+      using arena = new Arena(engine, 2 ** 22);
+      const tape = new Tape(engine, arena);
+      return engine.read(forward(tape, m, { ids: tape.constant([end - first], ids.slice(first, end), "i32"), batch }).hidden);
+    };
+    const close = (got: ArrayLike<number>, want: ArrayLike<number>) => expect(Math.max(...Array.from(want, (x, i) => Math.abs(x - (got[i] as number))))).toBeLessThan(1e-4);
+    expect(read.parameters.columns(out)).toBeDefined();
+    close(hidden(read, 1), hidden(model, 1));
+    expect(hidden(read, 2)).toEqual(Float32Array.from([...hidden(read, 1, [0, 3]), ...hidden(read, 1, [3, 6])]));
+
+    const importance = async ({ config, sources }: StoredModel<ModelConfig>) =>
+      (await calibrate(engine, config, sources, [{ inputs: ids, batch: 1 }], { expertTokens: 0, usual: 1 })).importance.get(out)![0]!;
+    close(await importance(readModelGguf(file)), await importance(await readModelFolder(folder)));
+
+    expect(engine.read(read.parameters.get(out))).toEqual(engine.read(model.parameters.get(out)));
+    expect(read.parameters.columns(out)).toBeUndefined();
+    close(hidden(read, 1), hidden(model, 1));
   });
 });

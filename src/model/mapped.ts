@@ -3,6 +3,7 @@ import { Arena } from "../engine/arena.js";
 import type { Engine, ExpertMatrices } from "../engine/engine.js";
 import { byteLength, type DType, isStored, storedBlocks } from "../tensor/dtype.js";
 import { type Tensor, view } from "../tensor/tensor.js";
+import type { Columns } from "./families/names.js";
 import type { MappedFiles } from "./mapped-files.js";
 import { type Loose, placesOf, type Repacked } from "./repacked.js";
 
@@ -15,6 +16,8 @@ export interface StoredRows {
   rows: number;
   /** Which row of the parameter row r of the tensor is, counted through all its matrices; -1 if it is none. */
   at(r: number): number;
+  /** If its columns stand in another order than the parameter's. */
+  columns?: Columns | undefined;
 }
 
 /** Where a parameter comes from. */
@@ -23,6 +26,8 @@ export interface ParameterSource {
   read(engine: Engine, target: Tensor): void;
   /** Where its rows lie in files; undefined if products cannot read them there. */
   rows?: readonly StoredRows[] | undefined;
+  /** Instead of `rows`, of a parameter in one tensor whose columns stand in another order: products must have their activations in that order too. */
+  reordered?: StoredRows | undefined;
   /** How to make of it what products read, if its elements have such a type in the files and only stand in another order. */
   repacked?: Repacked | undefined;
   /** What files call the types of the tensors that hold it. */

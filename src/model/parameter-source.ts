@@ -9,10 +9,13 @@ export interface PieceSource extends Pick<ParameterSource, "read" | "repacked"> 
 
 /** Where a parameter comes from that has these pieces. */
 export function parameterSource(pieces: readonly PieceSource[]): ParameterSource {
-  const rows = pieces.map((piece) => piece.rows);
+  const stored = pieces.map((piece) => piece.rows);
+  const rows = stored.every((part) => part !== undefined) ? stored : [];
+  const isReordered = rows.some(({ columns }) => columns !== undefined);
   return {
     read: (engine, target) => pieces.forEach(({ read }) => read(engine, target)),
-    rows: rows.every((part) => part !== undefined) ? rows : undefined,
+    rows: rows.length === 0 || isReordered ? undefined : rows,
+    reordered: isReordered && rows.length === 1 ? rows[0] : undefined,
     repacked: repacked(pieces.map((piece) => piece.repacked)),
     types: pieces.map(({ type }) => type),
   };

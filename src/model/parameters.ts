@@ -5,6 +5,7 @@ import { check } from "../errors.js";
 import { byteLength, isQuantised } from "../tensor/dtype.js";
 import { sizeOf, type Tensor, view } from "../tensor/tensor.js";
 import { type AnyConfig, isEncoderDecoder } from "./encoder-decoder/config.js";
+import type { Columns } from "./families/names.js";
 import { copyMapped, mapWeight, type ParameterSource } from "./mapped.js";
 import { MappedFiles } from "./mapped-files.js";
 import { type Parameter, type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
@@ -30,6 +31,8 @@ export class Parameters {
   private readonly specs: ReadonlyMap<string, ParameterSpec>;
   private readonly tensors = new Map<string, Tensor>();
   private readonly mapped = new Map<string, readonly ExpertMatrices[]>();
+  /** Of those of `mapped` whose columns stand in another order. */
+  private readonly reordered = new Map<string, ParameterSource>();
   private readonly arena: Arena;
   private readonly files: MappedFiles;
   private disposed = false;
@@ -76,10 +79,12 @@ export class Parameters {
   }
 
   private take({ name, shape }: ParameterSpec, source: ParameterSource | undefined, onBytes: ((bytes: number) => void) | undefined): void {
-    const { rows, repacked } = this.inPlace(shape, source);
-    const parts = rows === undefined ? repacked && [this.repack(shape, repacked, onBytes)] : mapWeight(this.files, this.arena, this.engine, shape, rows);
+    const { rows, repacked, reordered } = this.inPlace(shape, source);
+    const stored = reordered === undefined ? rows : [reordered];
+    const parts = stored === undefined ? repacked && [this.repack(shape, repacked, onBytes)] : mapWeight(this.files, this.arena, this.engine, shape, stored);
     if (parts !== undefined) {
       this.mapped.set(name, parts);
+      if (reordered !== undefined) this.reordered.set(name, source as ParameterSource);
       return;
     }
     const tensor = this.get(name);
@@ -87,7 +92,7 @@ export class Parameters {
   }
 
   /** How products can take a parameter without floats being made of it, if they can. */
-  private inPlace(shape: readonly number[], source: ParameterSource | undefined): Pick<ParameterSource, "rows" | "repacked"> {
+  private inPlace(shape: readonly number[], source: ParameterSource | undefined): Pick<ParameterSource, "rows" | "repacked" | "reordered"> {
     return this.engine.name === "native" && shape.length > 1 ? (source ?? {}) : {};
   }
 
@@ -118,7 +123,9 @@ export class Parameters {
     check(!this.cached.has(name), "ERR_SWITCHYARD_USAGE", () => `parameters: "${name}" is never whole in memory under a memory budget; load the model without one to train or save it`);
     const tensor = this.arena.alloc(this.engine.float, spec.shape);
     const parts = this.mapped.get(name);
-    if (parts !== undefined) copyMapped(this.engine, tensor, parts);
+    const reordered = this.reordered.get(name);
+    if (reordered !== undefined) reordered.read(this.engine, tensor);
+    else if (parts !== undefined) copyMapped(this.engine, tensor, parts);
     this.tensors.set(name, tensor);
     return tensor;
   }
@@ -127,10 +134,15 @@ export class Parameters {
     return this.specs.has(name) ? this.get(name) : undefined;
   }
 
-  /** A matrix for `linear` and `gatherRows`: in the file if it can be read there. */
+  /** A matrix for `linear` and `gatherRows`: in the file if it can be read there, its columns in the order that `columns` says. */
   weight(name: string): Tensor | readonly Tensor[] {
     const parts = this.experts(name) as readonly Tensor[];
     return parts.length === 1 ? (parts[0] as Tensor) : parts;
+  }
+
+  /** The order of the columns of `weight(name)`, where it is not the parameter's. */
+  columns(name: string): Columns | undefined {
+    return this.tensors.has(name) ? undefined : this.reordered.get(name)?.reordered?.columns;
   }
 
   findWeight(name: string): Tensor | readonly Tensor[] | undefined {
@@ -154,11 +166,12 @@ export class Parameters {
   }
 
   /** The same look-ups of names that begin with `prefix`, by what follows it. */
-  below(prefix: string): Pick<Parameters, "get" | "find" | "weight" | "findWeight" | "rows" | "experts"> {
+  below(prefix: string): Pick<Parameters, "get" | "find" | "weight" | "columns" | "findWeight" | "rows" | "experts"> {
     return {
       get: (name) => this.get(prefix + name),
       find: (name) => this.find(prefix + name),
       weight: (name) => this.weight(prefix + name),
+      columns: (name) => this.columns(prefix + name),
       findWeight: (name) => this.findWeight(prefix + name),
       rows: (name, first, count) => this.rows(prefix + name, first, count),
       experts: (name) => this.experts(prefix + name),

@@ -4,7 +4,7 @@ import { fitBlocks } from "../quant/codecs.js";
 import type { EncoderPool } from "../quant/encoder-pool.js";
 import { sizeOf, view } from "../tensor/tensor.js";
 import type { AnyConfig } from "./encoder-decoder/config.js";
-import type { Piece } from "./families/names.js";
+import { ourColumn, type Piece } from "./families/names.js";
 import { type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
 import type { Weights } from "./staged.js";
 import { chunkElements, run } from "./stored.js";
@@ -160,5 +160,5 @@ function importanceOf({ sources }: PublishedTensor, row: number, importance: Imp
   const vectors = importance?.get(spec.name);
   const vector = vectors?.[vectors.length === 1 ? 0 : Math.floor((Math.max(0, piece.at(row)) * vectors.length) / sizeOf(spec.shape))];
   const { columns } = piece;
-  return columns === undefined ? vector : vector?.map((_, c) => vector[columns.at(Math.floor(c / columns.size)) * columns.size + (c % columns.size)] as number);
+  return columns === undefined ? vector : vector?.map((_, c) => vector[ourColumn(columns, c)] as number);
 }

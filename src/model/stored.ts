@@ -6,7 +6,7 @@ import { type GgufType, ggufTypes } from "../formats/gguf/types.js";
 import type { TensorToWrite } from "../formats/safetensors-writer.js";
 import { decodeBlocks } from "../quant/codecs.js";
 import { type Tensor, view } from "../tensor/tensor.js";
-import type { Piece } from "./families/names.js";
+import { ourColumn, type Piece } from "./families/names.js";
 import { storedDtype, type StoredRows } from "./mapped.js";
 
 /** Elements read or written at a time. */
@@ -37,8 +37,8 @@ export function readPiece(engine: Engine, parameter: Tensor, piece: Piece, eleme
 
 /** A piece of a matrix as products read it in its file; undefined for one that is stored [in, out] or with other elements than ours, or in a type that only `readPiece` understands. */
 export function storedRows({ rows, cols, transposed, columns, elements, at }: Piece, stored: { dtype: string; file: string; begin: number } | undefined): StoredRows | undefined {
-  const dtype = stored === undefined || transposed || columns !== undefined || elements !== undefined || cols === 1 ? undefined : storedDtype(stored.dtype);
-  return stored === undefined || dtype === undefined ? undefined : { file: stored.file, dtype, begin: stored.begin, rows, at: (r) => Math.floor(at(r) / cols) };
+  const dtype = stored === undefined || transposed || elements !== undefined || cols === 1 ? undefined : storedDtype(stored.dtype);
+  return stored === undefined || dtype === undefined ? undefined : { file: stored.file, dtype, begin: stored.begin, rows, at: (r) => Math.floor(at(r) / cols), columns };
 }
 
 /** The longest run of at most `most` elements, from element `first` of the piece's rows on, that is one in the parameter too. */
@@ -48,8 +48,7 @@ export function run({ cols, columns, at }: Piece, first: number, most: number): 
   const start = at(row);
   if (columns !== undefined) {
     const { size } = columns;
-    const place = columns.at(Math.floor(within / size)) * size + (within % size);
-    return { offset: start < 0 ? -1 : start + place, length: Math.min(size - (within % size), most) };
+    return { offset: start < 0 ? -1 : start + ourColumn(columns, within), length: Math.min(size - (within % size), most) };
   }
   let length = cols - within;
   for (let r = row + 1; length < most && at(r) === (start < 0 ? -1 : start + (r - row) * cols); r++) length += cols;

@@ -14,7 +14,7 @@ export interface StoredAs {
   interleaved?: boolean;
   /** It is some rows of a tensor of `of` rows, which has those of other parameters or parts too: `at` gives ours for each of them, or -1. */
   rows?: (config: ModelConfig) => { of: number; at: (row: number) => number };
-  /** Its columns are ours in runs of `size`, of which number `run` is our number `at(run)`. */
+  /** Its columns are ours in another order. */
   columns?: (config: ModelConfig) => Columns;
   /** Its elements are a function of ours. */
   elements?: Elements;
@@ -22,10 +22,14 @@ export interface StoredAs {
   stored?: (shape: readonly number[]) => number[];
 }
 
-interface Columns {
+/** Columns of a matrix in a file: runs of `size`, of which number `run` is number `at(run)` of ours. */
+export interface Columns {
   size: number;
   at(run: number): number;
 }
+
+/** Our column of a file's column `c`. */
+export const ourColumn = (columns: Columns | undefined, c: number): number => (columns === undefined ? c : columns.at(Math.floor(c / columns.size)) * columns.size + (c % columns.size));
 
 /** A function of single elements, and its inverse; both in double precision, of which an f32 is kept. */
 export interface Elements {
