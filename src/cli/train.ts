@@ -46,8 +46,8 @@ async function trainAction(io: Io, flags: TrainFlags): Promise<void> {
   } catch (error) {
     const [newest] = checkpoints(run.out);
     progress.finish();
-    // With other data or a damaged checkpoint it does not go on.
-    const goesOn = !(error instanceof SwitchyardError && error.code === "ERR_SWITCHYARD_CHECKPOINT");
+    // With other data, a damaged checkpoint, or beside another process it does not go on.
+    const goesOn = !(error instanceof SwitchyardError && ["ERR_SWITCHYARD_CHECKPOINT", "ERR_SWITCHYARD_USAGE"].includes(error.code));
     if (newest !== undefined && goesOn) say(`Step ${newest.step} is saved; to go on from it: ${resumeCommand(run)}`);
     throw error;
   }

@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { basename, dirname, join } from "node:path";
 
-/** A file or folder is written beside its place and named when it is complete; what stood there stays beside it for that moment. */
-export type SiblingKind = "new" | "old";
+/** A file or folder is written beside its place and named when it is complete; what stood there stays beside it for that moment. A claim says that a process works on it. */
+export type SiblingKind = "new" | "old" | "claim";
 
 /** Siblings that this process is working with. */
 const active = new Set<string>();
@@ -16,7 +16,7 @@ export function sibling(path: string, kind: SiblingKind): { path: string; releas
 
 /** Which sibling of what name `path` is, if its writer is dead. */
 export function abandoned(path: string): { of: string; kind: SiblingKind } | undefined {
-  const [, of, kind, pid] = /^\.(.+)\.(new|old)-(\d+)-[0-9a-f]{8}$/s.exec(basename(path)) ?? [];
+  const [, of, kind, pid] = /^\.(.+)\.(new|old|claim)-(\d+)-[0-9a-f]{8}$/s.exec(basename(path)) ?? [];
   return of === undefined || isWriting(path, Number(pid)) ? undefined : { of, kind: kind as SiblingKind };
 }
 

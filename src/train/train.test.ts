@@ -48,6 +48,21 @@ describe("a run that diverges", () => {
   });
 });
 
+it("a folder is for one run at a time", async () => {
+  const out = join(root, "shared");
+  const refused = { code: "ERR_SWITCHYARD_USAGE", message: expect.stringContaining(`train: process ${process.pid} trains in ${out}; wait for its end`) };
+  using model = LanguageModel.create({ config, seed: 1 });
+  for await (const { index } of train(model, { data, steps: 2, batch: 2, learningRate: 1e-3, out, checkpointEvery: 1, evalEvery: 0 })) {
+    if (index === 1) await expect(run({ out, resume: true })).rejects.toMatchObject(refused);
+  }
+  // Of a process that cannot exist, and of one that lives.
+  writeFileSync(join(out, ".train.jsonl.claim-4194305-00000000"), "");
+  await run({ out, resume: true, steps: 3 });
+  writeFileSync(join(out, `.train.jsonl.claim-${process.ppid}-00000000`), "");
+  await expect(run({ out, resume: true, steps: 4 })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_USAGE", message: expect.stringContaining(`process ${process.ppid} trains in`) });
+  expect(readdirSync(out).filter((name) => name.includes("claim"))).toEqual([`.train.jsonl.claim-${process.ppid}-00000000`]);
+});
+
 it("an evaluation leaves the event loop its turns", async () => {
   let turns = 0;
   let before = 0;

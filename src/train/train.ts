@@ -7,6 +7,7 @@ import { makeFolders, withIoErrors } from "../formats/io.js";
 import { BatchSampler, evaluationWindows, splitTokens, type Tokens } from "../data/index.js";
 import type { LanguageModel } from "../model/language-model.js";
 import { latestCheckpoint, checkpoints, pruneCheckpoints, publish, restoreCheckpoint, type RunState, saveCheckpoint } from "./checkpoint.js";
+import { claimRun } from "./claim.js";
 import { evaluateBatches, type Evaluation } from "./evaluate.js";
 import { JsonlLog } from "./log/jsonl.js";
 import type { StepRecord } from "./log/record.js";
@@ -63,18 +64,20 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
   let tokensSeen = 0;
   let best: RunState["best"] = null;
   let saved = -1;
-  if (out !== undefined && resume) {
-    const state = await restoreCheckpoint(await latestCheckpoint(out, warn), trainer);
+  const newest = out !== undefined && resume ? await latestCheckpoint(out, warn) : undefined;
+  if (out !== undefined && !resume) {
+    checkNewRun(out);
+    withIoErrors("create", out, () => makeFolders(out));
+  }
+  using _ = out === undefined ? undefined : claimRun(out);
+  if (newest !== undefined) {
+    const state = await restoreCheckpoint(newest, trainer);
     check(state.data === dataHash, "ERR_SWITCHYARD_CHECKPOINT", () => `resume: the training data is not what ${out} was trained on; pass the same files, tokenizer and validation fraction`);
     sampler.restore(state.sampler);
     tokensSeen = state.tokens;
     best = state.best;
     saved = state.step;
     if (trainer.step >= options.steps) return warn(`train: ${out} is at step ${trainer.step} of ${options.steps} already; to train it longer, give more steps`);
-  }
-  if (out !== undefined && !resume) {
-    checkNewRun(out);
-    withIoErrors("create", out, () => makeFolders(out));
   }
   const resumeStep = resume ? { resumeStep: trainer.step } : {};
   const logs: (JsonlLog | TensorBoardLog)[] = [];
