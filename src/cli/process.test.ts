@@ -163,9 +163,14 @@ it.skipIf(!posix)("the packed package has its whole API, typed, and the command"
   // Whatever the pages show is a program that compiles.
   const docs = join(root, "../../docs");
   const pages = [join(docs, "../README.md"), ...readdirSync(docs, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".md")).map((name) => join(docs, name))];
-  const shown = pages.flatMap((page) => [...readFileSync(page, "utf8").matchAll(/```[jt]s\n(.*?)```/gs)].map((match) => match[1] as string));
+  const shown = pages.flatMap((page) => [...readFileSync(page, "utf8").matchAll(/```([jt]s)\n(.*?)```/gs)].map(([, kind, program]) => ({ kind, program: program as string })));
   expect(shown.length).toBeGreaterThan(8);
-  for (const [i, program] of shown.entries()) writeFileSync(join(project, `shown-${i}.ts`), program);
+  for (const [i, { kind, program }] of shown.entries()) {
+    writeFileSync(join(project, `shown-${i}.ts`), program);
+    if (kind !== "js") continue;
+    writeFileSync(join(project, "shown.mjs"), program);
+    ran(process.execPath, "--check", "shown.mjs"); // in the oldest Node there is no `using`
+  }
   ran(process.execPath, join(root, "../../node_modules/typescript/bin/tsc"));
   expect(ran(process.execPath, "program.js")).toMatch(/^\d+ ERR_SWITCHYARD_CHECKPOINT function$/m);
   ran(process.execPath, join(installed, "dist/cli/main.js"), "verify", "model", "--record", "golden");
