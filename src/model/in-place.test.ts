@@ -10,6 +10,7 @@ import { isQuantised } from "../tensor/dtype.js";
 import type { StoredModel } from "./any-model.js";
 import { calibrate } from "./calibrate.js";
 import type { ModelConfig } from "./config.js";
+import { EncoderDecoderModel } from "./encoder-decoder/model.js";
 import { readModelFolder } from "./folder.js";
 import { readModelGguf, writeModelGguf } from "./gguf-file.js";
 import { LanguageModel } from "./language-model.js";
@@ -23,7 +24,7 @@ const file = join(dir, "m.gguf");
 const goldens = new URL("../../../shared/goldens/", import.meta.url).pathname;
 
 /** Matrices that the model reads from the file in a quantised type. */
-const quantised = ({ parameters }: LanguageModel): string[] =>
+const quantised = ({ parameters }: Pick<LanguageModel, "parameters">): string[] =>
   parameters.list.map(({ name }) => name).filter((name) => parameters.experts(name).flat().some(({ dtype }) => isQuantised(dtype)));
 
 /** Parameters of the model that a file of it has in Q8_0, those that products take so, and those that are still taken so after a prompt. */
@@ -56,6 +57,16 @@ describeNative("no floats are made of quantised matrices", () => {
       expect(stored.length).toBeGreaterThan(0);
       expect(loaded).toEqual(expect.arrayContaining(stored));
       expect(used).toEqual(loaded);
+    });
+
+    it("switch: of feed-forward layers and experts", async () => {
+      using model = await EncoderDecoderModel.load(join(goldens, "switch"));
+      await writeModelGguf(file, model.config, model.parameters, { type: "Q8_0" });
+      using read = await EncoderDecoderModel.load(file);
+      const feedForward = model.parameters.list.map(({ name }) => name).filter((name) => /(ffn|experts)\.(up|down)$/.test(name));
+      expect([...read.generate([9, 4, 77, 130, 1], { maxTokens: 4 })]).toHaveLength(4);
+      expect(feedForward.length).toBeGreaterThan(4);
+      expect(quantised(read)).toEqual(feedForward);
     });
   });
 });

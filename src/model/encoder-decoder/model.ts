@@ -49,7 +49,7 @@ export class EncoderDecoderModel implements EncoderDecoderParts {
     return model;
   }
 
-  /** A model folder in the Hugging Face layout or a GGUF file, which must stay as it is while the model lives; its weights become floats in memory, whatever they are. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field. */
+  /** A model folder in the Hugging Face layout or a GGUF file, which must stay as it is while the model lives; feed-forward layers and experts are read in it, other weights become floats in memory, whatever they are. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field. */
   static async load(path: string, options: { engine?: Engine | undefined } = {}): Promise<EncoderDecoderModel> {
     const { config, sources, tokenizer } = asEncoderDecoder(await readModel(path), path);
     return new EncoderDecoderModel(options.engine ?? loadEngine(), config, tokenizer, sources);

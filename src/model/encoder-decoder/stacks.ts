@@ -1,5 +1,5 @@
 import type { Tape } from "../../autograd/tape.js";
-import type { AttentionDims } from "../../engine/engine.js";
+import type { AttentionDims, ExpertMatrices } from "../../engine/engine.js";
 import { check } from "../../errors.js";
 import { feedForward } from "../../moe/experts.js";
 import { moeLayer, type MoeOutput } from "../../moe/layer.js";
@@ -134,7 +134,7 @@ function feedForwardBlock(tape: Tape, parts: EncoderDecoderParts, stack: StackNa
   const at = (name: string) => `${stack}.layers.${l}.${name}`;
   const inner = norm(tape, parts, at("ffn"), x);
   if (!isSparse(config[stack], l)) {
-    const dense = { up: parameters.get(at("ffn.up")), down: parameters.get(at("ffn.down")) };
+    const dense = { up: parameters.weight(at("ffn.up")), down: parameters.weight(at("ffn.down")) };
     return add(tape, x, feedForward(tape, inner, dense, { activation: config.activation, gated: false }));
   }
   const { out, routing } = sparseBlock(tape, parts, stack, l, inner, used);
@@ -145,9 +145,10 @@ function feedForwardBlock(tape: Tape, parts: EncoderDecoderParts, stack: StackNa
 /** The mixture of layer `l` on normed inputs [T, D]. */
 export function sparseBlock(tape: Tape, { config, parameters }: EncoderDecoderParts, stack: StackName, l: number, x: Tensor, used: readonly Int32Array[]): MoeOutput {
   const at = (name: string) => `${stack}.layers.${l}.${name}`;
+  const matrices = (name: string) => parameters.experts(at(name))[0] as ExpertMatrices; // without a gate, in one part
   const sparse = {
     router: { weight: parameters.get(at("router.weight")), bias: parameters.find(at("router.bias")) },
-    experts: { up: parameters.get(at("experts.up")), down: parameters.get(at("experts.down")) },
+    experts: { up: matrices("experts.up"), down: matrices("experts.down") },
   };
   return moeLayer(tape, x, sparse, config.moe, undefined, sequenceCapacityRouter(config.moe.router, config.expertCapacity, used));
 }
