@@ -20,6 +20,7 @@ export const attentionOpCases: readonly OpCase[] = [
   attentionCase(2, 40, 7, 4, 2, 16, { causal: false, valueDim: 8 }, ["bias"]),
   attentionCase(1, 3, 0, 2, 1, 8, { causal: false }),
   attentionCase(1, 3, 200, 16, 1, 576, { valueDim: 512, window: 90 }),
+  ...[1, 3, 40].map((queries) => attentionCase(2, queries, 150, 12, 1, 72, { valueDim: 37, valueStride: 72 }, ["bias"])),
   ...[1, 2, 3, 4, 5, 6, 7, 8, 16].map((group) => attentionCase(2, 1, 301, 3 * group, 3, 20, { valueDim: 37, window: 290 }, ["sinks", "bias"])),
   attentionCase(1, 1, 1200, 16, 1, 64, { valueDim: 100 }),
 ];
@@ -77,9 +78,9 @@ function attentionCase(
     run: (make) => {
       const spare = queries === keys || how.causal === false ? 0 : 5;
       const dims = { batch, queries, keys, keyStride: keys + spare, heads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim), ...how };
-      const { valueDim = headDim } = how;
+      const { valueDim = headDim, valueStride = kvHeads * valueDim } = how;
       const [rows, cache] = [batch * queries, batch * dims.keyStride];
-      const [q, k, v] = [make.floats([rows, heads * headDim]), make.floats([cache, kvHeads * headDim]), make.floats([cache, kvHeads * valueDim])];
+      const [q, k, v] = [make.floats([rows, heads * headDim]), make.floats([cache, kvHeads * headDim]), make.floats([cache, valueStride])];
       const [out, lse] = [make.floats([rows, heads * valueDim]), make.floats([rows, heads])];
       const masked = make.values("f", [batch, 1, queries, keys], Array.from({ length: batch * queries * keys }, () => (make.random.below(3) === 0 ? -Infinity : make.random.below(4) / 2)));
       const given = { sinks: extras.includes("sinks") ? make.floats([heads]) : undefined, bias: extras.includes("bias") ? masked : undefined };

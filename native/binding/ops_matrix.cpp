@@ -114,7 +114,7 @@ void op_grouped_matmul(Args& args, const KernelTable& kernels) {
 }
 
 // Of the arguments from `i`: batch, queries, keys, keyStride, heads, kvHeads, headDim, valueDim, scale, causal, window, chunk, then sinks or
-// 0, bias or 0, the bias' sheets of sequences and of heads, the type of k and v, and whether q.k is summed in f64.
+// 0, bias or 0, the bias' sheets of sequences and of heads, the type of k and v, whether q.k is summed in f64, and valueStride.
 Attention attention_dims(Args& args, int i) {
   Attention p = {};
   p.causal = args.flag(i + 9);
@@ -122,6 +122,7 @@ Attention attention_dims(Args& args, int i) {
   p.keys = args.integer(i + 2, "keys", p.causal ? p.queries : 0, INT32_MAX), p.key_stride = args.integer(i + 3, "keyStride", p.keys, INT32_MAX);
   p.heads = args.dim(i + 4, "heads"), p.kv_heads = args.integer(i + 5, "kvHeads", 1, INT32_MAX);
   p.head_dim = args.dim(i + 6, "headDim"), p.value_dim = args.dim(i + 7, "valueDim");
+  p.value_stride = args.integer(i + 18, "valueStride", product(p.kv_heads, p.value_dim), INT32_MAX);
   p.scale = (float)args.number(i + 8), p.window = args.dim(i + 10, "window"), p.chunk = args.dim(i + 11, "chunk");
   p.type = (StoredType)args.integer(i + 16, "type of k and v", kFloat, kHalf);
   p.f64 = args.integer(i + 17, "f64", 0, p.type == kFloat) != 0;
@@ -144,7 +145,7 @@ void op_attention(Args& args, const KernelTable& kernels) {
   p.lse = args.out<float>(2, "lse", rows);
   p.q = args.in<float>(3, "q", product(rows, p.head_dim));
   p.k = args.weights(4, "k", p.type, 1, cache, p.head_dim);
-  p.v = args.weights(5, "v", p.type, 1, cache, p.value_dim);
+  p.v = args.weights(5, "v", p.type, 1, product(p.batch, p.key_stride), p.value_stride);
   if (args.ok() && rows > 0) kernels.attention(p);
 }
 
@@ -164,6 +165,7 @@ void op_attention_backward(Args& args, const KernelTable& kernels) {
   p.out = const_cast<float*>(args.in<float>(9, "out", product(rows, p.value_dim)));  // only read
   p.lse = const_cast<float*>(args.in<float>(10, "lse", rows));                       // only read
   if (p.dsinks_H && !p.sinks_H) args.fail("dsinks needs sinks");
+  if (p.value_stride != p.kv_heads * p.value_dim) args.fail("values must stand side by side");
   if (p.key_stride != p.keys) args.fail("keyStride must equal keys (%lld), got %lld", (long long)p.keys, (long long)p.key_stride);
   if (args.ok() && rows > 0) kernels.attention_backward(p);
 }
@@ -176,8 +178,8 @@ void op_narrow(Args& args, const KernelTable& kernels) {
   if (args.ok()) kernels.narrow(out, x, n);
 }
 
-const NumericOp ops[] = {{"matmul", op_matmul, 12}, {"matmuls", op_matmuls, 18}, {"groupedMatmul", op_grouped_matmul, 34, 4}, {"attention", op_attention, 24},
-                  {"attentionBackward", op_attention_backward, 29}, {"narrow", op_narrow, 4}};
+const NumericOp ops[] = {{"matmul", op_matmul, 12}, {"matmuls", op_matmuls, 18}, {"groupedMatmul", op_grouped_matmul, 34, 4}, {"attention", op_attention, 25},
+                  {"attentionBackward", op_attention_backward, 30}, {"narrow", op_narrow, 4}};
 
 }  // namespace
 

@@ -76,7 +76,7 @@ static AttentionBlock attention_block(const Attention& p, int64_t batch, int64_t
   t.begin = visible_keys(p, t.first).first / kLanes * kLanes;
   t.keys = visible_keys(p, t.first + t.queries - 1).end - t.begin;
   t.ld = (most_keys(p) + kPanel - 1) / kPanel * kPanel + kLanes;  // no power of two: rows of a tile would share few sets of the L1
-  t.ld_k = p.kv_heads * p.head_dim, t.ld_v = p.kv_heads * p.value_dim;
+  t.ld_k = p.kv_heads * p.head_dim, t.ld_v = p.value_stride;
   t.element = row_bytes(p.type, 1);
   t.k = (const char*)p.k + ((batch * p.key_stride + t.begin) * t.ld_k + kv_head * p.head_dim) * t.element;
   t.v = (const char*)p.v + ((batch * p.key_stride + t.begin) * t.ld_v + kv_head * p.value_dim) * t.element;

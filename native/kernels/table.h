@@ -39,6 +39,7 @@ struct Matmul {
 
 struct Attention {
   int64_t batch, queries, keys, key_stride, heads, kv_heads, head_dim, value_dim;
+  int64_t value_stride;  // floats or halves from one row of v to the next
   float scale;
   bool causal, f64;  // f64: q.k of floats is summed in double precision
   int64_t window, chunk;  // 0: none

@@ -99,6 +99,8 @@ export interface AttentionDims {
   headDim: number;
   /** Head size of v and out; default headDim. */
   valueDim?: number | undefined;
+  /** Elements from one row of v to the next; default kvHeads * valueDim. So v may be k, whose keys begin with their values. No backward pass has it. */
+  valueStride?: number | undefined;
   /** Multiplies q.k, usually 1/sqrt(headDim). */
   scale: number;
   /** f64: q.k is summed in double precision, of f32 keys only. */

@@ -116,7 +116,7 @@ export class NativeProducts extends NativeMemory implements MatrixOps {
   }
 
   attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims, extras: AttentionExtras = {}): void {
-    this.addon.attention(this.variant, address(out), address(lse), address(q), address(k), address(v), ...attentionNumbers(dims, extras), keyType(k, v), dims.precision === "f64" ? 1 : 0);
+    this.addon.attention(this.variant, address(out), address(lse), address(q), address(k), address(v), ...attentionNumbers(dims, extras), keyType(k, v), dims.precision === "f64" ? 1 : 0, valueStrideOf(dims));
   }
 
   attentionBackward(
@@ -124,7 +124,7 @@ export class NativeProducts extends NativeMemory implements MatrixOps {
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, dims: AttentionDims, extras: AttentionExtras = {},
   ): void {
     const tensors = [dq, dk, dv, dsinks, dout, q, k, v, out, lse].map(address);
-    this.addon.attentionBackward(this.variant, ...tensors, ...attentionNumbers(dims, extras), keyType(k, v), 0);
+    this.addon.attentionBackward(this.variant, ...tensors, ...attentionNumbers(dims, extras), keyType(k, v), 0, valueStrideOf(dims));
   }
 }
 
@@ -138,6 +138,8 @@ function keyType(k: Tensor, v: Tensor): number {
   check(k.dtype === v.dtype, "ERR_SWITCHYARD_DTYPE", () => `attention: expected k and v of one type, got ${k} and ${v}`);
   return storedTypes.indexOf(k.dtype);
 }
+
+const valueStrideOf = ({ kvHeads, headDim, valueDim = headDim, valueStride = kvHeads * valueDim }: AttentionDims): number => valueStride;
 
 function attentionNumbers(d: AttentionDims, { sinks, bias }: AttentionExtras): number[] {
   const { headDim, valueDim = headDim, causal = true, window = 0, chunk = 0 } = d;

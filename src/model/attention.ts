@@ -12,7 +12,7 @@ import type { TransformerParts } from "./transformer.js";
 export const attention: Mixer = {
   parameters: attentionParameters,
   state: ({ kvHeads, headDim }, _, capacity) => [[capacity, kvHeads * headDim], [capacity, kvHeads * headDim]],
-  keepsKeys: true,
+  keys: 2,
   rewinds: true,
   forward: attend,
 };
@@ -68,6 +68,7 @@ function clip(tape: Tape, x: Tensor, limit: number): Tensor {
 interface Attended {
   q: Tensor;
   k: Tensor;
+  /** May be `k`: see AttentionDims.valueStride. */
   v: Tensor;
   /** [heads] */
   sinks?: Tensor | undefined;
@@ -107,11 +108,13 @@ function attendCached(tape: Tape, { q, k, v, sinks, index }: Attended, sequences
   for (const { cache, length } of sequences) {
     const rows = (t: Tensor) => view(t, [length, t.cols], row * t.cols);
     const keys = cache.length + length;
-    const [allKeys, allValues, allIndexed] = [k, v, ...(index === undefined ? [] : [index.k])].map((added, i) => {
+    const added = [...new Set([k, v]), ...(index === undefined ? [] : [index.k])];
+    const all = added.map((t, i) => {
       const kept = cache.layers[l]?.[i] as Tensor;
-      engine.copy(view(kept, [length, kept.cols], cache.length * kept.cols), rows(added));
+      engine.copy(view(kept, [length, kept.cols], cache.length * kept.cols), rows(t));
       return view(kept, [keys, kept.cols]);
-    }) as [Tensor, Tensor, Tensor];
+    });
+    const [allKeys, allValues, allIndexed] = [k, v, index?.k].map((t) => all[added.indexOf(t as Tensor)]) as [Tensor, Tensor, Tensor];
     const seen = { batch: 1, queries: length, keys, keyStride: keys, ...dims };
     const bias = index && chosenKeys(tape, { ...index, q: rows(index.q), k: allIndexed, weights: rows(index.weights) }, seen);
     const y = attentionOp(tape, rows(q), allKeys, allValues, seen, { sinks, bias });

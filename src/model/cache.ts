@@ -11,8 +11,8 @@ export type KvType = "f32" | "f16";
 
 /** The tensors that a layer keeps of one sequence of at most `capacity` tokens. */
 export function keptTensors(config: ModelConfig, l: number, capacity: number, kv: KvType, float: DType = "f32"): { dtype: DType; shape: readonly number[] }[] {
-  const { state, keepsKeys } = mixerOf(config, l);
-  return state(config, l, capacity).map((shape, i) => ({ dtype: keepsKeys && i < 2 && kv === "f16" ? kv : float, shape }));
+  const { state, keys = 0 } = mixerOf(config, l);
+  return state(config, l, capacity).map((shape, i) => ({ dtype: i < keys && kv === "f16" ? kv : float, shape }));
 }
 
 /** What the layers keep of the tokens of one sequence seen so far: keys and values, or the states of other mixers. */

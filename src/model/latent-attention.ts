@@ -1,6 +1,6 @@
 import type { Tape } from "../autograd/tape.js";
 import { add, gatherRows, layerNorm, linear, mul, reshape, rmsNorm, rope, type RopePlaces, scale } from "../ops/index.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { type Tensor, view } from "../tensor/tensor.js";
 import { attendOver, type Index } from "./attention.js";
 import type { LatentAttentionConfig, LatentSizes, ModelConfig } from "./config.js";
 import type { Mixer, MixerParameter } from "./mixer.js";
@@ -10,17 +10,19 @@ import type { TransformerParts } from "./transformer.js";
 
 /**
  * Multi-head latent attention (DeepSeek-AI 2024, arXiv 2405.04434). A token's keys and values come from one short vector, but for the
- * rotated part of the keys, which all heads share. The state is the keys [capacity, heads * headDim] and the values [capacity, heads * value]:
- * the short vectors would be smaller, and cost the multiplication of all of them at every step.
+ * rotated part of the keys, which all heads share: both are the state, [capacity, rank + rotated], smaller than keys and values of all heads by
+ * one or two orders of magnitude. (W k) . q = k . (W^T q), so queries are brought down to the short vectors instead of those up to the heads, all
+ * heads attend to one key per token, and what they see of the short vectors is brought up to values. Only training makes keys and values.
  */
 export const latentAttention: Mixer = {
   parameters: latentParameters,
   state(config, l, capacity) {
     const { index } = config.mixers[l] as LatentAttentionConfig;
-    const kept = [[capacity, config.heads * config.headDim], [capacity, config.heads * sizesOf(config).value]];
-    return index === undefined ? kept : [...kept, [capacity, index.headDim]];
+    const { rank, unrotated } = sizesOf(config);
+    const kept = [capacity, rank + config.headDim - unrotated];
+    return index === undefined ? [kept] : [kept, [capacity, index.headDim]];
   },
-  keepsKeys: true,
+  keys: 1,
   rewinds: true,
   holds(config, l) {
     const { index } = config.mixers[l] as LatentAttentionConfig;
@@ -87,12 +89,46 @@ function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: n
   const down = linear(tape, x, weight("kvDown"), find("kvDownBias"));
   const short = rmsNorm(tape, takeColumns(tape, sequences, down, [[0, rank]], 1), get("kvDownNorm"), normEps);
   const shared = rope(tape, takeColumns(tape, sequences, down, [[rank, rotated]], 1), where, { heads: 1, headDim: rotated, interleaved });
-  const up = linear(tape, short, weight("kvUp"));
-  const k = add(tape, takeColumns(tape, sequences, up, [[0, unrotated], [-1, rotated]], heads, unrotated + value), takeColumns(tape, sequences, shared, [[-1, unrotated], [0, rotated]], heads, 0));
-  const v = takeColumns(tape, sequences, up, [[unrotated, value]], heads, unrotated + value);
-  const dims = { heads, kvHeads: heads, headDim, valueDim: value, scale: config.attentionScale ?? 1 / Math.sqrt(headDim) };
   const index = layer.index && indexOf(tape, layer.index, x, shortQuery as Tensor, parameters, l, where, rotated);
-  return linear(tape, attendOver(tape, { q, k, v, index }, sequences, l, dims), weight("out"), find("outBias"));
+  const scaled = { heads, scale: config.attentionScale ?? 1 / Math.sqrt(headDim) };
+  const columns = (y: Tensor, parts: Parts, times: number, stride: number) => takeColumns(tape, sequences, y, parts, times, stride);
+  const attended = tape.recording ? overHeads() : overShortVectors();
+  return linear(tape, attended, weight("out"), find("outBias"));
+
+  function overHeads(): Tensor {
+    const up = linear(tape, short, weight("kvUp"));
+    const k = add(tape, columns(up, [[0, unrotated], [-1, rotated]], heads, unrotated + value), columns(shared, [[-1, unrotated], [0, rotated]], heads, 0));
+    const v = columns(up, [[unrotated, value]], heads, unrotated + value);
+    return attendOver(tape, { q, k, v, index }, sequences, l, { ...scaled, kvHeads: heads, headDim, valueDim: value });
+  }
+
+  function overShortVectors(): Tensor {
+    const up = get("kvUp");
+    const ofHeads = (first: number, count: number) => Array.from({ length: heads }, (_, h) => view(up, [count, rank], (h * (unrotated + value) + first) * rank));
+    const each = (form: "nn" | "nt", y: Tensor, matrices: readonly Tensor[]) => eachHead(tape, sequences, form, y, matrices);
+    const brought = each("nn", columns(q, [[0, unrotated]], heads, headDim), ofHeads(0, unrotated));
+    const lowered = add(tape, columns(brought, [[0, rank], [-1, rotated]], heads, rank), columns(q, [[-1, rank], [unrotated, rotated]], heads, headDim));
+    const k = add(tape, columns(short, [[0, rank], [-1, rotated]], 1, 0), columns(shared, [[-1, rank], [0, rotated]], 1, 0));
+    const seen = attendOver(tape, { q: lowered, k, v: k, index }, sequences, l, { ...scaled, kvHeads: 1, headDim: rank + rotated, valueDim: rank, valueStride: rank + rotated });
+    return each("nt", seen, ofHeads(unrotated, value));
+  }
+}
+
+/** x [T, heads * K] times the matrix of each head: [T, heads * N]. */
+function eachHead(tape: Tape, sequences: Sequences, form: "nn" | "nt", x: Tensor, matrices: readonly Tensor[]): Tensor {
+  const heads = matrices.length;
+  const [tokens, k] = [x.rows, x.cols / heads];
+  const [first] = matrices as [Tensor];
+  const n = form === "nn" ? first.cols : first.rows;
+  const constant = (name: string, length: number, value: (i: number) => number) =>
+    sequences.memo(`${name} of ${heads} heads`, () => tape.constant([length], Int32Array.from({ length }, (_, i) => value(i)), "i32"));
+  const offsets = constant("offsets", heads + 1, (h) => h * tokens);
+  const rowsA = constant("rows", heads * tokens, (i) => (i % tokens) * heads + Math.floor(i / tokens));
+  const back = constant("places", heads * tokens, (i) => (i % heads) * tokens + Math.floor(i / heads));
+  const y = tape.alloc([heads * tokens, n]);
+  tape.engine.groupedMatmul(form, y, reshape(tape, x, [tokens * heads, k]), matrices, offsets, { rowsA, precision: tape.precision });
+  tape.flops += 2 * tokens * heads * k * n;
+  return reshape(tape, gatherRows(tape, y, back), [tokens, heads * n]);
 }
 
 /** Of the norm of the indexer's keys. */
@@ -110,11 +146,13 @@ function indexOf(tape: Tape, { heads, headDim, topK }: IndexSizes, x: Tensor, sh
   };
 }
 
+type Parts = readonly (readonly [first: number, length: number])[];
+
 /**
  * Of each row of `x` the `parts` [first column, length], side by side, for each of `heads`, whose columns begin `stride` further each: rows of
  * blocks as large as the parts allow are gathered. A first column of -1 gives zeros.
  */
-function takeColumns(tape: Tape, sequences: Sequences, x: Tensor, parts: readonly (readonly [first: number, length: number])[], heads: number, stride = 0): Tensor {
+function takeColumns(tape: Tape, sequences: Sequences, x: Tensor, parts: Parts, heads: number, stride = 0): Tensor {
   const block = parts.flat().reduce((a, b) => (b < 0 ? a : gcd(a, b)), gcd(x.cols, stride));
   const perRow = x.cols / block;
   const oneHead = parts.flatMap(([first, length]) => Array.from({ length: length / block }, (_, i) => (first < 0 ? -1 : first / block + i)));

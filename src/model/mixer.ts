@@ -34,8 +34,8 @@ export interface Mixer {
   parameters(config: ModelConfig, l: number): MixerParameter[];
   /** Shapes of the tensors that layer `l` keeps in the cache of one sequence of at most `capacity` tokens. They start as zeros. */
   state(config: ModelConfig, l: number, capacity: number): readonly (readonly number[])[];
-  /** The first two tensors of the state are keys and values of `attention`, which may be kept as f16. */
-  keepsKeys?: true;
+  /** So many tensors of the state, the first ones, are keys and values of `attention`, which may be kept as f16; default 0. */
+  keys?: number;
   /** Whether the state can go back to fewer tokens: true if it has rows for each token, false if it is recurrent. */
   rewinds: boolean;
   /** For a mixer whose results for a token depend on later tokens. Default: what it keeps always stays right. */

@@ -11,12 +11,13 @@ import { checkShape, type Tensor } from "../tensor/tensor.js";
  */
 export function attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims, extras: AttentionExtras = {}): Tensor {
   const { engine } = tape;
-  const { batch, queries, keyStride, heads, kvHeads, headDim, valueDim = headDim } = dims;
+  const { batch, queries, keyStride, heads, kvHeads, headDim, valueDim = headDim, valueStride = kvHeads * valueDim } = dims;
   checkDims(dims);
   checkShape("attention", "q", q, [batch * queries, heads * headDim]);
   checkShape("attention", "k", k, [batch * keyStride, kvHeads * headDim]);
-  checkShape("attention", "v", v, [batch * keyStride, kvHeads * valueDim]);
+  checkShape("attention", "v", v, [batch * keyStride, valueStride]);
   checkExtras(tape, dims, extras);
+  check(dims.valueStride === undefined || !tape.recording, "ERR_SWITCHYARD_USAGE", () => "attention: values that do not stand side by side get no gradient");
   const out = tape.alloc([batch * queries, heads * valueDim]);
   const lse = tape.alloc([batch * queries, heads]);
   engine.attention(out, lse, q, k, v, dims, extras);

@@ -26,14 +26,15 @@ interface QueryRow {
 }
 
 function eachRow(dims: AttentionDims, bias: Tensor | undefined, visit: (row: QueryRow) => void): void {
-  const { batch, queries, keys, keyStride, heads, kvHeads, headDim, valueDim = headDim } = dims;
+  const { batch, queries, keys, keyStride, heads, kvHeads, headDim, valueDim = headDim, valueStride = kvHeads * valueDim } = dims;
   for (let b = 0; b < batch; b++) {
     for (let head = 0; head < heads; head++) {
-      const kv = b * keyStride * kvHeads + Math.floor(head / (heads / kvHeads));
+      const kvHead = Math.floor(head / (heads / kvHeads));
+      const [atK, atV] = [(b * keyStride * kvHeads + kvHead) * headDim, b * keyStride * valueStride + kvHead * valueDim];
       const sheet = bias === undefined ? 0 : (bias.shape[0] === 1 ? 0 : b) * bias.shape[1] + (bias.shape[1] === 1 ? 0 : head);
       for (let i = 0; i < queries; i++) {
         const row = (b * queries + i) * heads + head;
-        const place = { atLse: row, atQ: row * headDim, atOut: row * valueDim, atK: kv * headDim, atV: kv * valueDim, atBias: (sheet * queries + i) * keys };
+        const place = { atLse: row, atQ: row * headDim, atOut: row * valueDim, atK, atV, atBias: (sheet * queries + i) * keys };
         visit({ head, ...place, ...visibleKeys(dims, i) });
       }
     }
@@ -45,7 +46,7 @@ export function attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Ten
   const L = floats(lse);
   const V = keyValues(v);
   const sinks_H = sinks && floats(sinks);
-  const { kvHeads, headDim, valueDim = headDim } = dims;
+  const { kvHeads, headDim, valueDim = headDim, valueStride = kvHeads * valueDim } = dims;
   const scores = new Float64Array(dims.keys);
   const mixed = new Float64Array(valueDim);
   const scoreOf = scorer(q, k, dims, bias);
@@ -61,7 +62,7 @@ export function attention(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Ten
     for (let j = row.first; j < row.end; j++) {
       const weight = Math.exp(scores[j] - max);
       sum += weight;
-      for (let d = 0; d < valueDim; d++) mixed[d] += weight * V[row.atV + j * kvHeads * valueDim + d];
+      for (let d = 0; d < valueDim; d++) mixed[d] += weight * V[row.atV + j * valueStride + d];
     }
     for (let d = 0; d < valueDim; d++) O[row.atOut + d] = sum > 0 ? mixed[d] / sum : 0;
     L[row.atLse] = max + Math.log(sum);
