@@ -5,6 +5,7 @@ import { check, checkAborted } from "../errors.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { ModelConfig } from "./config.js";
 import { type Columns, ourColumn } from "./families/names.js";
+import { headMatrices } from "./latent-attention.js";
 import { LanguageModel } from "./language-model.js";
 import type { ParameterSource } from "./mapped.js";
 import { parameterSpecs } from "./parameter-specs.js";
@@ -98,8 +99,11 @@ class ObservedProducts {
   /** Notes where every weight begins, by which products recognise it. To be repeated: weights that a mixer wants as floats are only made when it first runs. */
   learnWeights(config: ModelConfig, parameters: Parameters): void {
     for (const { name, shape } of parameterSpecs(config)) {
+      if (shape.length === 1) continue;
       // Parts of a weight, such as gate and up, are all multiplied with the same rows, so that the first one is enough.
-      if (shape.length > 1) this.weights.set(placeOf(parameters.experts(name)[0] as ExpertMatrices), { name, columns: parameters.columns(name) });
+      const latent = /^layers\.(\d+)\.attention\.kvUp$/.exec(name);
+      const factor = latent === null ? parameters.experts(name)[0] : headMatrices(config, parameters, Number(latent[1])).values;
+      this.weights.set(placeOf(factor as ExpertMatrices), { name, columns: parameters.columns(name) });
     }
   }
 

@@ -13,7 +13,7 @@ import { readGgufConfig, writeGgufConfig } from "./families/gguf.js";
 import { ggufPieces } from "./families/gguf-names.js";
 import type { Piece } from "./families/names.js";
 import type { Publication } from "./families/publication.js";
-import type { ParameterSource } from "./mapped.js";
+import { type ParameterSource, storedDtype } from "./mapped.js";
 import { fromOriginals, originals } from "./originals.js";
 import { ownArchitecture, readOwnGguf, writeOwnGguf } from "./own-gguf.js";
 import { parameterSource, type PieceSource } from "./parameter-source.js";
@@ -58,7 +58,9 @@ function pieceSource({ metadata }: Gguf, piece: Piece, stored: GgufTensor): Piec
     restore === undefined
       ? (engine, target) => readPiece(engine, target, piece, decodeTensor(stored))
       : (engine, target) => readPiece(engine, target, { ...piece, elements: undefined }, restore(decodeTensor(stored)));
-  return { read, rows: storedRows(piece, { ...stored, dtype: stored.type }), type: stored.type };
+  const { type, file, begin, shape } = stored;
+  const dtype = piece.apart === true ? storedDtype(type) : undefined;
+  return { read, rows: storedRows(piece, { ...stored, dtype: type }), stack: dtype && { file, dtype, begin, shape }, type };
 }
 
 /** The file of a language model. Throws as `readGguf`. */

@@ -86,9 +86,9 @@ function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: n
   const placed = rope(tape, query, where, { heads, headDim, first: unrotated, rotary: rotated, interleaved });
   const q = layer.temperature === undefined ? placed : mul(tape, placed, sequences.temperature(layer.temperature));
 
-  const down = linear(tape, x, weight("kvDown"), find("kvDownBias"));
-  const short = rmsNorm(tape, takeColumns(tape, sequences, down, [[0, rank]], 1), get("kvDownNorm"), normEps);
-  const shared = rope(tape, takeColumns(tape, sequences, down, [[rank, rotated]], 1), where, { heads: 1, headDim: rotated, interleaved });
+  const both = linear(tape, x, weight("kvDown"), find("kvDownBias"));
+  const short = rmsNorm(tape, takeColumns(tape, sequences, both, [[0, rank]], 1), get("kvDownNorm"), normEps);
+  const shared = rope(tape, takeColumns(tape, sequences, both, [[rank, rotated]], 1), where, { heads: 1, headDim: rotated, interleaved });
   const index = layer.index && indexOf(tape, layer.index, x, shortQuery as Tensor, parameters, l, where, rotated);
   const scaled = { heads, scale: config.attentionScale ?? 1 / Math.sqrt(headDim) };
   const columns = (y: Tensor, parts: Parts, times: number, stride: number) => takeColumns(tape, sequences, y, parts, times, stride);
@@ -96,22 +96,34 @@ function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: n
   return linear(tape, attended, weight("out"), find("outBias"));
 
   function overHeads(): Tensor {
-    const up = linear(tape, short, weight("kvUp"));
+    const up = linear(tape, short, get("kvUp"));
     const k = add(tape, columns(up, [[0, unrotated], [-1, rotated]], heads, unrotated + value), columns(shared, [[-1, unrotated], [0, rotated]], heads, 0));
     const v = columns(up, [[unrotated, value]], heads, unrotated + value);
     return attendOver(tape, { q, k, v, index }, sequences, l, { ...scaled, kvHeads: heads, headDim, valueDim: value });
   }
 
   function overShortVectors(): Tensor {
-    const up = get("kvUp");
-    const ofHeads = (first: number, count: number) => Array.from({ length: heads }, (_, h) => view(up, [count, rank], (h * (unrotated + value) + first) * rank));
-    const each = (form: "nn" | "nt", y: Tensor, matrices: readonly Tensor[]) => eachHead(tape, sequences, form, y, matrices);
-    const brought = each("nn", columns(q, [[0, unrotated]], heads, headDim), ofHeads(0, unrotated));
-    const lowered = add(tape, columns(brought, [[0, rank], [-1, rotated]], heads, rank), columns(q, [[-1, rank], [unrotated, rotated]], heads, headDim));
+    const { keys, values, form } = headMatrices(config, parameters, l);
+    const down = eachHead(tape, sequences, form, columns(q, [[0, unrotated]], heads, headDim), keys);
+    const lowered = add(tape, columns(down, [[0, rank], [-1, rotated]], heads, rank), columns(q, [[-1, rank], [unrotated, rotated]], heads, headDim));
     const k = add(tape, columns(short, [[0, rank], [-1, rotated]], 1, 0), columns(shared, [[-1, rank], [0, rotated]], 1, 0));
     const seen = attendOver(tape, { q: lowered, k, v: k, index }, sequences, l, { ...scaled, kvHeads: 1, headDim: rank + rotated, valueDim: rank, valueStride: rank + rotated });
-    return each("nt", seen, ofHeads(unrotated, value));
+    return eachHead(tape, sequences, "nt", seen, values);
   }
+}
+
+/**
+ * The up projection of each head: `keys` [unrotated, rank], or [rank, unrotated] where the file has them so, `form` being that of a query's product with
+ * them; and `values` [value, rank].
+ */
+export function headMatrices({ heads, latent }: ModelConfig, parameters: Parameters, l: number): { keys: readonly Tensor[]; values: readonly Tensor[]; form: "nn" | "nt" } {
+  const name = `layers.${l}.attention.kvUp`;
+  const [keys, values] = parameters.apart(name) ?? [];
+  if (keys !== undefined && values !== undefined) return { keys, values, form: "nt" };
+  const { rank, unrotated, value } = latent as LatentSizes;
+  const up = parameters.get(name);
+  const rows = (first: number, count: number) => Array.from({ length: heads }, (_, h) => view(up, [count, rank], (h * (unrotated + value) + first) * rank));
+  return { keys: rows(0, unrotated), values: rows(unrotated, value), form: "nn" };
 }
 
 /** x [T, heads * K] times the matrix of each head: [T, heads * N]. */

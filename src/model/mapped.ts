@@ -20,6 +20,16 @@ export interface StoredRows {
   columns?: Columns | undefined;
 }
 
+/** A stack of matrices of a file, of a type that products read in place. */
+export interface StoredStack {
+  file: string;
+  dtype: DType;
+  /** Byte of the file where the first matrix begins. */
+  begin: number;
+  /** [matrices, rows, columns] */
+  shape: readonly number[];
+}
+
 /** Where a parameter comes from. */
 export interface ParameterSource {
   /** Copies its elements into `target`, a float tensor of its shape. */
@@ -28,6 +38,8 @@ export interface ParameterSource {
   rows?: readonly StoredRows[] | undefined;
   /** Instead of `rows`, of a parameter in one tensor whose columns stand in another order: products must have their activations in that order too. */
   reordered?: StoredRows | undefined;
+  /** Instead of `rows`, of a parameter whose products take apart what the files have: stacks of matrices, some of them [in, out]. */
+  apart?: readonly StoredStack[] | undefined;
   /** How to make of it what products read, if its elements have such a type in the files and only stand in another order. */
   repacked?: Repacked | undefined;
   /** What files call the types of the tensors that hold it. */
@@ -98,7 +110,14 @@ export function mapWeight(files: MappedFiles, arena: Arena, engine: Engine, shap
   return [copy];
 }
 
-const isReadable = (stored: readonly StoredRows[]): boolean => stored.every(({ dtype, begin }) => isStored(dtype) || begin % byteLength(dtype, 1) === 0);
+/** The matrices of a stack, mapped; undefined if floats are not aligned. */
+export function mapStack(files: MappedFiles, stack: StoredStack): Tensor[] | undefined {
+  const { file, dtype, begin, shape: [matrices = 0, rows = 0, cols = 0] } = stack;
+  if (!isReadable([stack])) return undefined;
+  return Array.from({ length: matrices }, (_, i) => files.tensor(file, dtype, [rows, cols], begin + byteLength(dtype, i * rows * cols)));
+}
+
+const isReadable = (stored: readonly Pick<StoredRows, "dtype" | "begin">[]): boolean => stored.every(({ dtype, begin }) => isStored(dtype) || begin % byteLength(dtype, 1) === 0);
 
 function runsOf(stored: readonly StoredRows[], cols: number): Run[] {
   const runs: Run[] = [];

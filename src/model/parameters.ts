@@ -6,7 +6,7 @@ import { byteLength, isQuantised } from "../tensor/dtype.js";
 import { sizeOf, type Tensor, view } from "../tensor/tensor.js";
 import { type AnyConfig, isEncoderDecoder } from "./encoder-decoder/config.js";
 import type { Columns } from "./families/names.js";
-import { copyMapped, mapWeight, type ParameterSource } from "./mapped.js";
+import { copyMapped, mapStack, mapWeight, type ParameterSource, type StoredRows, type StoredStack } from "./mapped.js";
 import { MappedFiles } from "./mapped-files.js";
 import { type Parameter, type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
 import { copyRepacked, type Repacked } from "./repacked.js";
@@ -31,8 +31,8 @@ export class Parameters {
   private readonly specs: ReadonlyMap<string, ParameterSpec>;
   private readonly tensors = new Map<string, Tensor>();
   private readonly mapped = new Map<string, readonly ExpertMatrices[]>();
-  /** Of those of `mapped` whose columns stand in another order. */
-  private readonly reordered = new Map<string, ParameterSource>();
+  /** Of those of `mapped` that are not the parameter's rows as they are. */
+  private readonly otherwise = new Map<string, ParameterSource>();
   private readonly arena: Arena;
   private readonly files: MappedFiles;
   private disposed = false;
@@ -79,20 +79,30 @@ export class Parameters {
   }
 
   private take({ name, shape }: ParameterSpec, source: ParameterSource | undefined, onBytes: ((bytes: number) => void) | undefined): void {
-    const { rows, repacked, reordered } = this.inPlace(shape, source);
-    const stored = reordered === undefined ? rows : [reordered];
-    const parts = stored === undefined ? repacked && [this.repack(shape, repacked, onBytes)] : mapWeight(this.files, this.arena, this.engine, shape, stored);
-    if (parts !== undefined) {
-      this.mapped.set(name, parts);
-      if (reordered !== undefined) this.reordered.set(name, source as ParameterSource);
+    const { rows, repacked, reordered, apart } = this.inPlace(shape, source);
+    const asItIs = rows === undefined ? repacked && [this.repack(shape, repacked, onBytes)] : this.map(shape, rows);
+    const otherwise = reordered === undefined ? this.mapStacks(apart) : this.map(shape, [reordered]);
+    const parts = asItIs ?? otherwise;
+    if (parts === undefined) {
+      const tensor = this.get(name);
+      source?.read(this.engine, tensor);
       return;
     }
-    const tensor = this.get(name);
-    source?.read(this.engine, tensor);
+    this.mapped.set(name, parts);
+    if (parts === otherwise) this.otherwise.set(name, source as ParameterSource);
+  }
+
+  private map(shape: readonly number[], stored: readonly StoredRows[]): readonly ExpertMatrices[] | undefined {
+    return mapWeight(this.files, this.arena, this.engine, shape, stored);
+  }
+
+  private mapStacks(stacks: readonly StoredStack[] = []): readonly ExpertMatrices[] | undefined {
+    const mapped = stacks.map((stack) => mapStack(this.files, stack));
+    return mapped.length > 0 && mapped.every((stack) => stack !== undefined) ? mapped : undefined;
   }
 
   /** How products can take a parameter without floats being made of it, if they can. */
-  private inPlace(shape: readonly number[], source: ParameterSource | undefined): Pick<ParameterSource, "rows" | "repacked" | "reordered"> {
+  private inPlace(shape: readonly number[], source: ParameterSource | undefined): Pick<ParameterSource, "rows" | "repacked" | "reordered" | "apart"> {
     return this.engine.name === "native" && shape.length > 1 ? (source ?? {}) : {};
   }
 
@@ -123,8 +133,8 @@ export class Parameters {
     check(!this.cached.has(name), "ERR_SWITCHYARD_USAGE", () => `parameters: "${name}" is never whole in memory under a memory budget; load the model without one to train or save it`);
     const tensor = this.arena.alloc(this.engine.float, spec.shape);
     const parts = this.mapped.get(name);
-    const reordered = this.reordered.get(name);
-    if (reordered !== undefined) reordered.read(this.engine, tensor);
+    const otherwise = this.otherwise.get(name);
+    if (otherwise !== undefined) otherwise.read(this.engine, tensor);
     else if (parts !== undefined) copyMapped(this.engine, tensor, parts);
     this.tensors.set(name, tensor);
     return tensor;
@@ -142,7 +152,12 @@ export class Parameters {
 
   /** The order of the columns of `weight(name)`, where it is not the parameter's. */
   columns(name: string): Columns | undefined {
-    return this.tensors.has(name) ? undefined : this.reordered.get(name)?.reordered?.columns;
+    return this.tensors.has(name) ? undefined : this.otherwise.get(name)?.reordered?.columns;
+  }
+
+  /** The stacks of matrices that the file has a parameter in, if products take those apart and no floats have been made of it. */
+  apart(name: string): readonly (readonly Tensor[])[] | undefined {
+    return this.tensors.has(name) || this.otherwise.get(name)?.apart === undefined ? undefined : (this.mapped.get(name) as readonly (readonly Tensor[])[]);
   }
 
   findWeight(name: string): Tensor | readonly Tensor[] | undefined {

@@ -83,7 +83,7 @@ export function ggufPieces(spec: ParameterSpec, config: ModelConfig, architectur
 /** The up projection of latent attention in two: for keys, transposed, so that queries can be brought down to the short vector instead; and for values. */
 function splitKvUp(prefix: string, { heads, latent }: ModelConfig): Piece[] {
   const { rank, unrotated, value } = latent as LatentSizes;
-  const part = (first: number, count: number) => ({ rows: heads * count, matrixRows: count, cols: rank, at: (r: number) => (Math.floor(r / count) * (unrotated + value) + first + (r % count)) * rank });
+  const part = (first: number, count: number) => ({ apart: true, rows: heads * count, matrixRows: count, cols: rank, at: (r: number) => (Math.floor(r / count) * (unrotated + value) + first + (r % count)) * rank });
   return [
     { name: `${prefix}attn_k_b.weight`, shape: [heads, rank, unrotated], transposed: true, ...part(0, unrotated) },
     { name: `${prefix}attn_v_b.weight`, shape: [heads, value, rank], transposed: false, ...part(unrotated, value) },

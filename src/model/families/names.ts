@@ -59,6 +59,8 @@ export interface Piece {
   transposed: boolean;
   columns?: Columns | undefined;
   elements?: Elements | undefined;
+  /** Products take its matrices one by one, as they are stored. */
+  apart?: boolean;
   /** First element of row `r` in our parameter, or -1 if that row belongs to another. */
   at(r: number): number;
 }
