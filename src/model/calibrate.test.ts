@@ -14,8 +14,8 @@ const native = nativeVariants.slice(-1).map((isa): [string, () => Engine] => [`n
 const engines: [string, () => Engine][] = [["reference", () => new ReferenceEngine({ float: "f32" })], ...native];
 
 /** A new model's parameters as files have them; `change` is given each one's elements. */
-function sourcesOf(engine: Engine, change: (name: string, x: Float32Array) => void = () => undefined): ReadonlyMap<string, ParameterSource> {
-  using model = LanguageModel.create({ config, engine, seed: 3 });
+function sourcesOf(engine: Engine, change: (name: string, x: Float32Array) => void = () => undefined, of = config): ReadonlyMap<string, ParameterSource> {
+  using model = LanguageModel.create({ config: of, engine, seed: 3 });
   return new Map(
     model.parameters.list.map(({ name, tensor }) => {
       const values = Float32Array.from(engine.read(tensor));
@@ -49,6 +49,16 @@ describe.each(engines)("calibration on %s", (_, make) => {
       });
       expect(up[0]).not.toEqual(up[1]);
     }
+  });
+
+  it("takes those of latent attention's values for each head", async () => {
+    const engine = make();
+    const mixers = [{ kind: "latent", rope: 0 }, ...config.mixers.slice(1)] as const;
+    const latent = { ...config, mixers, headDim: 24, latent: { rank: 12, unrotated: 8, value: 10, normEps: 1e-6 }, ropes: [{ theta: 10000, rotary: 16, interleaved: true }] };
+    const { importance } = await calibrate(engine, latent, sourcesOf(engine, undefined, latent), windows(), { expertTokens: 0, usual: 200 });
+    const heads = importance.get("layers.0.attention.kvUp")!;
+    expect(heads.map(({ length }) => length)).toEqual([12, 12]);
+    expect(heads[0]).not.toEqual(heads[1]);
   });
 
   it("gives back its memory when it is stopped", async () => {

@@ -74,7 +74,7 @@ interface Sums {
 class ObservedProducts {
   readonly sums = new Map<string, Sums>();
   readonly engine: Engine;
-  private readonly weights = new Map<Tensor["storage"], { name: string; columns: Columns | undefined }>();
+  private readonly weights = new Map<string, { first: Tensor; columns: Columns | undefined }>();
   private readonly arena: Arena;
 
   constructor(private readonly plain: Engine) {
@@ -103,15 +103,15 @@ class ObservedProducts {
       // Parts of a weight, such as gate and up, are all multiplied with the same rows, so that the first one is enough.
       const latent = /^layers\.(\d+)\.attention\.kvUp$/.exec(name);
       const factor = latent === null ? parameters.experts(name)[0] : headMatrices(config, parameters, Number(latent[1])).values;
-      this.weights.set(placeOf(factor as ExpertMatrices), { name, columns: parameters.columns(name) });
+      this.weights.set(name, { first: firstOf(factor as ExpertMatrices), columns: parameters.columns(name) });
     }
   }
 
   /** Adds the rows of x, in groups if there are offsets, to what `weight` is multiplied with. */
   note(x: Tensor, weight: ExpertMatrices, offsets?: Tensor, rows?: Tensor): void {
-    const factor = this.weights.get(placeOf(weight));
+    const factor = [...this.weights].find(([, { first }]) => beginTogether(first, firstOf(weight)));
     if (factor === undefined) return;
-    const { name, columns } = factor;
+    const [name, { columns }] = factor;
     const { plain, arena } = this;
     const groups = offsets === undefined ? 1 : offsets.size - 1;
     const cols = x.cols;
@@ -166,7 +166,9 @@ function means(name: string, squares: readonly Float64Array[], rows: readonly nu
   return squares.map((vector, e) => Float32Array.from(vector, (sum, c) => Math.sqrt((sum + prior * (average[c] as number)) / Math.max(1, (rows[e] as number) + prior))));
 }
 
-/** Where the first matrix of a weight begins. */
-function placeOf(weight: ExpertMatrices): Tensor["storage"] {
-  return ("shape" in weight ? weight : (weight[0] as Tensor)).storage;
+const firstOf = (weight: ExpertMatrices): Tensor => ("shape" in weight ? weight : (weight[0] as Tensor));
+
+function beginTogether({ storage: a }: Tensor, { storage: b }: Tensor): boolean {
+  if (typeof a === "number" || typeof b === "number") return a === b;
+  return a.buffer === b.buffer && a.byteOffset === b.byteOffset;
 }
