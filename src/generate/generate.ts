@@ -8,6 +8,7 @@ import { gatherRows } from "../ops/index.js";
 import type { Routing } from "../routing/types.js";
 import { checkSeed } from "../tensor/random.js";
 import { checkSampling, type SamplingOptions } from "./sampler.js";
+import { PassCost } from "./pass-cost.js";
 import { routingReader, type TokenRoute } from "./routing-record.js";
 import { type Answered, type Context, Sequence } from "./sequence.js";
 
@@ -102,16 +103,20 @@ export function newSequence(model: LanguageModel, context: Context, prompt: read
 /** Runs sequences in one batch until all are finished. */
 export async function* run(model: LanguageModel, sequences: readonly Sequence[], { trace = false, precision, signal }: GenerateOptions): AsyncGenerator<Chunk> {
   using arena = new Arena(model.engine);
+  const cost = new PassCost();
   const routes = sequences.map((): TokenRoute[] => []);
   for (;;) {
     const active = sequences.map((sequence, index) => ({ sequence, index })).filter(({ sequence }) => !sequence.finished);
     if (active.length === 0) return;
     checkAborted(signal, "generate");
     arena.reset();
-    const runs = active.map(({ sequence, index }) => nextRun(sequence, index));
+    const runs = active.map(({ sequence, index }) => nextRun(sequence, index, cost.leastLikely));
+    const start = performance.now();
     const { logitsOf, routings } = step(model, new Tape(model.engine, arena, { precision }), runs);
+    const time = performance.now() - start;
     const readRoutes = trace ? routingReader(model, routings) : undefined;
     let row = 0;
+    let answers = 0;
     for (const { sequence, index, tokens, guesses } of runs) {
       const all = [...tokens, ...guesses];
       const read = readRoutes?.(all, row, sequence.context.tokens.length);
@@ -120,16 +125,18 @@ export async function* run(model: LanguageModel, sequences: readonly Sequence[],
       for (const route of read?.splice(0, tokens.length) ?? []) routes[index].push(route);
       for (let right = 0; sequence.pending.length === 0; right++) {
         const answered = sequence.next(logitsOf(row - 1 - guesses.length + right));
+        answers++;
         yield { sequence: index, ...answered, ...(trace ? { routing: routes[index].splice(0) } : {}) };
         // The token after the next one is known too if the guess at this one was right.
         if (sequence.finished || answered.token !== guesses[right]) {
-          sequence.guessed(right);
+          if (guesses.length > 0) sequence.guessed(right);
           break;
         }
         sequence.ran(1);
         if (read !== undefined) routes[index].push(...read.splice(0, 1));
       }
     }
+    if (runs.every(({ tokens }) => tokens.length === 1)) cost.record(row, time, answers);
     await new Promise(setImmediate); // a token is a long time for whoever shares the event loop
   }
 }
@@ -143,10 +150,10 @@ interface Run {
   guesses: readonly number[];
 }
 
-function nextRun(sequence: Sequence, index: number): Run {
+function nextRun(sequence: Sequence, index: number, leastLikely: number): Run {
   sequence.prepare();
   const tokens = sequence.pending.slice(0, sequence.context.cache.keeps ? prefillTokens : undefined);
-  return { sequence, index, tokens, guesses: tokens.length === sequence.pending.length ? sequence.guess() : [] };
+  return { sequence, index, tokens, guesses: tokens.length === sequence.pending.length ? sequence.guess(leastLikely) : [] };
 }
 
 /** Runs the tokens and guesses of each sequence. `logitsOf(row)`: of the last of a run's tokens and of its guesses, by their rows in the batch. */

@@ -48,9 +48,10 @@ export function checkSampling(options: SamplingOptions, vocab: number): void {
   }
 }
 
-/** A copy of logits [V] with bias and penalties. */
-export function penalise(logits: ArrayLike<number>, options: SamplingOptions, { seen, answered }: History): Float64Array {
+/** Logits [V] with bias and penalties: a copy, where there are any. */
+export function penalise(logits: ArrayLike<number>, options: SamplingOptions, { seen, answered }: History): ArrayLike<number> {
   const { repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias } = options;
+  if (repetitionPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0 && logitBias === undefined) return logits;
   const out = new Float64Array(logits);
   if (repetitionPenalty !== 1) for (const id of seen) out[id] = out[id] > 0 ? out[id] / repetitionPenalty : out[id] * repetitionPenalty;
   for (const [id, count] of answered) out[id] -= presencePenalty + count * frequencyPenalty;
@@ -59,7 +60,7 @@ export function penalise(logits: ArrayLike<number>, options: SamplingOptions, { 
 }
 
 /** The next token for logits [V]: of equally likely ones the lowest id comes first. Throws ERR_SWITCHYARD_DIVERGED for logits that are no numbers. */
-export function sample(logits: Float64Array, { temperature = 0.8, topK, topP = 1, minP = 0 }: SamplingOptions, random: Random): number {
+export function sample(logits: ArrayLike<number>, { temperature = 0.8, topK, topP = 1, minP = 0 }: SamplingOptions, random: Random): number {
   const best = argmax(logits);
   if (temperature === 0) return best;
   const weight = (id: number) => Math.exp((logits[id] - logits[best]) / temperature);
@@ -93,14 +94,14 @@ function draw(ids: Iterable<number>, weight: (id: number) => number, left: numbe
   return last;
 }
 
-function totalWeight(logits: Float64Array, weight: (id: number) => number): number {
+function totalWeight(logits: ArrayLike<number>, weight: (id: number) => number): number {
   let total = 0;
   for (let id = 0; id < logits.length; id++) total += weight(id);
   return total;
 }
 
 /** Ids by falling logit, lazily: a heap of all, O(V), then O(log V) for each that is asked for. Sorting 150,000 would cost ten times that. */
-export function* inFallingOrder(logits: Float64Array): Generator<number> {
+export function* inFallingOrder(logits: ArrayLike<number>): Generator<number> {
   const heap = new Int32Array(logits.length);
   for (let id = 0; id < heap.length; id++) heap[id] = id;
   for (let at = (heap.length >> 1) - 1; at >= 0; at--) sink(heap, heap.length, at, logits);
@@ -112,7 +113,7 @@ export function* inFallingOrder(logits: Float64Array): Generator<number> {
 }
 
 /** Lets the id at `at` sink to where no id below it has a larger logit. */
-function sink(heap: Int32Array, size: number, at: number, logits: Float64Array): void {
+function sink(heap: Int32Array, size: number, at: number, logits: ArrayLike<number>): void {
   const id = heap[at];
   for (let child = 2 * at + 1; child < size; child = 2 * at + 1) {
     if (child + 1 < size && comesBefore(heap[child + 1], heap[child], logits)) child++;
@@ -123,16 +124,19 @@ function sink(heap: Int32Array, size: number, at: number, logits: Float64Array):
   heap[at] = id;
 }
 
-function comesBefore(a: number, b: number, logits: Float64Array): boolean {
+function comesBefore(a: number, b: number, logits: ArrayLike<number>): boolean {
   return logits[a] > logits[b] || (logits[a] === logits[b] && a < b);
 }
 
-function argmax(logits: Float64Array): number {
+function argmax(logits: ArrayLike<number>): number {
   let best = 0;
+  let most = -Infinity;
   let nan = 0;
   for (let i = 0; i < logits.length; i++) {
-    if (logits[i] > logits[best]) best = i;
-    if (Number.isNaN(logits[i])) nan++;
+    const logit = logits[i];
+    if (logit <= most) continue;
+    if (Number.isNaN(logit)) nan++;
+    else [best, most] = [i, logit];
   }
   const isNumber = nan === 0 && Number.isFinite(logits[best]);
   if (isNumber) return best;

@@ -84,9 +84,9 @@ export class Sequence {
     this.pending = [...tokens.splice(cache.length), ...this.pending]; // as arguments of a call they could be too many
   }
 
-  /** Tokens that may follow the pending ones, to be run with them: few after guesses that were wrong, more after right ones. */
-  guess(): number[] {
-    return this.ngrams?.guess(Math.min(this.guesses + 2, this.options.lookup, this.maxTokens - this.count - 1)) ?? [];
+  /** Tokens that may follow the pending ones, to be run with them, if they are likely enough: few after guesses that were wrong, more after right ones. */
+  guess(leastLikely: number): number[] {
+    return this.ngrams?.guess(Math.min(this.guesses + 2, this.options.lookup, this.maxTokens - this.count - 1), leastLikely) ?? [];
   }
 
   /** `right` of the last guesses were the tokens that came; the cache forgets the others. */
