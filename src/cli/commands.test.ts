@@ -132,7 +132,7 @@ describe("generate", () => {
   });
 
   it.each<[string, string[], number, RegExp]>([
-    ["no tokens", ["x", "--max-tokens", "0"], 2, /at least 1, got 0/],
+    ["no tokens", ["x", "--max-tokens", "0"], 2, /^switchyard: generate: --max-tokens: expected an integer of at least 1, got 0$/m],
     ["a negative temperature", ["x", "--temperature", "-1"], 2, /temperature must be/],
     ["an empty prompt", [""], 2, /prompt is empty/],
     ["a prompt longer than the context", ["x".repeat(40)], 2, /context of 16; shorten it/],
@@ -210,8 +210,10 @@ describe("bad input to train: a clear error, the right exit code, nothing left b
     ["a seed that is no number", () => ["--data", text, "--seed", "many"], 2, /--seed <n>' argument 'many' is invalid/],
     ["no data", () => [], 2, /no data; name text files/],
     ["flags of experts on a dense model", () => ["--data", text, "--dense", "--top-k", "2"], 2, /--dense has no experts; remove it or --top-k/],
-    ["a last rate above the peak", () => ["--data", text, "--learning-rate", "0.001", "--min-learning-rate", "1"], 2, /minLearningRate: expected at most the learning rate of 0.001, got 1/],
+    ["a last rate above the peak", () => ["--data", text, "--learning-rate", "0.001", "--min-learning-rate", "1"], 2, /train: --min-learning-rate: expected at most the learning rate of 0.001, got 1/],
     ["a coefficient for a method without", () => ["--data", text, "--balance", "none", "--aux-coeff", "1"], 2, /--aux-coeff does nothing for balance "none"/],
+    ["no bias rate", () => ["--data", text, "--balance", "loss-free", "--bias-rate", "0"], 2, /'--bias-rate <n>' argument '0' is invalid. Expected a number above 0/],
+    ["a negative coefficient", () => ["--data", text, "--aux-coeff", "-1"], 2, /'--aux-coeff <n>' argument '-1' is invalid. Expected a number of at least 0/],
     ["a capacity factor on a dense model", () => ["--data", text, "--dense", "--capacity-factor", "1"], 2, /--capacity-factor is for mixture/],
     ["a warm-up longer than the run", () => ["--data", text, "--steps", "5", "--warmup", "9"], 2, /9 steps of warm-up do not fit into 5;/],
     ["a misspelled key in YAML", () => ["--data", text, "--config", file("a.yaml", "learning_rate: 1e-3\n")], 2, /a\.yaml: unknown key "learning_rate"; did you mean "learningRate"\?/],

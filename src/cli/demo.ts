@@ -13,7 +13,7 @@ import { heatTable, inWords, lossTable, verdict } from "./demo/print.js";
 import { affordableSteps, trainOne } from "./demo/race.js";
 import { expertUse, revealed, shares, strongest } from "./demo/specialisation.js";
 import { classifyBytes, kinds } from "./demo/token-kinds.js";
-import { describeCommand, parseNumber } from "./flags.js";
+import { describeCommand, parsePositive } from "./flags.js";
 import { counted, type Io, onInterrupt, printJson, quote } from "./io.js";
 import { RoutingView } from "./routing-view.js";
 import { terminal } from "./terminal.js";
@@ -38,7 +38,7 @@ export function demoCommand(io: Io): Command {
     "switchyard demo",
     "switchyard demo --seconds 120 # longer training, better models",
   ])
-    .option("--seconds <n>", "time to train each of the two models, about", parseNumber, 60)
+    .option("--seconds <n>", "time to train each of the two models, about", parsePositive, 60)
     .option("--out <dir>", "folder for the model (default: the first of runs/demo, runs/demo-2, ... that is free)")
     .action((flags: DemoFlags) => demo(io, flags));
 }

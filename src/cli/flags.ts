@@ -25,6 +25,16 @@ export function parseNumber(text: string): number {
   return value;
 }
 
+/** A number above 0, or of at least 0. */
+export const parsePositive = (text: string): number => ranged(text, (value) => value > 0, "above 0");
+export const parseNotNegative = (text: string): number => ranged(text, (value) => value >= 0, "of at least 0");
+
+function ranged(text: string, holds: (value: number) => boolean, range: string): number {
+  const value = parseNumber(text);
+  if (!holds(value)) throw new InvalidArgumentError(`Expected a number ${range}.`);
+  return value;
+}
+
 interface Field {
   kind: "number" | "boolean" | "string";
   choices?: string[];

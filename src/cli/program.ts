@@ -20,8 +20,9 @@ const exitCode = { failure: 1, usage: 2 } as const;
 
 /** Runs one command line and returns the exit code: 0, 2 for a wrong command line, 1 for everything else that fails. */
 export async function run(args: readonly string[], io: Io = processIo()): Promise<number> {
+  const root = program(io);
   try {
-    await program(io).parseAsync(args, { from: "user" });
+    await root.parseAsync(args, { from: "user" });
     return io.exitCode;
   } catch (error) {
     // Commander has printed its message; help and version are no errors.
@@ -29,12 +30,22 @@ export async function run(args: readonly string[], io: Io = processIo()): Promis
     const known = ioError("file", "", error);
     const expected = known instanceof SwitchyardError;
     const interrupted = expected && known.code === "ERR_SWITCHYARD_ABORTED" && io.exitCode !== 0;
-    io.stderr.write(`switchyard: ${expected ? known.message : `internal error: ${String((error as Error)?.message ?? error)}`}\n`);
+    const command = root.commands.find((each) => each.name() === args[0]);
+    io.stderr.write(`switchyard: ${expected ? withFlag(known, command) : `internal error: ${String((error as Error)?.message ?? error)}`}\n`);
     if (io.env["SWITCHYARD_DEBUG"]) io.stderr.write(`${(error as Error)?.stack}\n`);
     else if (!expected) io.stderr.write("Please report it with the output of the same command after: export SWITCHYARD_DEBUG=1\n");
     if (interrupted) return io.exitCode;
     return expected && known.code === "ERR_SWITCHYARD_USAGE" ? exitCode.usage : exitCode.failure;
   }
+}
+
+/** The message of an error, which names an option as the API does ("generate: maxTokens: ..."), with the flag that was typed. */
+function withFlag({ code, message }: SwitchyardError, command: Command | undefined): string {
+  if (code !== "ERR_SWITCHYARD_USAGE") return message;
+  return message.replace(/^(\w+: )(\w+)(?=: )/, (named, operation: string, name: string) => {
+    const flag = command?.options.find((option) => option.attributeName() === name)?.long;
+    return flag === undefined ? named : operation + flag;
+  });
 }
 
 function program(io: Io): Command {

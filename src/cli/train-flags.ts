@@ -4,7 +4,7 @@ import type { MoeOptions } from "../model/presets.js";
 import { balanceMethods } from "../routing/config.js";
 import { routerPresets } from "../routing/presets.js";
 import { trainSchema } from "../train/options.js";
-import { addSchemaFlags, flagName, parseNumber } from "./flags.js";
+import { addSchemaFlags, flagName, parseNotNegative, parsePositive } from "./flags.js";
 import { checkRun, modelFields, moeSchema, type MoeShorthands, type RunInput, runSchema } from "./settings.js";
 
 /** Fields of `moe` that are plain values, under the names that the field's tools give them. */
@@ -42,9 +42,9 @@ export function addTrainFlags(command: Command): void {
     .addOption(new Option("--layers-sparse <which>", "all, every-other, or first-dense:N: all but the first N").argParser(parseLayers))
     .addOption(new Option("--router <name>", "router as in a published model").choices(Object.keys(routerPresets)))
     .addOption(new Option("--balance <name>", "how the experts' load is kept even (default: the router's)").choices([...balanceMethods]))
-    .option("--aux-coeff <n>", "coefficient of the balancing loss", parseNumber)
-    .option("--bias-rate <n>", "step of the selection bias of --balance loss-free", parseNumber)
-    .option("--capacity-factor <n>", "room per expert, 1: an equal share; without it nothing is dropped", parseNumber);
+    .option("--aux-coeff <n>", "coefficient of the balancing loss", parseNotNegative)
+    .option("--bias-rate <n>", "step of the selection bias of --balance loss-free", parsePositive)
+    .option("--capacity-factor <n>", "room per expert, 1: an equal share; without it nothing is dropped", parsePositive);
   addSchemaFlags(command, trainSchema.omit({ context: true }).shape, "Training:");
 }
 

@@ -133,7 +133,7 @@ const maxExperts = 2 ** 16;
 export function checkModelConfig(config: ModelConfig): ModelConfig {
   const require = checker("ERR_SWITCHYARD_CONFIG", "model config");
   for (const key of positive) require(Number.isSafeInteger(config[key]) && config[key] > 0, () => `${key} must be a positive integer, got ${config[key]}`);
-  require(config.heads % config.kvHeads === 0, () => `heads (${config.heads}) must be a multiple of kvHeads (${config.kvHeads})`);
+  require(config.heads % config.kvHeads === 0, () => `heads (${config.heads}) must be a multiple of the heads of keys and values (${config.kvHeads})`);
   require(config.normEps >= 0, () => `normEps must not be negative, got ${config.normEps}`);
   const { moe, sparseLayers, mixers, ropes } = config;
   for (const rope of ropes) checkRope(rope, config.headDim);

@@ -50,11 +50,11 @@ export function trainOptions(input: TrainInput): TrainOptions {
   const parsed = trainSchema.safeParse(input);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
-    throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `training option ${issue?.path.join(".") || "names"}: ${issue?.message}`);
+    throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `train: ${issue?.path.join(".") || "options"}: ${issue?.message}`);
   }
   const { schedule: kind, warmup: warm, decaySteps, minLearningRate, ...rest } = parsed.data;
   const { steps: total, learningRate } = rest;
-  check(!((minLearningRate ?? 0) > learningRate), "ERR_SWITCHYARD_USAGE", () => `training option minLearningRate: expected at most the learning rate of ${learningRate}, got ${minLearningRate}`);
+  check(!((minLearningRate ?? 0) > learningRate), "ERR_SWITCHYARD_USAGE", () => `train: minLearningRate: expected at most the learning rate of ${learningRate}, got ${minLearningRate}`);
   const warmup = warm ?? Math.ceil(total / 20);
   const floor = (minLearningRate ?? learningRate / 10) / learningRate;
   const shapes: Record<typeof kind, Schedule> = {
