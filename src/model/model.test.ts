@@ -75,7 +75,7 @@ describe("a published config.json", () => {
     ["more layers than a model has", { num_hidden_layers: 1001 }, "ERR_SWITCHYARD_FORMAT", /num_hidden_layers/],
     ["no experts", { num_local_experts: 0 }, "ERR_SWITCHYARD_FORMAT", /num_local_experts/],
     ["more experts per token than experts", { num_experts_per_tok: 9 }, "ERR_SWITCHYARD_CONFIG", /top-k.*8 experts, got 9/],
-    ["heads that do not divide", { num_key_value_heads: 5 }, "ERR_SWITCHYARD_CONFIG", /heads \(32\).*kvHeads \(5\)/],
+    ["heads that do not divide", { num_key_value_heads: 5 }, "ERR_SWITCHYARD_CONFIG", /heads \(32\).*heads of keys and values \(5\)/],
     ["an unknown rotary scaling", { rope_scaling: { type: "mrope", factor: 4 } }, "ERR_SWITCHYARD_UNSUPPORTED", /type "mrope"/],
     ["a rotary scaling without its factor", { rope_scaling: { type: "linear" } }, "ERR_SWITCHYARD_FORMAT", /"linear" needs factor/],
     ["a window of nothing", { sliding_window: 0 }, "ERR_SWITCHYARD_UNSUPPORTED", /sliding_window of 0/],
