@@ -11,7 +11,6 @@ import type { Context } from "./sequence.js";
 export class Session {
   private readonly context: Context;
   private busy = false;
-  private disposed = false;
 
   /** `capacity`: most tokens of a conversation; default the model's context. `kv`: type of the keys and values kept, as in `generate`. Throws ERR_SWITCHYARD_USAGE, ERR_SWITCHYARD_MEMORY. */
   constructor(
@@ -29,9 +28,8 @@ export class Session {
     return this.context.tokens;
   }
 
-  /** As `generate`, for one prompt. Throws ERR_SWITCHYARD_USAGE while an earlier call has not ended. */
+  /** As `generate`, for one prompt. Throws ERR_SWITCHYARD_USAGE while an earlier call has not ended, and once the session was disposed of. */
   async *generate(prompt: Prompt, options: GenerateOptions = {}): AsyncGenerator<Chunk> {
-    check(!this.disposed, "ERR_SWITCHYARD_USAGE", () => "session: it was disposed of; make another");
     check(!this.busy, "ERR_SWITCHYARD_USAGE", () => "session: an answer is being generated; wait for its end, or use another session");
     this.busy = true;
     try {
@@ -42,7 +40,6 @@ export class Session {
   }
 
   [Symbol.dispose](): void {
-    this.disposed = true;
     this.context.cache[Symbol.dispose]();
   }
 }

@@ -21,6 +21,7 @@ export class KvCache {
   /** A forward pass has begun and not ended: states that cannot go back may be ahead of `count`. */
   private unfinished = false;
   private planned = 0;
+  private disposed = false;
   /** Lengths of a sequence beyond which a rotary embedding rotates all its positions by other angles (LongRoPE). */
   private readonly boundaries: readonly number[];
   private readonly arena: Arena;
@@ -84,6 +85,7 @@ export class KvCache {
 
   /** Makes sure that `tokens` more have room. Throws ERR_SWITCHYARD_USAGE. */
   reserve(tokens: number): void {
+    this.checkLive();
     check(this.count + tokens <= this.capacity, "ERR_SWITCHYARD_USAGE", () => `cache: ${this.count} + ${tokens} tokens do not fit in ${this.capacity}; shorten the prompt or generate fewer tokens`);
     const total = this.count + tokens;
     const turned = this.count > 0 && this.boundaries.some((beyond) => total > beyond && this.planned <= beyond);
@@ -104,6 +106,7 @@ export class KvCache {
 
   /** Forgets all but the first `length` tokens; all of them where a layer's state would have to go back. `length` says what is left. */
   truncate(length: number): void {
+    this.checkLive();
     if (length >= this.count && !this.unfinished) return;
     const left = Math.min(length, this.count);
     const stands = this.inBlocks && !this.unfinished && left >= this.wholeBlocks ? this.wholeBlocks : 0;
@@ -114,7 +117,13 @@ export class KvCache {
     for (const state of this.states) this.engine.fill(state, 0);
   }
 
+  /** Its memory may be another's by now, so that the engine would not notice. */
+  private checkLive(): void {
+    check(!this.disposed, "ERR_SWITCHYARD_USAGE", () => "cache: it was disposed of, or its session was; make another, or dispose of it later");
+  }
+
   [Symbol.dispose](): void {
+    this.disposed = true;
     this.arena[Symbol.dispose]();
   }
 }
