@@ -173,6 +173,7 @@ describe("a generation", () => {
 
   it.each<[string, string | Int32Array | string[], GenerateOptions, RegExp]>([
     ["an empty prompt", "", {}, /empty/],
+    ["a number of tokens that is none", "x", { maxTokens: NaN }, /generate: maxTokens: expected an integer of at least 1, got NaN/],
     ["one empty prompt of two", ["a", ""], {}, /empty/],
     ["a prompt as long as the context", "x".repeat(64), {}, /64 tokens.*context of 64/],
     ["an unknown id", ids(1, 256), {}, /0 to 255, got 256/],
@@ -218,7 +219,11 @@ describe("a session", () => {
     await first.return(undefined);
     expect((await collect(session.generate("Hello"))).length).toBe(15);
     await expect(collect(session.generate("x".repeat(20)))).rejects.toThrow(usage(/context of 20/));
+    const last = session.generate("Hello");
+    await last.next();
     for (let twice = 0; twice < 2; twice++) session[Symbol.dispose]();
+    using _ = new Session(model, { capacity: 20 }); // in the memory of the other
+    await expect(last.next()).rejects.toThrow(usage(/disposed of/));
     await expect(session.generate("Hello").next()).rejects.toThrow(usage(/disposed of/));
     expect(() => new Session(model, { capacity: 65 })).toThrow(usage(/context of 64/));
   });

@@ -58,7 +58,7 @@ export async function* generate(model: LanguageModel, prompt: Prompt | readonly 
   try {
     const prompts = (Array.isArray(prompt) ? prompt : [prompt]).map((p: Prompt) => promptIds(model, p));
     const sequences = prompts.map((ids, i) => {
-      const capacity = Math.min(config.context, ids.length + (options.maxTokens ?? config.context));
+      const capacity = Math.min(config.context, ids.length + mostTokens(options));
       caches.push(new KvCache(engine, config, capacity, kvType(model, options.kv)));
       return newSequence(model, { cache: caches[i] as KvCache, tokens: [] }, ids, options, i);
     });
@@ -88,16 +88,20 @@ export function promptIds({ config, tokenizer }: LanguageModel, prompt: Prompt):
   return [...prompt];
 }
 
+function mostTokens({ maxTokens = Infinity }: GenerateOptions): number {
+  check(maxTokens === Infinity || (Number.isInteger(maxTokens) && maxTokens >= 1), "ERR_SWITCHYARD_USAGE", () => `generate: maxTokens: expected an integer of at least 1, got ${maxTokens}`);
+  return maxTokens;
+}
+
 /** Checks `options` and begins sequence number `index`. */
 export function newSequence(model: LanguageModel, context: Context, prompt: readonly number[], options: GenerateOptions, index: number): Sequence {
-  const { maxTokens = Infinity, stop = [], seed = 1, lookup = 0, kv: _, precision, ...sampling } = options;
+  const { stop = [], seed = 1, lookup = 0, kv: _, precision, ...sampling } = options;
   checkSampling(sampling, model.config.vocab);
-  check(maxTokens === Infinity || (Number.isInteger(maxTokens) && maxTokens >= 1), "ERR_SWITCHYARD_USAGE", () => `generate: maxTokens: expected an integer of at least 1, got ${maxTokens}`);
   check(Number.isInteger(lookup) && lookup >= 0 && lookup <= prefillTokens, "ERR_SWITCHYARD_USAGE", () => `generate: lookup: expected an integer from 0 to ${prefillTokens}, got ${lookup}`);
   check(precision === undefined || precision === "f32", "ERR_SWITCHYARD_USAGE", () => `generate: precision: expected "f32" or none, got "${String(precision)}"`);
   const stops = typeof stop === "string" ? [stop] : stop;
   check(Array.isArray(stops) && stops.every((text) => typeof text === "string" && text !== ""), "ERR_SWITCHYARD_USAGE", () => `generate: stop: expected texts of at least one character, got ${JSON.stringify(stop)}`);
-  return new Sequence(context, prompt, model, { ...sampling, maxTokens, lookup, stop: stops, seed: checkSeed(typeof seed === "number" ? seed : (seed[index] ?? NaN)) });
+  return new Sequence(context, prompt, model, { ...sampling, maxTokens: mostTokens(options), lookup, stop: stops, seed: checkSeed(typeof seed === "number" ? seed : (seed[index] ?? NaN)) });
 }
 
 /** Runs sequences in one batch until all are finished. */
