@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -124,6 +124,13 @@ describe("generate", () => {
     const plain = await cli(args);
     expect(plain.stdout).toMatch(/^t\[\d\]h\[\d\]e\[\d\] f\[\d\]/);
     expect(await cli(["generate", model, "the", "--routing", "--layer", "7"])).toMatchObject({ code: 2, stderr: expect.stringContaining("sparse layers 0, 1") });
+  });
+
+  it("runs a model in a folder whose name ends like that of a file", async () => {
+    const named = join(folder, "named.gguf");
+    cpSync(model, named, { recursive: true });
+    expect(await cliJson("generate", named, "the quick", "--max-tokens", "2")).toMatchObject({ tokens: 2 });
+    expect(await cliJson("inspect", named)).toMatchObject({ weights: { files: 1 } });
   });
 
   it("takes the prompt from standard input", async () => {

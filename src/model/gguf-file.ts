@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import { check, SwitchyardError } from "../errors.js";
 import type { GgufValue } from "../formats/gguf/metadata.js";
@@ -22,8 +23,8 @@ import { chooseTypes, encodedRows, type EncodingOptions, publishedTensors, type 
 import type { Weights } from "./staged.js";
 import { decodeTensor, joined, readPiece, storedRows } from "./stored.js";
 
-/** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too. */
-export const isGguf = (path: string): boolean => /\.gguf$/i.test(path);
+/** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too; but a folder may have any name. */
+export const isGguf = (path: string): boolean => /\.gguf$/i.test(path) && statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true;
 
 interface StoredGguf<C extends AnyConfig = AnyConfig> extends StoredModel<C> {
   gguf: Gguf;
