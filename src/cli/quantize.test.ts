@@ -174,6 +174,7 @@ describe("what quantize refuses leaves nothing behind", () => {
     const refused = { code: "ERR_SWITCHYARD_USAGE", message: expect.stringMatching(/type: expected one of F32, F16, .*, got "q4_k"/) };
     const [type, out] = ["q4_k" as "Q4_K", target()];
     await expect(quantizeModel(model, out, { type })).rejects.toMatchObject(refused);
+    await expect(quantizeModel(model, out, {} as { type: "Q4_K" })).rejects.toMatchObject({ ...refused, message: expect.stringContaining("got undefined") });
     await expect(quantizeModel(model, out, { type: "F32", tensorTypes: [{ tensors: /./, type }] })).rejects.toMatchObject(refused);
   });
 

@@ -73,8 +73,9 @@ export async function quantize(source: string, target: string, options: Quantize
   const { type, tensorTypes, data, expertTokens = 256, engine = loadEngine(), signal, onStep } = options;
   check(existsSync(source), "ERR_SWITCHYARD_CHECKPOINT", () => `quantize: ${source} does not exist; name the folder of a model, or a .gguf file`);
   check(!existsSync(target), "ERR_SWITCHYARD_USAGE", () => `quantize: ${target} exists; name another target, or move it away`);
-  const unknown = [type, ...(tensorTypes ?? []).map((special) => special.type)].find((name) => !fileTypes.includes(name));
-  check(unknown === undefined, "ERR_SWITCHYARD_USAGE", () => `quantize: type: expected one of ${fileTypes.join(", ")}, got ${JSON.stringify(unknown)}`);
+  for (const wanted of [type, ...(tensorTypes ?? []).map((special) => special.type)]) {
+    check(fileTypes.includes(wanted), "ERR_SWITCHYARD_USAGE", () => `quantize: type: expected one of ${fileTypes.join(", ")}, got ${JSON.stringify(wanted)}`);
+  }
   check(Number.isInteger(expertTokens) && expertTokens >= 1, "ERR_SWITCHYARD_USAGE", () => `quantize: expected an integer of at least 1 for the tokens of an expert, got ${expertTokens}`);
   const start = performance.now();
   const { config, family, sources, tokenizer } = await readModel(source);

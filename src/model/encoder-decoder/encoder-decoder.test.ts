@@ -86,6 +86,7 @@ describe("encoder-decoder folders", () => {
     using model = EncoderDecoderModel.create({ config: configOf(), seed: 1, engine });
     expect(() => [...model.generate("text", { maxTokens: 1 })]).toThrow(/no tokenizer/);
     expect(() => [...model.generate([50], { maxTokens: 1 })]).toThrow(/token ids below 50/);
+    expect(() => [...model.generate([3], { maxTokens: NaN })]).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_USAGE", message: expect.stringContaining("maxTokens: expected an integer of at least 1, got NaN") as string }));
     const ids = [...model.generate([3, 4, 5], { maxTokens: 6 })];
     expect(ids).toHaveLength(6);
     const end = ids.at(-1)!;

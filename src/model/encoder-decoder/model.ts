@@ -75,12 +75,13 @@ export class EncoderDecoderModel implements EncoderDecoderParts {
   }
 
   /** The most probable continuation, token by token, up to `maxTokens` or an end token, which is not given out. Text goes through the model's tokenizer. */
-  *generate(source: string | readonly number[], options: { maxTokens: number }): Generator<number, void> {
+  *generate(source: string | readonly number[], { maxTokens }: { maxTokens: number }): Generator<number, void> {
+    check(Number.isInteger(maxTokens) && maxTokens >= 1, "ERR_SWITCHYARD_USAGE", () => `generate: maxTokens: expected an integer of at least 1, got ${maxTokens}`);
     const ids = typeof source === "string" ? this.tokenizer?.encode(source) : source;
     check(ids !== undefined, "ERR_SWITCHYARD_USAGE", () => "generate: the model has no tokenizer; give token ids instead of text");
     check(ids.every((id) => Number.isInteger(id) && id >= 0 && id < this.config.vocab), "ERR_SWITCHYARD_USAGE", () => `generate: expected token ids below ${this.config.vocab}`);
     using arena = new Arena(this.engine);
-    using cache = new DecoderCache(this.engine, this.config, ids.length, options.maxTokens);
+    using cache = new DecoderCache(this.engine, this.config, ids.length, maxTokens);
     const tapeOf = () => {
       arena.reset();
       return new Tape(this.engine, arena);
@@ -88,7 +89,7 @@ export class EncoderDecoderModel implements EncoderDecoderParts {
     const encoding = tapeOf();
     readSources(encoding, this, encode(encoding, this, encoding.constant([ids.length], ids, "i32"), 1).hidden, [cache]);
     let last = this.config.startId;
-    for (let n = 0; n < options.maxTokens; n++) {
+    for (let n = 0; n < maxTokens; n++) {
       const tape = tapeOf();
       const { hidden } = decode(tape, this, tape.constant([1], [last], "i32"), [cache]);
       last = this.engine.read(topK(tape, vocabularyLogits(tape, this, hidden), 1))[0] as number;
