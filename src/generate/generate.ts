@@ -133,7 +133,7 @@ export async function* run(model: LanguageModel, sequences: readonly Sequence[],
         yield { sequence: index, ...answered, ...(trace ? { routing: routes[index].splice(0) } : {}) };
         // The token after the next one is known too if the guess at this one was right.
         if (sequence.finished || answered.token !== guesses[right]) {
-          if (guesses.length > 0) sequence.guessed(right);
+          sequence.forgetGuesses();
           break;
         }
         sequence.ran(1);

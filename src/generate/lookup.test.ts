@@ -39,11 +39,19 @@ describe("n-gram look-up", () => {
   });
 
   it("stops where the guess has become too unlikely, by how often such matches were right in this text", () => {
-    const differing = [1, 2, 3, 1, 2, 4, 1, 2, 5, 1, 2, 6, 1, 2]; // after 1 2 never the same: three matches of two tokens, all wrong
-    expect(entered(differing).guess(3, 0.13)).toEqual([]);
-    expect(entered(differing).guess(3, 0.12)).toEqual([6]); // half a one of four; the next, by half of it, is below
-    expect(entered(differing).guess(3)).toEqual([6, 1, 2]);
-    const same = Array.from({ length: 40 }, (_, i) => i % 4);
-    expect(entered(same).guess(8, 0.8)).toEqual([0, 1, 2, 3, 0, 1, 2, 3]);
+    // After 1 2 never the same: of two matches with a second-best that goes on otherwise both were wrong, half a one of three is right.
+    const differing = entered([1, 2, 3, 1, 2, 4, 1, 2, 5, 1, 2, 6, 1, 2]);
+    expect(differing.guess(3, 0.17)).toEqual([]);
+    expect(differing.guess(3, 0.16)).toEqual([6]); // of the next, a match of three alone, nothing is known: a half
+    expect(differing.guess(3, 0.08)).toEqual([6, 1]);
+    expect(differing.guess(3)).toEqual([6, 1, 2]);
+    const same = entered(Array.from({ length: 40 }, (_, i) => i % 4));
+    expect(same.guess(8, 0.8)).toEqual([0, 1, 2, 3, 0, 1, 2, 3]);
+  });
+
+  it("counts matches apart whose second-best goes on in the same way", () => {
+    const lookup = entered([1, 2, 3, 9, 1, 2, 3, 8, 1, 2, 3, 7, 1, 2]); // 3 after 1 2 every time; the second-best said so once
+    const other = entered([1, 2, 3, 9, 1, 2, 4, 8, 1, 2, 3, 7, 1, 2]);
+    expect([lookup.guess(1, 0.7), other.guess(1, 0.7)]).toEqual([[3], []]);
   });
 });

@@ -47,8 +47,6 @@ export class Sequence {
   private readonly stream: DecodeStream | undefined;
   private readonly endIds: ReadonlySet<number | undefined>;
   private readonly ngrams: NgramLookup | undefined;
-  /** Guesses that were right last time. */
-  private guesses = 0;
 
   /** Keeps of `context` what it has in common with the prompt. */
   constructor(
@@ -84,14 +82,13 @@ export class Sequence {
     this.pending = [...tokens.splice(cache.length), ...this.pending]; // as arguments of a call they could be too many
   }
 
-  /** Tokens that may follow the pending ones, to be run with them, if they are likely enough: few after guesses that were wrong, more after right ones. */
+  /** Tokens that may follow the pending ones, to be run with them, as long as they are likely enough. */
   guess(leastLikely: number): number[] {
-    return this.ngrams?.guess(Math.min(this.guesses + 2, this.options.lookup, this.maxTokens - this.count - 1), leastLikely) ?? [];
+    return this.ngrams?.guess(Math.min(this.options.lookup, this.maxTokens - this.count - 1), leastLikely) ?? [];
   }
 
-  /** `right` of the last guesses were the tokens that came; the cache forgets the others. */
-  guessed(right: number): void {
-    this.guesses = right;
+  /** The cache forgets guesses that were wrong. */
+  forgetGuesses(): void {
     this.context.cache.truncate(this.context.tokens.length);
   }
 
