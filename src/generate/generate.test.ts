@@ -161,6 +161,14 @@ describe("a generation", () => {
     expect(model.engine.allocatedBytes).toBe(before);
   });
 
+  it("reserves so little that many run at a time", async () => {
+    const before = model.engine.allocatedBytes;
+    const answers = Array.from({ length: 100 }, () => model.generate("abc", { maxTokens: 2 }));
+    for (const answer of answers) await answer.next();
+    expect((model.engine.allocatedBytes - before) / answers.length).toBeLessThan(2 ** 25);
+    for (const answer of answers) await answer.return(undefined);
+  });
+
   it("is refused once its model was disposed of, in the middle of an answer too", async () => {
     const gone = make(true);
     const answer = gone.generate("abc", { maxTokens: 5 });

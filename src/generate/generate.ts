@@ -47,6 +47,9 @@ export type Prompt = string | Int32Array;
 /** Tokens of each prompt that run at a time: a signal is noticed in between. */
 export const prefillTokens = 512;
 
+/** Memory for the values of a step comes in regions of so many bytes. What is reserved counts as taken, and a server may give many answers at a time. */
+const regionBytes = 2 ** 24;
+
 /**
  * Continues a prompt, or several in one batch, one chunk per token, until `maxTokens`, a stop sequence, the end-of-text token or
  * the end of the context. A prompt's answer does not depend on the others, unless a router's choice does (expert choice).
@@ -106,7 +109,7 @@ export function newSequence(model: LanguageModel, context: Context, prompt: read
 
 /** Runs sequences in one batch until all are finished. */
 export async function* run(model: LanguageModel, sequences: readonly Sequence[], { trace = false, precision, signal }: GenerateOptions): AsyncGenerator<Chunk> {
-  using arena = new Arena(model.engine);
+  using arena = new Arena(model.engine, regionBytes);
   const cost = new PassCost();
   const routes = sequences.map((): TokenRoute[] => []);
   for (;;) {
