@@ -2,18 +2,17 @@ import { Arena } from "../engine/arena.js";
 import type { Engine, ExpertMatrices, Precision } from "../engine/engine.js";
 import type { NativeEngine } from "../engine/native.js";
 import { check } from "../errors.js";
-import { byteLength, isQuantised } from "../tensor/dtype.js";
+import { isQuantised } from "../tensor/dtype.js";
 import { sizeOf, type Tensor, view } from "../tensor/tensor.js";
 import { type AnyConfig, isEncoderDecoder } from "./encoder-decoder/config.js";
 import type { Columns } from "./families/names.js";
-import { copyMapped, mapStack, mapWeight, type ParameterSource, type StoredRows, type StoredStack } from "./mapped.js";
-import { MappedFiles } from "./mapped-files.js";
+import type { ParameterSource } from "./mapped.js";
 import { type Parameter, type ParameterSpec, parameterSpecs } from "./parameter-specs.js";
-import { copyRepacked, type Repacked } from "./repacked.js";
 import { ExpertCache } from "./residency/expert-cache.js";
 import { repackingBytes } from "./residency/repacker.js";
 import type { Needs, Room } from "./residency/room.js";
 import { cachedBytes, expertBytes, storedExperts } from "./residency/stored-experts.js";
+import { StoredWeights } from "./stored-weights.js";
 
 /** Is told how many bytes are done, of how many in all. */
 export type OnProgress = (done: number, total: number) => void;
@@ -24,17 +23,17 @@ function progress(parts: readonly number[], onProgress: OnProgress): (bytes: num
   return (bytes) => onProgress((done += bytes), total);
 }
 
+/** Of a parameter that is left uninitialised. */
+const unread: ParameterSource = { read: () => undefined };
+
 /** The parameters of one model in engine memory, by name, or where its files have them. */
 export class Parameters {
   /** `tensor`: as `get` gives it. */
   readonly list: readonly Parameter[];
   private readonly specs: ReadonlyMap<string, ParameterSpec>;
   private readonly tensors = new Map<string, Tensor>();
-  private readonly mapped = new Map<string, readonly ExpertMatrices[]>();
-  /** Of those of `mapped` that are not the parameter's rows as they are. */
-  private readonly otherwise = new Map<string, ParameterSource>();
+  private readonly stored: StoredWeights;
   private readonly arena: Arena;
-  private readonly files: MappedFiles;
   private disposed = false;
   /** The experts, where they are not all in memory at a time. */
   readonly cache: ExpertCache | undefined;
@@ -54,7 +53,7 @@ export class Parameters {
     onProgress?: OnProgress,
   ) {
     this.arena = new Arena(engine);
-    this.files = new MappedFiles(engine);
+    this.stored = new StoredWeights(engine);
     const specs = parameterSpecs(config);
     this.specs = new Map(specs.map((spec) => [spec.name, spec]));
     const tensor = (name: string) => this.get(name);
@@ -68,8 +67,11 @@ export class Parameters {
       const layers = roomFor === undefined || isEncoderDecoder(config) ? [] : storedExperts(engine, config, this.specs, sources);
       this.cached = cachedBytes(layers);
       const resident = specs.filter(({ name }) => !this.cached.has(name));
-      const onBytes = onProgress && progress(resident.map((spec) => this.repackedBytes(spec, sources?.get(spec.name))), onProgress);
-      for (const spec of resident) this.take(spec, sources?.get(spec.name), onBytes);
+      const onBytes = onProgress && progress(resident.map((spec) => this.stored.repackedBytes(spec, sources?.get(spec.name) ?? unread)), onProgress);
+      for (const spec of resident) {
+        const source = sources?.get(spec.name) ?? unread;
+        if (!this.stored.take(spec, source, onBytes)) source.read(engine, this.get(spec.name));
+      }
       const matrices = layers.flatMap(({ up, down }) => [...up, down].flat());
       if (roomFor !== undefined) this.cache = new ExpertCache(engine as NativeEngine, layers, roomFor({ dense: this.readDense(specs) + repackingBytes(matrices), slot: expertBytes(layers), experts: config.moe?.experts ?? 0 }));
     } catch (error) {
@@ -78,48 +80,9 @@ export class Parameters {
     }
   }
 
-  private take({ name, shape }: ParameterSpec, source: ParameterSource | undefined, onBytes: ((bytes: number) => void) | undefined): void {
-    const { rows, repacked, reordered, apart } = this.inPlace(shape, source);
-    const asItIs = rows === undefined ? repacked && [this.repack(shape, repacked, onBytes)] : this.map(shape, rows);
-    const otherwise = reordered === undefined ? this.mapStacks(apart) : this.map(shape, [reordered]);
-    const parts = asItIs ?? otherwise;
-    if (parts === undefined) {
-      const tensor = this.get(name);
-      source?.read(this.engine, tensor);
-      return;
-    }
-    this.mapped.set(name, parts);
-    if (parts === otherwise) this.otherwise.set(name, source as ParameterSource);
-  }
-
-  private map(shape: readonly number[], stored: readonly StoredRows[]): readonly ExpertMatrices[] | undefined {
-    return mapWeight(this.files, this.arena, this.engine, shape, stored);
-  }
-
-  private mapStacks(stacks: readonly StoredStack[] = []): readonly ExpertMatrices[] | undefined {
-    const mapped = stacks.map((stack) => mapStack(this.files, stack));
-    return mapped.length > 0 && mapped.every((stack) => stack !== undefined) ? mapped : undefined;
-  }
-
-  /** How products can take a parameter without floats being made of it, if they can. */
-  private inPlace(shape: readonly number[], source: ParameterSource | undefined): Pick<ParameterSource, "rows" | "repacked" | "reordered" | "apart"> {
-    return this.engine.name === "native" && shape.length > 1 ? (source ?? {}) : {};
-  }
-
-  private repackedBytes({ shape }: ParameterSpec, source: ParameterSource | undefined): number {
-    const { rows, repacked } = this.inPlace(shape, source);
-    return rows === undefined && repacked !== undefined ? byteLength(repacked.dtype, sizeOf(shape)) : 0;
-  }
-
-  private repack(shape: readonly number[], repacked: Repacked, onBytes: ((bytes: number) => void) | undefined): Tensor {
-    const tensor = this.arena.alloc(repacked.dtype, shape);
-    copyRepacked(this.engine, tensor, repacked, onBytes);
-    return tensor;
-  }
-
   /** Bytes of all parameters but those of the cache; asks the system to read those that are mapped. */
   private readDense(specs: readonly ParameterSpec[]): number {
-    for (const tensor of [...this.mapped.values()].flat(2) as Tensor[]) this.engine.advise(tensor, true);
+    for (const tensor of this.stored.tensors) this.engine.advise(tensor, true);
     return specs.reduce((sum, { name }) => sum + (this.cached.has(name) ? 0 : this.bytes(name)), 0);
   }
 
@@ -132,10 +95,7 @@ export class Parameters {
     check(spec !== undefined, "ERR_SWITCHYARD_CONFIG", () => `parameters: the model has no "${name}"`);
     check(!this.cached.has(name), "ERR_SWITCHYARD_USAGE", () => `parameters: "${name}" is never whole in memory under a memory budget; load the model without one to train or save it`);
     const tensor = this.arena.alloc(this.engine.float, spec.shape);
-    const parts = this.mapped.get(name);
-    const otherwise = this.otherwise.get(name);
-    if (otherwise !== undefined) otherwise.read(this.engine, tensor);
-    else if (parts !== undefined) copyMapped(this.engine, tensor, parts);
+    this.stored.copy(name, tensor);
     this.tensors.set(name, tensor);
     return tensor;
   }
@@ -152,12 +112,13 @@ export class Parameters {
 
   /** The order of the columns of `weight(name)`, where it is not the parameter's. */
   columns(name: string): Columns | undefined {
-    return this.tensors.has(name) ? undefined : this.otherwise.get(name)?.reordered?.columns;
+    return this.tensors.has(name) ? undefined : this.stored.columns(name);
   }
 
   /** The stacks of matrices that the file has a parameter in, if products take those apart and no floats have been made of it. */
   apart(name: string): readonly (readonly Tensor[])[] | undefined {
-    return this.tensors.has(name) || this.otherwise.get(name)?.apart === undefined ? undefined : (this.mapped.get(name) as readonly (readonly Tensor[])[]);
+    this.checkAlive();
+    return this.tensors.has(name) ? undefined : this.stored.apart(name);
   }
 
   findWeight(name: string): Tensor | readonly Tensor[] | undefined {
@@ -177,7 +138,7 @@ export class Parameters {
     this.checkAlive();
     if (this.cached.has(name)) return [];
     const own = this.tensors.get(name);
-    return own === undefined ? (this.mapped.get(name) ?? [this.get(name)]) : [own];
+    return own === undefined ? (this.stored.get(name) ?? [this.get(name)]) : [own];
   }
 
   /** The same look-ups of names that begin with `prefix`, by what follows it. */
@@ -196,7 +157,7 @@ export class Parameters {
   /** The narrowest numbers that products multiply; rows of activations are rounded to them too, to int8 for quantised weights. */
   get operands(): "int8" | Precision {
     const cached = this.cache?.layers.flatMap(({ up, down }) => [...up, down].flat()) ?? [];
-    const types = [...[...this.mapped.values()].flat(2), ...cached].map(({ dtype }) => dtype);
+    const types = [...this.stored.tensors, ...cached].map(({ dtype }) => dtype);
     return types.some(isQuantised) ? "int8" : types.includes("bf16") ? "bf16" : "f32";
   }
 
@@ -224,6 +185,6 @@ export class Parameters {
     this.disposed = true;
     this.cache?.[Symbol.dispose]();
     this.arena[Symbol.dispose]();
-    this.files[Symbol.dispose]();
+    this.stored[Symbol.dispose]();
   }
 }

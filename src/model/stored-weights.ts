@@ -1,0 +1,93 @@
+import { Arena } from "../engine/arena.js";
+import type { Engine, ExpertMatrices } from "../engine/engine.js";
+import { byteLength } from "../tensor/dtype.js";
+import { sizeOf, type Tensor } from "../tensor/tensor.js";
+import type { Columns } from "./families/names.js";
+import { copyMapped, mapStack, mapWeight, type ParameterSource, type StoredRows, type StoredStack } from "./mapped.js";
+import { MappedFiles } from "./mapped-files.js";
+import type { ParameterSpec } from "./parameter-specs.js";
+import { copyRepacked, type Repacked } from "./repacked.js";
+
+type InPlace = Pick<ParameterSource, "rows" | "repacked" | "reordered" | "apart">;
+
+/** The parameters that products take in the types of their files, without floats being made of them: mapped, or copied where bytes stand in another order. */
+export class StoredWeights {
+  private readonly parts = new Map<string, readonly ExpertMatrices[]>();
+  /** Where those come from that are not the parameter's rows as they are. */
+  private readonly otherwise = new Map<string, ParameterSource>();
+  private readonly arena: Arena;
+  private readonly files: MappedFiles;
+
+  constructor(private readonly engine: Engine) {
+    this.arena = new Arena(engine);
+    this.files = new MappedFiles(engine);
+  }
+
+  /** Whether a parameter is now one of them. */
+  take({ name, shape }: ParameterSpec, source: ParameterSource, onBytes: ((bytes: number) => void) | undefined): boolean {
+    const { rows, repacked, reordered, apart } = this.inPlace(shape, source);
+    const asItIs = rows === undefined ? repacked && [this.repack(shape, repacked, onBytes)] : this.map(shape, rows);
+    const otherwise = reordered === undefined ? this.mapStacks(apart) : this.map(shape, [reordered]);
+    const parts = asItIs ?? otherwise;
+    if (parts === undefined) return false;
+    this.parts.set(name, parts);
+    if (parts === otherwise) this.otherwise.set(name, source);
+    return true;
+  }
+
+  /** Bytes that `take` would repack. */
+  repackedBytes({ shape }: ParameterSpec, source: ParameterSource): number {
+    const { rows, repacked } = this.inPlace(shape, source);
+    return rows === undefined && repacked !== undefined ? byteLength(repacked.dtype, sizeOf(shape)) : 0;
+  }
+
+  /** Only the native engine has products of stored types. */
+  private inPlace(shape: readonly number[], source: ParameterSource): InPlace {
+    return this.engine.name === "native" && shape.length > 1 ? source : {};
+  }
+
+  private map(shape: readonly number[], stored: readonly StoredRows[]): readonly ExpertMatrices[] | undefined {
+    return mapWeight(this.files, this.arena, this.engine, shape, stored);
+  }
+
+  private mapStacks(stacks: readonly StoredStack[] = []): readonly ExpertMatrices[] | undefined {
+    const mapped = stacks.map((stack) => mapStack(this.files, stack));
+    return mapped.length > 0 && mapped.every((stack) => stack !== undefined) ? mapped : undefined;
+  }
+
+  private repack(shape: readonly number[], repacked: Repacked, onBytes: ((bytes: number) => void) | undefined): Tensor {
+    const tensor = this.arena.alloc(repacked.dtype, shape);
+    copyRepacked(this.engine, tensor, repacked, onBytes);
+    return tensor;
+  }
+
+  get(name: string): readonly ExpertMatrices[] | undefined {
+    return this.parts.get(name);
+  }
+
+  /** The order of a matrix' columns, where it is not the parameter's. */
+  columns(name: string): Columns | undefined {
+    return this.otherwise.get(name)?.reordered?.columns;
+  }
+
+  /** The stacks of matrices of a parameter that products take apart. */
+  apart(name: string): readonly (readonly Tensor[])[] | undefined {
+    return this.otherwise.get(name)?.apart && (this.parts.get(name) as readonly (readonly Tensor[])[]);
+  }
+
+  /** Copies a parameter, if it is one of them, into a float tensor of its shape. */
+  copy(name: string, target: Tensor): void {
+    const [parts, otherwise] = [this.parts.get(name), this.otherwise.get(name)];
+    if (otherwise !== undefined) otherwise.read(this.engine, target);
+    else if (parts !== undefined) copyMapped(this.engine, target, parts);
+  }
+
+  get tensors(): readonly Tensor[] {
+    return [...this.parts.values()].flat(2) as Tensor[];
+  }
+
+  [Symbol.dispose](): void {
+    this.arena[Symbol.dispose]();
+    this.files[Symbol.dispose]();
+  }
+}
