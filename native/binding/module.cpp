@@ -30,7 +30,7 @@ napi_value threads(napi_env env, napi_callback_info info) {
 
 // version(): what load.ts compares with its own number, so that an addon of other sources is refused at load and not at its first other op.
 // To be raised with `addonVersion` of src/engine/native-addon.ts when an op comes, goes, or takes or means something else.
-napi_value version(napi_env env, napi_callback_info) { return to_number(env, 1); }
+napi_value version(napi_env env, napi_callback_info) { return to_number(env, 2); }
 
 const Op ops[] = {{"isas", isas}, {"threads", threads}, {"version", version}};
 

@@ -13,7 +13,7 @@ type OpName =
   | "sum" | "softmax" | "softmaxBackward" | "logSumExp" | "logSumExpBackward" | "dropout" | "uniform" | "normal" | "adamW";
 
 /** Of the ops below as they are declared here; the addon's own number stands in native/binding/module.cpp, and a test says when to raise both. */
-export const addonVersion = 1;
+export const addonVersion = 2;
 
 /** Everything that the addon exports: native/binding/. */
 export interface NativeAddon extends ReadsAddon, ListAddon, Record<OpName, NativeOp> {
