@@ -19,6 +19,12 @@ export interface EngineOptions {
   float?: "f32" | "f64" | undefined;
 }
 
+/** Threads that the native engine has at most. */
+const mostThreads = 256;
+
+/** A variable of the environment; one that is empty counts as not set. */
+const variable = (name: string): string | undefined => process.env[name] || undefined;
+
 /** The nearest folder above this file with a package.json, wherever the file was compiled to. */
 function packageRoot(): string {
   let folder = new URL(".", import.meta.url);
@@ -28,8 +34,8 @@ function packageRoot(): string {
 
 /** Where the addon may be, in order: a path given by hand, a local build, the package's own binary. */
 function addonPaths(): string[] {
-  const explicit = process.env["SWITCHYARD_ADDON"];
-  if (explicit) return [explicit];
+  const explicit = variable("SWITCHYARD_ADDON");
+  if (explicit !== undefined) return [explicit];
   const root = packageRoot();
   return [`${root}build/switchyard.node`, `${root}prebuilds/${process.platform}-${process.arch}/switchyard.node`];
 }
@@ -57,6 +63,17 @@ function checkVersion(addon: Partial<NativeAddon>, path: string): void {
   );
 }
 
+function threadsOfEnvironment(): number | undefined {
+  const text = variable("SWITCHYARD_THREADS");
+  const threads = text === undefined ? undefined : Number(text);
+  check(
+    threads === undefined || (Number.isInteger(threads) && threads >= 1 && threads <= mostThreads),
+    "ERR_SWITCHYARD_USAGE",
+    () => `SWITCHYARD_THREADS: expected an integer from 1 to ${mostThreads}, got "${text}"`,
+  );
+  return threads;
+}
+
 let warned = false;
 
 /**
@@ -64,19 +81,18 @@ let warned = false;
  * that was asked for cannot be had, or the addon is of another version; without such a wish the reference engine is the fallback, with one warning on stderr.
  */
 export function loadEngine(options: EngineOptions = {}): Engine {
-  const env = process.env;
-  const wanted = options.engine ?? env["SWITCHYARD_ENGINE"] ?? (options.float === "f64" ? "reference" : undefined);
+  const wanted = options.engine ?? variable("SWITCHYARD_ENGINE") ?? (options.float === "f64" ? "reference" : undefined);
   check(
     wanted === undefined || wanted === "native" || wanted === "reference",
     "ERR_SWITCHYARD_USAGE",
-    () => `engine: expected "native" or "reference", got "${wanted}"`,
+    () => `${options.engine === undefined ? "SWITCHYARD_ENGINE" : "engine"}: expected "native" or "reference", got "${wanted}"`,
   );
   check(wanted !== "native" || options.float !== "f64", "ERR_SWITCHYARD_USAGE", () => `engine: only the reference engine computes in f64`);
   const reference = () => new ReferenceEngine(options.float === undefined ? {} : { float: options.float });
   if (wanted === "reference") return reference();
   const loaded = loadAddon();
   if ("reason" in loaded) {
-    if (wanted === "native" || env["SWITCHYARD_ADDON"]) {
+    if (wanted === "native" || variable("SWITCHYARD_ADDON") !== undefined) {
       throw new SwitchyardError("ERR_SWITCHYARD_ENGINE", `engine: the native engine cannot be loaded (${loaded.reason}); build it with: npx switchyard build-engine`);
     }
     if (!warned) process.stderr.write(`switchyard: the slow reference engine is used (${loaded.reason}); for full speed run: npx switchyard build-engine\n`);
@@ -84,7 +100,7 @@ export function loadEngine(options: EngineOptions = {}): Engine {
     return reference();
   }
   checkVersion(loaded.addon, loaded.path);
-  const engine = new NativeEngine(loaded.addon, loaded.path, options.isa ?? env["SWITCHYARD_ISA"]);
-  engine.threads = options.threads ?? Number(env["SWITCHYARD_THREADS"] ?? availableParallelism());
+  const engine = new NativeEngine(loaded.addon, loaded.path, options.isa ?? variable("SWITCHYARD_ISA"));
+  engine.threads = options.threads ?? threadsOfEnvironment() ?? Math.min(availableParallelism(), mostThreads);
   return engine;
 }
