@@ -134,8 +134,8 @@ describe("generate", () => {
   });
 
   it("takes the prompt from standard input", async () => {
-    const { stdout } = await cli(["generate", model, "-", "--max-tokens", "1", "--json"], { stdin: "the dog" });
-    expect(JSON.parse(stdout)).toMatchObject({ prompt: "the dog" });
+    const { stdout } = await cli(["generate", model, "-", "--max-tokens", "1", "--json"], { stdin: "\ufeffthe dog\n" });
+    expect(JSON.parse(stdout)).toMatchObject({ prompt: "the dog\n" });
   });
 
   it.each<[string, string[], number, RegExp]>([

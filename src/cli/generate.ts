@@ -129,5 +129,5 @@ function addBias(text: string, before: Record<number, number> = {}): Record<numb
 async function readAll(stream: AsyncIterable<string | Uint8Array>): Promise<string> {
   const parts: Uint8Array[] = [];
   for await (const part of stream) parts.push(Buffer.from(part));
-  return Buffer.concat(parts).toString("utf8");
+  return new TextDecoder().decode(Buffer.concat(parts)); // without a byte order mark
 }
