@@ -30,11 +30,11 @@ export async function run(args: string[]): Promise<BenchResult> {
     options: {
       model: { type: "string" }, text: { type: "string" }, lookup: { type: "string", default: "8" }, prompts: { type: "string", default: "40" },
       "prompt-tokens": { type: "string", default: "256" }, tokens: { type: "string", default: "200" },
-      size: { type: "string", default: "xs" }, data: { type: "string", multiple: true, default: declarations() }, steps: { type: "string", default: "1200" },
+      size: { type: "string", default: "xs" }, data: { type: "string", multiple: true }, steps: { type: "string", default: "1200" },
     },
   });
   const about = machine(loadEngine());
-  const { model, text } = values.model === undefined ? await trained(values.size as Size, values.data, Number(values.steps)) : await given(values.model, values.text);
+  const { model, text } = values.model === undefined ? await trained(values.size as Size, values.data ?? declarations(), Number(values.steps)) : await given(values.model, values.text);
   const [lookup, count, length] = [Number(values.lookup), Number(values.prompts), Number(values["prompt-tokens"])];
   const rows: BenchResult["rows"] = [];
   const promptAt = (i: number) => Int32Array.from(text.subarray(Math.floor((i * (text.length - length)) / count)).subarray(0, length));
