@@ -101,7 +101,7 @@ export class NativeMemory implements Memory, RepackingOps {
     const values = typedArray(t.dtype, t.size);
     this.addon.read(values, address(t));
     // What is missing of a file reads as zeros: nothing that was computed from it leaves the engine.
-    check(!this.addon.fileWasCut(), "ERR_SWITCHYARD_IO", () => "read: a file of a loaded model was cut short while it was in use; restore the file and load the model again");
+    check(!this.addon.fileWasCut(), "ERR_SWITCHYARD_IO", () => "read: a file of a loaded model was cut short while it was in use; dispose of the model, restore the file and load it again");
     return values;
   }
 

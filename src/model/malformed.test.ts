@@ -9,6 +9,7 @@ import { readHfConfig, writeHfConfig } from "./families/hf-config.js";
 import { readQuantization } from "./families/quantization.js";
 import { readModelFolder } from "./folder.js";
 import { modelConfig } from "./presets.js";
+import { readModel, readStored } from "./read.js";
 
 const root = mkdtempSync(join(tmpdir(), "switchyard-malformed-"));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -26,6 +27,11 @@ const common: JsonObject = {
 /** They read some of these fields from elsewhere, or not at all. */
 const others = ["dbrx", "hunyuan_v1_moe"];
 const plain = families.filter(({ modelType }) => !others.includes(modelType) && read({ ...common, model_type: modelType }) === undefined).map(({ modelType }) => modelType);
+
+it.each<[unknown, string]>([["", "an empty text"], [undefined, "undefined"], [new URL("file:///models/first"), "file:///models/first"]])("a path of %o is refused", async (path, shown) => {
+  const refused = { code: "ERR_SWITCHYARD_USAGE", message: `load: expected the path of a model folder or a .gguf file, got ${shown}` };
+  for (const load of [readModel, readStored]) await expect(load(path as string)).rejects.toMatchObject(refused);
+});
 
 describe("config.json", () => {
   it("most families read a config of the fields that most of them know", () => expect(plain.length).toBeGreaterThan(30));
