@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -119,6 +119,13 @@ describe("split GGUF", () => {
     expect([...found].map(([name, { shape }]) => [name, ...shape])).toEqual([["t0", 1], ["t1", 2], ["t2", 3]]);
     expect(new Set([...found.values()].map(({ file }) => file))).toEqual(new Set(files));
     expect(fileBytes).toBe(files.reduce((sum, file) => sum + readFileSync(file).length, 0));
+  });
+
+  it("is opened by a link to it", async () => {
+    const first = await split();
+    const link = join(mkdtempSync(join(dir, "link-")), "whole.gguf");
+    symlinkSync(first, link);
+    expect([...openGguf(link).tensors.keys()]).toEqual(["t0", "t1", "t2"]);
   });
 
   it.each<[string, Parameters<typeof split>[0], RegExp]>([

@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import { SwitchyardError } from "../../errors.js";
 import type { GgufMetadata } from "./metadata.js";
 import { type GgufHeader, type GgufTensor, readGgufHeader } from "./reader.js";
@@ -24,7 +24,8 @@ export function openGguf(path: string): Gguf {
   const fail = (file: string, message: string): never => {
     throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${file}: ${message}`, { details: { file } });
   };
-  const [, stem, number, total] = partName.exec(path) ?? [];
+  // A symbolic link may have another name than the first part, and is not beside the others.
+  const [, stem, number, total] = partName.exec(path) ?? partName.exec(realpathSync(path)) ?? [];
   if (Number(number) !== 1 || Number(total) !== count) fail(path, `metadata "split.count": the model is in ${count} files; name the first, whose name ends with "-00001-of-${String(count).padStart(5, "0")}.gguf"`);
   const tensors = new Map<string, GgufTensor>();
   const files: string[] = [];
