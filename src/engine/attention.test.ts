@@ -148,7 +148,7 @@ describeVariants("attention", (isa) => {
     const [x, lse] = [t.random([4, 8]), t.random([4, 1])];
     const d = dims(1, 4, 4, 1, 1, 8);
     engine.attention(x, lse, x, x, x, d);
-    for (const bad of [{ ...d, keys: 3 }, { ...d, keyStride: 3 }, { ...d, kvHeads: 0 }, { ...d, batch: 2 ** 20 }, { ...d, headDim: 0.5 }, { ...d, heads: 3, kvHeads: 2 }, { ...d, valueDim: 9 }, { ...d, window: -1 }]) {
+    for (const bad of [{ ...d, keys: 3 }, { ...d, keyStride: 3 }, { ...d, kvHeads: 0 }, { ...d, batch: 2 ** 20 }, { ...d, headDim: 0.5 }, { ...d, heads: 3, kvHeads: 2 }, { ...d, valueDim: 9 }, { ...d, valueStride: 7 }, { ...d, valueStride: 9 }, { ...d, valueStride: 2 ** 31 }, { ...d, window: -1 }]) {
       expect(() => engine.attention(x, lse, x, x, x, bad), JSON.stringify(bad)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_ENGINE" }));
     }
     for (const shape of [[2, 1, 4, 4], [1, 2, 4, 4], [1, 1, 4, 1024]]) {

@@ -15,13 +15,14 @@ const narrower: Readonly<Partial<Record<GgufType, FileType>>> = { Q2_K: "IQ4_NL"
 
 /**
  * The type of a tensor in a file of mostly `type`. Vectors, biases, routers and rows shorter than any block stay F32, whatever the type: they are small,
- * and a rounded router sends tokens elsewhere. A matrix whose rows are not whole blocks gets a type with smaller ones, or F16.
+ * and a rounded router sends tokens elsewhere. A matrix whose rows are not whole blocks gets a type with smaller ones, or F32: before products with F16
+ * llama.cpp rounds activations.
  */
 export function storedType(type: GgufType, { name, shape }: Pick<Piece, "name" | "shape">, { group }: Pick<ParameterSpec, "group">): GgufType {
   if (shape.length === 1 || (shape.at(-1) as number) < 32 || group === "router" || name.endsWith(".bias")) return "F32";
   if (ggufBytes(type, shape) !== undefined) return type;
   const other = narrower[type];
-  return other !== undefined && ggufBytes(other, shape) !== undefined ? other : "F16";
+  return other !== undefined && ggufBytes(other, shape) !== undefined ? other : "F32";
 }
 
 /**
