@@ -37,10 +37,13 @@ export function baselineScript(): string | undefined {
   return candidates.find((path) => path !== undefined && existsSync(path));
 }
 
+/** Where our kernels are kept to AVX2, PyTorch's are too: its own, those that it compiles, and oneDNN's. */
+const sameInstructions = () => (process.env["SWITCHYARD_ISA"] === "avx2" ? { ATEN_CPU_CAPABILITY: "avx2", ONEDNN_MAX_CPU_ISA: "AVX2" } : {});
+
 /** Runs the baseline at a shape; modes that fail are left out. */
 export function torchBaseline(script: string, shape: Readonly<Record<string, number>>, modes: readonly string[], compiled: boolean): TorchRun[] {
   const flags = Object.entries(shape).flatMap(([key, value]) => [`--${key}`, String(value)]);
-  const { stdout } = spawnSync(torchPython(), [script, ...flags, "--modes", modes.join(","), ...(compiled ? ["--compile"] : [])], { encoding: "utf8", maxBuffer: 2 ** 26 });
+  const { stdout } = spawnSync(torchPython(), [script, ...flags, "--modes", modes.join(","), ...(compiled ? ["--compile"] : [])], { encoding: "utf8", maxBuffer: 2 ** 26, env: { ...process.env, ...sameInstructions() } });
   return stdout
     .split("\n")
     .filter((line) => line.startsWith("{") && line.includes("tokens_per_s"))
