@@ -216,7 +216,13 @@ interface RoutingOps {
    */
   sortByExpert(offsets: Tensor, slots: Tensor, tokens: Tensor, positions: Tensor, experts: Tensor): void;
   /** out[t] = sum over k of y[positions[t,k]], times weights[t,k] if given, in order of k, skipping negative positions. */
-  combineRows(out: Tensor, y: Tensor, positions: Tensor, options?: { accumulate?: boolean | undefined; weights?: Tensor | undefined }): void;
+  combineRows(out: Tensor, y: Tensor, positions: Tensor, options?: CombineOptions): void;
+}
+
+export interface CombineOptions {
+  accumulate?: boolean | undefined;
+  /** [T, K] */
+  weights?: Tensor | undefined;
 }
 
 export type UnaryFn = "neg" | "exp" | "log" | "sqrt" | "square" | "sigmoid" | "tanh" | "softplus" | "relu" | "normal-cdf";

@@ -1,5 +1,5 @@
 import type { Tensor } from "../tensor/tensor.js";
-import type { Activation, AdamWOptions, BinaryFn, Engine, GluOptions, GroupLimit, RopeDims, UnaryFn } from "./engine.js";
+import type { Activation, AdamWOptions, BinaryFn, CombineOptions, Engine, GluOptions, GroupLimit, RopeDims, UnaryFn } from "./engine.js";
 import { delay } from "./late-updates.js";
 import { address, storedTypes } from "./native-memory.js";
 import { NativeMixers } from "./native-mixers.js";
@@ -96,7 +96,7 @@ export class NativeEngine extends NativeMixers implements Engine {
     );
   }
 
-  combineRows(out: Tensor, y: Tensor, positions: Tensor, { accumulate = false, weights }: { accumulate?: boolean | undefined; weights?: Tensor | undefined } = {}): void {
+  combineRows(out: Tensor, y: Tensor, positions: Tensor, { accumulate = false, weights }: CombineOptions = {}): void {
     const [tokens, k] = [positions.rows, positions.cols];
     this.addon.combineRows(this.variant, address(out), address(y), address(positions), tokens, k, out.cols, y.rows, Number(accumulate), address(weights));
   }

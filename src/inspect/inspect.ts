@@ -51,7 +51,7 @@ export async function inspect(path: string): Promise<Inspection> {
 }
 
 function ofConfig({ config, family: { architecture, modelType }, sources }: Omit<StoredModel, "sources"> & Partial<StoredModel>): Omit<Inspection, "weights" | "checkpoints"> {
-  const memory = isEncoderDecoder(config) ? estimateEncoderDecoderMemory(config) : estimateMemory(config, sources);
+  const memory = isEncoderDecoder(config) ? estimateEncoderDecoderMemory(config, sources) : estimateMemory(config, sources);
   const layers = isEncoderDecoder(config) ? describeStacks(config) : describeLayers(config);
   return { architecture, modelType, parameters: countParameters(config), memory, layers, config: isEncoderDecoder(config) ? config : { ...config, published: undefined } };
 }

@@ -2,7 +2,8 @@ import { keptTensors, type KvType } from "../model/cache.js";
 import type { ModelConfig } from "../model/config.js";
 import type { EncoderDecoderConfig } from "../model/encoder-decoder/config.js";
 import type { ParameterSource } from "../model/mapped.js";
-import { countParameters, parameterSpecs } from "../model/parameter-specs.js";
+import { parameterSpecs } from "../model/parameter-specs.js";
+import { bytesInPlace } from "../model/stored-weights.js";
 import { byteLength, dtypeBytes, isQuantised } from "../tensor/dtype.js";
 import { sizeOf } from "../tensor/tensor.js";
 
@@ -24,7 +25,7 @@ const usualTokens = 4096;
 
 /** What a config, and where its weights come from, say about memory. `kv`: type of the keys and values; by default as `LanguageModel.kv` has it. */
 export function estimateMemory(config: ModelConfig, sources?: ReadonlyMap<string, ParameterSource>, kv: KvType = hasQuantised(sources) ? "f16" : "f32"): MemoryEstimate {
-  const weights = parameterSpecs(config).reduce((sum, { name, shape }) => sum + weightBytes(shape, sources?.get(name)), 0);
+  const weights = parameterSpecs(config).reduce((sum, spec) => sum + bytesInPlace(spec, sources?.get(spec.name)), 0);
   const cacheOf = (tokens: number) => Array.from({ length: config.layers }, (_, l) => keptTensors(config, l, tokens, kv)).flat().reduce((sum, { dtype, shape }) => sum + byteLength(dtype, sizeOf(shape)), 0);
   const cacheTokens = Math.min(config.context, usualTokens);
   const cache = cacheOf(cacheTokens);
@@ -34,15 +35,10 @@ export function estimateMemory(config: ModelConfig, sources?: ReadonlyMap<string
 const hasQuantised = (sources: ReadonlyMap<string, ParameterSource> = new Map()): boolean =>
   [...sources.values()].some(({ rows, repacked }) => (rows ?? [repacked]).some((part) => part !== undefined && isQuantised(part.dtype)));
 
-function weightBytes(shape: readonly number[], source: ParameterSource | undefined): number {
-  const { rows, repacked } = shape.length > 1 ? (source ?? {}) : {};
-  const cols = shape.at(-1) as number;
-  return rows?.reduce((sum, part) => sum + byteLength(part.dtype, part.rows * cols), 0) ?? byteLength(repacked?.dtype ?? "f32", sizeOf(shape));
-}
-
-/** The same of an encoder-decoder, for a source and an answer of `cacheTokens` tokens each. */
-export function estimateEncoderDecoderMemory(config: EncoderDecoderConfig): MemoryEstimate {
-  const weights = countParameters(config).total * dtypeBytes.f32;
+/** The same of an encoder-decoder, for a source and an answer of `cacheTokens` tokens each. Its attention takes floats. */
+export function estimateEncoderDecoderMemory(config: EncoderDecoderConfig, sources?: ReadonlyMap<string, ParameterSource>): MemoryEstimate {
+  const inFile = (name: string) => (/\.(ffn|experts)\.(up|down)$/.test(name) ? sources?.get(name) : undefined);
+  const weights = parameterSpecs(config).reduce((sum, spec) => sum + bytesInPlace(spec, inFile(spec.name)), 0);
   const cachePerToken = 2 * config.decoder.layers * config.heads * config.headDim * dtypeBytes.f32;
   const cache = 2 * usualTokens * cachePerToken;
   return { weights, cachePerToken, cache, cacheTokens: usualTokens, total: weights + cache };

@@ -74,7 +74,8 @@ interface Sums {
 class ObservedProducts {
   readonly sums = new Map<string, Sums>();
   readonly engine: Engine;
-  private readonly weights = new Map<string, { first: Tensor; columns: Columns | undefined }>();
+  /** `together`: what its matrices are multiplied with counts for all of them. */
+  private readonly weights = new Map<string, { first: Tensor; columns: Columns | undefined; together: boolean | undefined }>();
   private readonly arena: Arena;
 
   constructor(private readonly plain: Engine) {
@@ -98,20 +99,20 @@ class ObservedProducts {
 
   /** Notes where every weight begins, by which products recognise it. To be repeated: weights that a mixer wants as floats are only made when it first runs. */
   learnWeights(config: ModelConfig, parameters: Parameters): void {
-    for (const { name, shape } of parameterSpecs(config)) {
+    for (const { name, shape, apart } of parameterSpecs(config)) {
       if (shape.length === 1) continue;
       // Parts of a weight, such as gate and up, are all multiplied with the same rows, so that the first one is enough.
-      const latent = /^layers\.(\d+)\.attention\.kvUp$/.exec(name);
-      const factor = latent === null ? parameters.experts(name)[0] : headMatrices(config, parameters, Number(latent[1])).values;
-      this.weights.set(name, { first: firstOf(factor as ExpertMatrices), columns: parameters.columns(name) });
+      const heads = apart && headMatrices(config, parameters, name).values;
+      this.weights.set(name, { first: firstOf(heads ?? (parameters.experts(name)[0] as ExpertMatrices)), columns: parameters.columns(name), together: apart });
     }
   }
 
   /** Adds the rows of x, in groups if there are offsets, to what `weight` is multiplied with. */
-  note(x: Tensor, weight: ExpertMatrices, offsets?: Tensor, rows?: Tensor): void {
+  note(x: Tensor, weight: ExpertMatrices, groupsOfRows?: Tensor, rows?: Tensor): void {
     const factor = [...this.weights].find(([, { first }]) => beginTogether(first, firstOf(weight)));
     if (factor === undefined) return;
-    const [name, { columns }] = factor;
+    const [name, { columns, together }] = factor;
+    const offsets = together ? undefined : groupsOfRows;
     const { plain, arena } = this;
     const groups = offsets === undefined ? 1 : offsets.size - 1;
     const cols = x.cols;

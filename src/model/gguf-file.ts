@@ -24,7 +24,16 @@ import type { Weights } from "./staged.js";
 import { decodeTensor, joined, readPiece, storedRows } from "./stored.js";
 
 /** Whether a path names a GGUF file: by its name, so that what does not exist yet has a format too; but a folder may have any name. */
-export const isGguf = (path: string): boolean => /\.gguf$/i.test(path) && statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true;
+export const isGguf = (path: string): boolean => /\.gguf$/i.test(path) && !isFolder(path);
+
+/** A path that cannot be looked at is none: whoever opens it says why. */
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}
 
 interface StoredGguf<C extends AnyConfig = AnyConfig> extends StoredModel<C> {
   gguf: Gguf;
@@ -59,7 +68,8 @@ function pieceSource({ metadata }: Gguf, piece: Piece, stored: GgufTensor): Piec
     restore === undefined
       ? (engine, target) => readPiece(engine, target, piece, decodeTensor(stored))
       : (engine, target) => readPiece(engine, target, { ...piece, elements: undefined }, restore(decodeTensor(stored)));
-  const { type, file, begin, shape } = stored;
+  const { type, file, begin } = stored;
+  const { shape } = piece;
   const dtype = piece.apart === true ? storedDtype(type) : undefined;
   return { read, rows: storedRows(piece, { ...stored, dtype: type }), stack: dtype && { file, dtype, begin, shape }, type };
 }

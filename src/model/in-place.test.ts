@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { describeNative } from "../../test/engines.js";
+import { describeNative, nmse } from "../../test/engines.js";
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { loadEngine } from "../engine/load.js";
@@ -12,6 +12,7 @@ import { calibrate } from "./calibrate.js";
 import type { ModelConfig } from "./config.js";
 import { EncoderDecoderModel } from "./encoder-decoder/model.js";
 import { readModelFolder } from "./folder.js";
+import { readHfConfig } from "./families/hf-config.js";
 import { readModelGguf, writeModelGguf } from "./gguf-file.js";
 import { LanguageModel } from "./language-model.js";
 import { modelConfig } from "./presets.js";
@@ -26,6 +27,13 @@ const goldens = new URL("../../../shared/goldens/", import.meta.url).pathname;
 /** Matrices that the model reads from the file in a quantised type. */
 const quantised = ({ parameters }: Pick<LanguageModel, "parameters">): string[] =>
   parameters.list.map(({ name }) => name).filter((name) => parameters.experts(name).flat().some(({ dtype }) => isQuantised(dtype)));
+
+/** Hidden states of a prompt, as they are without gradients or, `recording`, in training. */
+function hiddenOf(model: LanguageModel, recording = false): Float32Array {
+  using arena = new Arena(model.engine, 2 ** 22);
+  const tape = new Tape(model.engine, arena, { recording });
+  return Float32Array.from(model.engine.read(forward(tape, model, { ids: tape.constant([6], Int32Array.from([5, 6, 7, 8, 9, 10]), "i32"), batch: 1 }).hidden));
+}
 
 /** Parameters of the model that a file of it has in Q8_0, those that products take so, and those that are still taken so after a prompt. */
 async function inPlace(model: LanguageModel): Promise<{ stored: string[]; loaded: string[]; used: string[] }> {
@@ -49,7 +57,31 @@ describeNative("no floats are made of quantised matrices", () => {
     expect(used).toEqual(loaded);
   });
 
-  // Latent attention, a short convolution, Mamba, the delta rule, and shared experts.
+  it("of latent attention, whose up projection the file has in two", async () => {
+    const { config } = readHfConfig({
+      model_type: "deepseek_v2", vocab_size: 64, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 2, max_position_embeddings: 64, intermediate_size: 64,
+      q_lora_rank: 32, kv_lora_rank: 32, qk_nope_head_dim: 32, qk_rope_head_dim: 16, v_head_dim: 64,
+      n_routed_experts: 8, num_experts_per_tok: 2, moe_intermediate_size: 32, n_shared_experts: 1, first_k_dense_replace: 1, topk_method: "greedy", norm_topk_prob: false, scoring_func: "softmax",
+    }, "test");
+    using model = LanguageModel.create({ config, engine: loadEngine(), seed: 1 });
+    const { stored, loaded, used } = await inPlace(model);
+    expect(stored).toContain("layers.1.attention.kvUp");
+    expect(loaded).toEqual(expect.arrayContaining(stored));
+    expect(used).toEqual(loaded);
+    using read = await LanguageModel.load(file);
+    expect(read.parameters.apart("layers.1.attention.kvUp")?.map((stack) => stack.map(({ dtype, shape }) => [dtype, ...shape]))).toEqual([
+      [["q8_0", 32, 32], ["q8_0", 32, 32]],
+      [["q8_0", 64, 32], ["q8_0", 64, 32]],
+    ]);
+    await writeModelGguf(file, model.config, model.parameters, { type: "F32", vocabulary: byteVocabulary(64) });
+    using exact = await LanguageModel.load(file);
+    expect(nmse(hiddenOf(read), hiddenOf(exact))).toBeLessThan(1e-3);
+    expect(nmse(hiddenOf(exact), hiddenOf(model))).toBeLessThan(1e-11);
+    // What training computes, with keys and values of all heads, is the same function.
+    expect(nmse(hiddenOf(model, true), hiddenOf(model))).toBeLessThan(1e-11);
+  });
+
+  // A short convolution, Mamba, the delta rule, and shared experts.
   describe.skipIf(!existsSync(goldens))("of published families (needs ../shared/goldens)", () => {
     it.each(["deepseek_v3", "lfm2_moe", "jamba", "qwen3_next", "qwen3_5_moe", "qwen2_moe", "glm4_moe", "gpt_oss"])("%s", async (family) => {
       using model = await LanguageModel.load(join(goldens, family));

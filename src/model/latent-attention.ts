@@ -66,7 +66,7 @@ function latentParameters(config: ModelConfig, l: number): MixerParameter[] {
     ...queries,
     { name: "kvDown", shape: [rank + headDim - unrotated, width], init: "normal", bias: qkvBias },
     { name: "kvDownNorm", shape: [rank], init: "one" },
-    { name: "kvUp", shape: [heads * (unrotated + value), rank], init: "normal" },
+    { name: "kvUp", shape: [heads * (unrotated + value), rank], init: "normal", apart: true },
     { name: "out", shape: [width, heads * value], init: "residual", bias: outputBias },
     ...indexer,
   ];
@@ -103,7 +103,7 @@ function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: n
   }
 
   function overShortVectors(): Tensor {
-    const { keys, values, form } = headMatrices(config, parameters, l);
+    const { keys, values, form } = headMatrices(config, parameters, `layers.${l}.attention.kvUp`);
     const down = eachHead(tape, sequences, form, columns(q, [[0, unrotated]], heads, headDim), keys);
     const lowered = add(tape, columns(down, [[0, rank], [-1, rotated]], heads, rank), columns(q, [[-1, rank], [unrotated, rotated]], heads, headDim));
     const k = add(tape, columns(short, [[0, rank], [-1, rotated]], 1, 0), columns(shared, [[-1, rank], [0, rotated]], 1, 0));
@@ -116,15 +116,27 @@ function attendLatent(tape: Tape, { config, parameters }: TransformerParts, l: n
  * The up projection of each head: `keys` [unrotated, rank], or [rank, unrotated] where the file has them so, `form` being that of a query's product with
  * them; and `values` [value, rank].
  */
-export function headMatrices({ heads, latent }: ModelConfig, parameters: Parameters, l: number): { keys: readonly Tensor[]; values: readonly Tensor[]; form: "nn" | "nt" } {
-  const name = `layers.${l}.attention.kvUp`;
+export function headMatrices({ heads, latent }: ModelConfig, parameters: Parameters, name: string): HeadMatrices {
   const [keys, values] = parameters.apart(name) ?? [];
   if (keys !== undefined && values !== undefined) return { keys, values, form: "nt" };
   const { rank, unrotated, value } = latent as LatentSizes;
   const up = parameters.get(name);
-  const rows = (first: number, count: number) => Array.from({ length: heads }, (_, h) => view(up, [count, rank], (h * (unrotated + value) + first) * rank));
-  return { keys: rows(0, unrotated), values: rows(unrotated, value), form: "nn" };
+  let known = headsOf.get(up);
+  if (known === undefined) {
+    const rows = (first: number, count: number) => Array.from({ length: heads }, (_, h) => view(up, [count, rank], (h * (unrotated + value) + first) * rank));
+    headsOf.set(up, (known = { keys: rows(0, unrotated), values: rows(unrotated, value), form: "nn" }));
+  }
+  return known;
 }
+
+interface HeadMatrices {
+  keys: readonly Tensor[];
+  values: readonly Tensor[];
+  form: "nn" | "nt";
+}
+
+/** Made once: products remember lists of matrices. */
+const headsOf = new WeakMap<Tensor, HeadMatrices>();
 
 /** x [T, heads * K] times the matrix of each head: [T, heads * N]. */
 function eachHead(tape: Tape, sequences: Sequences, form: "nn" | "nt", x: Tensor, matrices: readonly Tensor[]): Tensor {

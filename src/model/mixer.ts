@@ -18,6 +18,8 @@ export interface MixerParameter {
   init: Init;
   /** NAMEBias follows, zeros: one for each row or, of a vector, each element. */
   bias?: boolean | undefined;
+  /** Products take its matrices one by one, as GGUF has them; of files that have it otherwise floats are made when it is loaded. */
+  apart?: true;
 }
 
 /** When the tensors that a layer keeps of a token stay right although tokens follow. */

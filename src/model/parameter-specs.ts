@@ -15,6 +15,8 @@ export interface ParameterSpec {
   init: { std: number } | { constant: number };
   /** false: not changed by the optimiser (the selection bias). */
   trainable: boolean;
+  /** As MixerParameter has it. */
+  apart?: true | undefined;
 }
 
 export interface Parameter extends ParameterSpec {
@@ -68,7 +70,10 @@ export function parameterSpecs(config: AnyConfig): ParameterSpec[] {
   for (let l = 0; l < config.layers; l++) {
     const at = (name: string) => `layers.${l}.${name}`;
     if (branches !== "after") pushNorm(at("attention.norm"));
-    for (const { name, shape, init, bias } of mixerOf(config, l).parameters(config, l)) pushBiased(at(`attention.${name}`), shape, inits[init], bias);
+    for (const { name, shape, init, bias, apart } of mixerOf(config, l).parameters(config, l)) {
+      if (apart) specs.push({ name: at(`attention.${name}`), shape, group: "dense", init: inits[init], trainable: true, apart });
+      else pushBiased(at(`attention.${name}`), shape, inits[init], bias);
+    }
     if (normedAfter) pushNorm(at("attention.postNorm"));
     if (branches !== "after" && branches !== "parallel") pushNorm(at("ffn.norm"));
     if (moe === undefined || !config.sparseLayers.includes(l)) pushFeedForward(at("ffn"), config.hidden, 2, ffnBias, "dense");

@@ -10,6 +10,18 @@ import { copyRepacked, type Repacked } from "./repacked.js";
 
 type InPlace = Pick<ParameterSource, "rows" | "repacked" | "reordered" | "apart">;
 
+/** What of a source products can take. */
+const inPlace = ({ shape, apart }: ParameterSpec, source: ParameterSource): InPlace => (shape.length === 1 ? {} : apart ? { apart: source.apart } : source);
+
+/** Bytes of a parameter as the native engine's products take it; f32 without a source. */
+export function bytesInPlace(spec: ParameterSpec, source: ParameterSource | undefined): number {
+  const { rows, repacked, reordered, apart } = source === undefined ? {} : inPlace(spec, source);
+  const cols = spec.shape.at(-1) as number;
+  const stored = rows ?? (reordered && [reordered]);
+  if (stored !== undefined) return stored.reduce((sum, part) => sum + byteLength(part.dtype, part.rows * cols), 0);
+  return apart?.reduce((sum, { dtype, shape }) => sum + byteLength(dtype, sizeOf(shape)), 0) ?? byteLength(repacked?.dtype ?? "f32", sizeOf(spec.shape));
+}
+
 /** The parameters that products take in the types of their files, without floats being made of them: mapped, or copied where bytes stand in another order. */
 export class StoredWeights {
   private readonly parts = new Map<string, readonly ExpertMatrices[]>();
@@ -24,8 +36,9 @@ export class StoredWeights {
   }
 
   /** Whether a parameter is now one of them. */
-  take({ name, shape }: ParameterSpec, source: ParameterSource, onBytes: ((bytes: number) => void) | undefined): boolean {
-    const { rows, repacked, reordered, apart } = this.inPlace(shape, source);
+  take(spec: ParameterSpec, source: ParameterSource, onBytes: ((bytes: number) => void) | undefined): boolean {
+    const { name, shape } = spec;
+    const { rows, repacked, reordered, apart } = this.inPlace(spec, source);
     const asItIs = rows === undefined ? repacked && [this.repack(shape, repacked, onBytes)] : this.map(shape, rows);
     const otherwise = reordered === undefined ? this.mapStacks(apart) : this.map(shape, [reordered]);
     const parts = asItIs ?? otherwise;
@@ -36,14 +49,14 @@ export class StoredWeights {
   }
 
   /** Bytes that `take` would repack. */
-  repackedBytes({ shape }: ParameterSpec, source: ParameterSource): number {
-    const { rows, repacked } = this.inPlace(shape, source);
-    return rows === undefined && repacked !== undefined ? byteLength(repacked.dtype, sizeOf(shape)) : 0;
+  repackedBytes(spec: ParameterSpec, source: ParameterSource): number {
+    const { rows, repacked } = this.inPlace(spec, source);
+    return rows === undefined && repacked !== undefined ? byteLength(repacked.dtype, sizeOf(spec.shape)) : 0;
   }
 
   /** Only the native engine has products of stored types. */
-  private inPlace(shape: readonly number[], source: ParameterSource): InPlace {
-    return this.engine.name === "native" && shape.length > 1 ? source : {};
+  private inPlace(spec: ParameterSpec, source: ParameterSource): InPlace {
+    return this.engine.name === "native" ? inPlace(spec, source) : {};
   }
 
   private map(shape: readonly number[], stored: readonly StoredRows[]): readonly ExpertMatrices[] | undefined {

@@ -36,7 +36,12 @@ export function attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, dims: Att
   return out;
 }
 
-function checkDims({ queries, keys, keyStride, heads, kvHeads, causal = true, window, chunk }: AttentionDims): void {
+function checkDims({ queries, keys, keyStride, heads, kvHeads, headDim, valueDim = headDim, valueStride = kvHeads * valueDim, causal = true, window, chunk }: AttentionDims): void {
+  check(
+    valueStride >= kvHeads * valueDim,
+    "ERR_SWITCHYARD_SHAPE",
+    () => `attention: expected rows of v to be at least ${kvHeads} * ${valueDim} elements apart, got ${valueStride}`,
+  );
   check(
     heads % kvHeads === 0 && (!causal || queries <= keys) && keys <= keyStride,
     "ERR_SWITCHYARD_SHAPE",

@@ -69,8 +69,8 @@ export function expertsIn(tape: Tape, x: Tensor, weights: ExpertMatrices, groups
 
 /**
  * The last product of all experts, summed over each token's rows: out[T,D] = sum over its rows n of h[n,F] w[expert of n, D, F]^T.
- * The router's weights are already in h (decision 0003), so the products themselves are not kept. For inference the weights may be of a stored
- * type or one tensor per expert, and `shares` [T,K] what the rows count.
+ * The router's weights are in h (decision 0003), so that the products themselves are not kept, or `shares` [T,K]. For inference the weights may be of a
+ * stored type or one tensor per expert.
  */
 export function expertsOut(tape: Tape, h: Tensor, weights: ExpertMatrices, groups: RowGroups, shares?: Tensor): Tensor {
   const { engine, precision } = tape;

@@ -5,8 +5,8 @@ import { withIoErrors } from "../formats/io.js";
 import { abandoned, sibling } from "../formats/siblings.js";
 
 /**
- * Claims a run folder until disposed: two processes that train in it would mix their checkpoints and logs. Claims of dead processes are removed; of
- * two that come at once perhaps both are refused. Throws ERR_SWITCHYARD_USAGE naming the process that trains in it, ERR_SWITCHYARD_IO.
+ * Claims a run folder until disposed: two processes that train in it would mix their checkpoints and logs. Claims of dead processes are removed, and
+ * those of other machines and containers, whose processes nobody sees here; of two that come at once perhaps both are refused. Throws ERR_SWITCHYARD_USAGE naming the process that trains in it, ERR_SWITCHYARD_IO.
  */
 export function claimRun(out: string): Disposable {
   const folder = resolve(out);

@@ -64,12 +64,12 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
   let tokensSeen = 0;
   let best: RunState["best"] = null;
   let saved = -1;
-  const newest = out !== undefined && resume ? await latestCheckpoint(out, warn) : undefined;
   if (out !== undefined && !resume) {
     checkNewRun(out);
     withIoErrors("create", out, () => makeFolders(out));
   }
-  using _ = out === undefined ? undefined : claimRun(out);
+  using _ = out === undefined || !existsSync(out) ? undefined : claimRun(out);
+  const newest = out !== undefined && resume ? await latestCheckpoint(out, warn) : undefined;
   if (newest !== undefined) {
     const state = await restoreCheckpoint(newest, trainer);
     check(state.data === dataHash, "ERR_SWITCHYARD_CHECKPOINT", () => `resume: the training data is not what ${out} was trained on; pass the same files, tokenizer and validation fraction`);

@@ -48,7 +48,7 @@ export function torchBaseline(script: string, shape: Readonly<Record<string, num
     .split("\n")
     .filter((line) => line.startsWith("{") && line.includes("tokens_per_s"))
     .map((line) => {
-      const { mode, tokens_per_s, gflops, max_rss_mb } = JSON.parse(line) as { mode: string; tokens_per_s: number; gflops: number; max_rss_mb: number };
+      const { mode, tokens_per_s, gflops, max_rss_mb } = JSON.parse(line.replace(/\bNaN\b/g, "null")) as { mode: string; tokens_per_s: number; gflops: number; max_rss_mb: number };
       return { mode, compiled, tokensPerSecond: tokens_per_s, gflops, maxRssMiB: max_rss_mb };
     });
 }

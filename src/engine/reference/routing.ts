@@ -1,5 +1,5 @@
 import type { Tensor } from "../../tensor/tensor.js";
-import type { GroupLimit } from "../engine.js";
+import type { CombineOptions, GroupLimit } from "../engine.js";
 import { type Floats, floats, indices, ints, scratch } from "./arrays.js";
 
 /** Columns of the `count` largest of x, best first, ties to the lower column; NaN counts as -inf. */
@@ -99,7 +99,7 @@ export function sortByExpert(offsets: Tensor, slots: Tensor, tokens: Tensor, pos
   }
 }
 
-export function combineRows(out: Tensor, y: Tensor, positions: Tensor, { accumulate = false, weights }: { accumulate?: boolean | undefined; weights?: Tensor | undefined } = {}): void {
+export function combineRows(out: Tensor, y: Tensor, positions: Tensor, { accumulate = false, weights }: CombineOptions = {}): void {
   const O = floats(out);
   const Y = floats(y);
   const positions_TK = indices("combineRows", positions, y.rows);
