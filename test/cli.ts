@@ -16,13 +16,13 @@ interface Outcome {
 }
 
 /** Runs a command line in this process. */
-export async function cli(args: readonly string[], options: { stdin?: string; env?: Io["env"]; columns?: number } = {}): Promise<Outcome> {
+export async function cli(args: readonly string[], options: { stdin?: string; env?: Io["env"]; columns?: number; memory?: number } = {}): Promise<Outcome> {
   const written = { stdout: "", stderr: "" };
   const stream = (name: keyof typeof written) => ({ columns: options.columns, write: (text: string) => void (written[name] += text) });
   async function* stdin() {
     yield options.stdin ?? "";
   }
-  const code = await run(args, { stdout: stream("stdout"), stderr: stream("stderr"), stdin: stdin(), env: options.env ?? {}, exitCode: 0 });
+  const code = await run(args, { stdout: stream("stdout"), stderr: stream("stderr"), stdin: stdin(), env: options.env ?? {}, memory: options.memory ?? 2 ** 40, exitCode: 0 });
   return { code, ...written };
 }
 

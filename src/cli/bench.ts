@@ -2,14 +2,14 @@ import { Command, InvalidArgumentError } from "commander";
 import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
 import { check } from "../errors.js";
 import { kvType } from "../generate/generate.js";
-import { Model } from "../generate/model.js";
 import { measureReadRate } from "../inspect/residency.js";
 import { measureSpeed, type SpeedTest } from "../inspect/speed.js";
 import { measurePeaks } from "../inspect/work.js";
 import type { KvType } from "../model/cache.js";
 import { formatBytes, formatPercent } from "../train/log/format.js";
 import { describeCommand, memoryOption, modelArgument, parseNumber } from "./flags.js";
-import { counted, grouped, type Io, loadProgress, printJson } from "./io.js";
+import { counted, grouped, type Io, printJson } from "./io.js";
+import { loadModel } from "./load-model.js";
 import { table, terminal } from "./terminal.js";
 
 interface BenchFlags {
@@ -47,7 +47,7 @@ async function benchAction(io: Io, path: string, { prompt, generate, repetitions
   }
   check(prompt?.length !== 0 || generate?.length !== 0, "ERR_SWITCHYARD_USAGE", () => "bench: nothing to measure: give --prompt or --generate a number");
   const start = performance.now();
-  using model = await Model.load(path, { memory, onProgress: loadProgress(io, json) });
+  using model = await loadModel(io, path, { memory, json });
   const { engine, parameterCount, config } = model;
   const room = config.context - depth;
   check(room >= 1, "ERR_SWITCHYARD_USAGE", () => `bench: --depth: expected less than the model's context of ${config.context}, got ${depth}`);

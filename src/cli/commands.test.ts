@@ -179,10 +179,12 @@ describe("eval and inspect", () => {
 
 describe("doctor and help", () => {
   it("names engine, kernels, threads, memory and where the engine came from", async () => {
-    const report = await cliJson<{ engine: { isas: string[]; isa: string }; memory: { total: number } }>("doctor");
+    const report = await cliJson<{ engine: { isas: string[]; isa: string }; memory: { total: number; limit: number } }>("doctor");
     expect(report).toMatchObject({ node: process.version, engine: { name: expect.any(String), threads: expect.any(Number), source: expect.any(String) } });
     expect(report.engine.isas).toContain(report.engine.isa);
     expect(report.memory.total).toBeGreaterThan(2 ** 27);
+    expect(report.memory.limit).toBe(2 ** 40);
+    expect((await cli(["doctor"], { memory: 2 ** 26 })).stdout).toContain("at most 64.0 MiB for this process");
   });
 
   it.each(["train", "generate", "eval", "inspect", "doctor", "build-engine", "demo"])("%s --help has --json and examples", async (command) => {

@@ -13,7 +13,7 @@ import { packageVersion } from "./version.js";
 
 export function doctorCommand(io: Io): Command {
   return describeCommand(new Command("doctor"), "What Switchyard computes with on this machine, and why.", ["switchyard doctor", "SWITCHYARD_ISA=avx2 switchyard doctor --json"]).action((flags: { json?: boolean }) => {
-    const report = examine();
+    const report = examine(io);
     if (flags.json === true) printJson(io, report);
     else io.stdout.write(describe(io, report));
   });
@@ -21,7 +21,7 @@ export function doctorCommand(io: Io): Command {
 
 type Report = ReturnType<typeof examine>;
 
-function examine() {
+function examine(io: Io) {
   const engine = loadEngine();
   return {
     version: packageVersion,
@@ -29,7 +29,7 @@ function examine() {
     platform: `${process.platform}-${process.arch}`,
     cpu: cpus()[0]?.model.trim() ?? "unknown",
     cores: availableParallelism(),
-    memory: { total: totalmem(), free: freemem(), resident: process.memoryUsage.rss() },
+    memory: { total: totalmem(), limit: io.memory, free: freemem(), resident: process.memoryUsage.rss() },
     engine: { name: engine.name, isa: engine.isa, isas: variants(engine), threads: engine.threads, float: engine.float, source: engine.source, why: engine.name === "native" ? null : whyNotNative() },
   };
 }
@@ -58,7 +58,7 @@ function describe(io: Io, { version, node, platform, cpu, cores, memory, engine 
     ["switchyard", version],
     ["node", `${node}, ${platform}`],
     ["cpu", `${cpu}, ${counted(cores, "core")} for this process`],
-    ["memory", `${formatBytes(memory.total)}, ${formatBytes(memory.free)} free`],
+    ["memory", `${formatBytes(memory.total)}, ${formatBytes(memory.free)} free${memory.limit < memory.total ? `, at most ${formatBytes(memory.limit)} for this process` : ""}`],
     ["engine", `${paint(engine.name, engine.name === "native" ? "green" : "yellow")}, kernels ${engine.isa}${isas}, ${counted(engine.threads, "thread")}, ${engine.float}`],
     ["from", engine.source],
     ...(engine.why === null ? [] : [["why", engine.why]]),

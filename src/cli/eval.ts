@@ -1,11 +1,11 @@
 import { Command } from "commander";
 import { check } from "../errors.js";
-import { Model } from "../generate/model.js";
 import { overLayers } from "../routing/statistics.js";
 import { evaluate, type Evaluation } from "../train/evaluate.js";
 import { loadBar } from "../train/log/format.js";
 import { describeCommand, memoryOption, modelArgument, parseNumber } from "./flags.js";
-import { grouped, type Io, loadProgress, printJson } from "./io.js";
+import { grouped, type Io, printJson } from "./io.js";
+import { loadModel } from "./load-model.js";
 import { table, terminal } from "./terminal.js";
 
 interface EvalFlags {
@@ -32,7 +32,7 @@ export function evalCommand(io: Io): Command {
 
 async function evalAction(io: Io, dir: string, { data, json, context, batch, memory }: EvalFlags): Promise<void> {
   check(data !== undefined, "ERR_SWITCHYARD_USAGE", () => "eval: no data; name text files or folders with --data");
-  using model = await Model.load(dir, { memory, onProgress: loadProgress(io, json) });
+  using model = await loadModel(io, dir, { memory, json });
   check(model.tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `eval: ${dir} has no tokenizer, so text cannot be read`);
   const started = performance.now();
   const evaluation = await evaluate(model, { data, context, batch });

@@ -4,14 +4,14 @@ import { check } from "../errors.js";
 import { withIoErrors } from "../formats/io.js";
 import { chatPrompt } from "../generate/chat.js";
 import type { Chunk, GenerateOptions } from "../generate/generate.js";
-import { Model } from "../generate/model.js";
 import { routedExperts, type TokenRoute } from "../generate/routing-record.js";
 import { type CacheReport, cacheReport } from "../inspect/residency.js";
 import type { ExpertCache } from "../model/residency/expert-cache.js";
 import type { ChatMessage } from "../tokenizer/chat.js";
 import { formatBytes, formatNumber } from "../train/log/format.js";
 import { describeCommand, memoryOption, modelArgument, parseNumber } from "./flags.js";
-import { type Io, loadProgress, printJson } from "./io.js";
+import { type Io, printJson } from "./io.js";
+import { loadModel } from "./load-model.js";
 import { RoutingView } from "./routing-view.js";
 import { terminal } from "./terminal.js";
 
@@ -63,7 +63,7 @@ async function generateAction(io: Io, path: string, given: string, { json = fals
   const prompt = given === "-" ? await readAll(io.stdin) : given;
   const trace = routing || routingOut !== undefined;
   check(chat || system === undefined, "ERR_SWITCHYARD_USAGE", () => "generate: --system goes with --chat");
-  using model = await Model.load(path, { memory, onProgress: loadProgress(io, json) });
+  using model = await loadModel(io, path, { memory, json });
   const { sparseLayers } = model.config;
   const layer = chosenLayer ?? sparseLayers[Math.floor(sparseLayers.length / 2)];
   check(chosenLayer === undefined || sparseLayers.includes(chosenLayer), "ERR_SWITCHYARD_USAGE", () => `generate: --layer: expected one of the sparse layers ${sparseLayers.join(", ") || "(there are none)"}, got ${chosenLayer}`);

@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { expect, test } from "vitest";
-import { loadProgress, processIo, quote } from "./io.js";
+import { processIo, quote } from "./io.js";
+import { loadProgress } from "./load-model.js";
 import { nearest } from "./nearest.js";
 
 test.skipIf(process.platform === "win32")("quoted arguments come out of a shell as they went in", () => {

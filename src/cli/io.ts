@@ -1,5 +1,6 @@
+import { totalmem } from "node:os";
 import { ownArchitecture } from "../model/own-gguf.js";
-import { type Environment, eraseLine, formatBytes, type TextStream } from "../train/log/format.js";
+import type { Environment, TextStream } from "../train/log/format.js";
 
 /** Where a command reads and writes: the process, or a stand-in. Results go to stdout, everything else to stderr. */
 export interface Io {
@@ -7,12 +8,14 @@ export interface Io {
   stderr: TextStream;
   stdin: AsyncIterable<string | Uint8Array>;
   env: Environment;
+  /** Bytes of memory that the process may take: the machine's, or fewer where the limit of a container (cgroup) says so. */
+  memory: number;
   /** What the process will exit with if nothing fails. */
   exitCode: number;
 }
 
 export function processIo(): Io {
-  return { stdout: process.stdout, stderr: process.stderr, stdin: process.stdin, env: process.env, exitCode: 0 };
+  return { stdout: process.stdout, stderr: process.stderr, stdin: process.stdin, env: process.env, memory: Math.min(totalmem(), process.constrainedMemory() || Infinity), exitCode: 0 };
 }
 
 /** The one document of `--json`. JSON has no NaN: it becomes null. */
@@ -30,20 +33,6 @@ export const counted = (n: number, what: string): string => `${n} ${what}${n ===
 export function noteWritten(io: Io, { target, tokenizer, architecture }: { target: string; tokenizer: boolean; architecture: string | null }): void {
   if (!tokenizer) io.stderr.write(`switchyard: ${target} has no tokenizer: only weights and configuration were written\n`);
   if (architecture === ownArchitecture) io.stderr.write(`switchyard: ${target}: no architecture of GGUF expresses this model, so only Switchyard reads the file\n`);
-}
-
-/** What `Model.load` tells a terminal, on a line that goes again, of weights that take more than a second to pack; nothing where nobody looks. */
-export function loadProgress({ stderr }: Io, json = false, now: () => number = () => performance.now()): ((done: number, total: number) => void) | undefined {
-  if (json || stderr.isTTY !== true) return undefined;
-  let shownMs = now() + 900;
-  let shown = false;
-  return (done, total) => {
-    const isDue = now() - shownMs >= 100;
-    if (!isDue && !(shown && done === total)) return;
-    shownMs = now();
-    shown = done < total;
-    stderr.write(shown ? `${eraseLine}packing weights: ${formatBytes(done)} of ${formatBytes(total)}` : eraseLine);
-  };
 }
 
 /** Exit code of a program that a signal ended, as shells have it. */

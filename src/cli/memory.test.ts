@@ -24,6 +24,12 @@ describeNative("--memory", () => {
     expect((await cli([...generate, "--memory", "2GiB"])).stderr).toMatch(/16 of 16 experts fit in memory, \d+% of uses found theirs there, .* read per token/);
   });
 
+  it("is named where the weights are larger than what the process may take", async () => {
+    expect((await cli(generate, { memory: 2 ** 20 })).stderr).toMatch(/model\.gguf: 2.1 MiB of weights, and this process may take 1\.0 MiB; --memory 0MiB keeps/);
+    for (const options of [{ memory: 2 ** 30 }, {}]) expect((await cli(generate, options)).stderr).not.toContain("--memory");
+    expect((await cli([...generate, "--memory", "2GiB"], { memory: 2 ** 20 })).stderr).not.toContain("this process may take");
+  });
+
   it("names the smallest budget that works, and refuses what is no size", async () => {
     expect(await cli([...generate, "--memory", "1MB"])).toMatchObject({ code: 1, stdout: "", stderr: expect.stringMatching(/memory: expected at least \d+ MiB: .* for the dense part, .* for the 8 experts of one layer/) });
     expect(await cli([...generate, "--memory", "lots"])).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining("6GiB") });
