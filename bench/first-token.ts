@@ -45,7 +45,7 @@ function firstToken(file: string): number {
 
 async function firstTokenOfPeer(file: string, threads: number): Promise<number> {
   const start = performance.now();
-  using peer = await LlamaSpeed.load(file, threads, 1024);
+  await using peer = await LlamaSpeed.load(file, threads, 1024);
   await peer.run(`pp${promptTokens}`, 0);
   return (performance.now() - start) / 1000;
 }

@@ -69,7 +69,7 @@ export async function run(args: string[]): Promise<BenchResult> {
     const here: Side = { run: (i) => tests.run(i), rates: ours };
     let peerSeconds = 0;
     const withPeer = async (use: (there: Side) => Promise<void>): Promise<void> => {
-      using peer = await LlamaSpeed.load(file, model.engine.threads, options.depth + Math.max(...options.prompts, ...options.generations) + 64);
+      await using peer = await LlamaSpeed.load(file, model.engine.threads, options.depth + Math.max(...options.prompts, ...options.generations) + 64);
       peerSeconds = peer.loadSeconds;
       await use({ run: (i) => peer.run(tests.names[i] as string, options.depth), rates: theirs });
     };

@@ -1,10 +1,12 @@
 /** llama.cpp as the package node-llama-cpp has it, installed on demand outside this one. */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { copyFileSync, existsSync, mkdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import type { MemoryCgroup } from "../../tasks/cgroup.js";
 
 const sources = fileURLToPath(new URL("../../../../../bench/peers/llama-cpp/", import.meta.url)); // of build/bench/bench/peers/llama-cpp
 
@@ -37,14 +39,20 @@ export class LlamaSpeed {
     readonly loadSeconds: number,
   ) {}
 
-  /** Throws what it says against the file. */
-  static async load(file: string, threads: number, context: number): Promise<LlamaSpeed> {
-    const child = spawn(process.execPath, [join(llamaCpp(), "speed.mjs"), file, String(threads), String(context)], { stdio: ["pipe", "pipe", "pipe"] });
+  /** Throws what it says against the file, or the signal that ended it. */
+  static async load(file: string, threads: number, context: number, within?: MemoryCgroup): Promise<LlamaSpeed> {
+    const command: [string, ...string[]] = [process.execPath, join(llamaCpp(), "speed.mjs"), file, String(threads), String(context)];
+    const [program, ...args] = within?.wrap(command) ?? command;
+    const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"] });
+    const closed = once(child, "close");
     let errors = "";
     child.stderr.on("data", (text: Buffer) => (errors = (errors + text.toString()).slice(-2000)));
     const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const { value, done } = await answers.next();
-    if (done === true) throw new Error(`llama.cpp does not load ${file}: ${errors}`);
+    if (done === true) {
+      const [, signal] = (await closed) as [number | null, string | null];
+      throw new Error(`llama.cpp does not load ${file}: ${signal ?? errors}`);
+    }
     return new LlamaSpeed(child, answers, (JSON.parse(value) as { loadSeconds: number }).loadSeconds);
   }
 
@@ -56,7 +64,9 @@ export class LlamaSpeed {
     return (JSON.parse(value) as { tokensPerSecond: number }).tokensPerSecond;
   }
 
-  [Symbol.dispose](): void {
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = once(this.process, "close");
     this.process.kill();
+    await closed;
   }
 }
