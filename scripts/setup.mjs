@@ -1,6 +1,7 @@
 // Brings a clone to the point where it runs: packages, native engine, compiled TypeScript. Does only what is
 // missing or out of date, and says nothing when nothing is. Uses Node's own modules alone, so that it works
-// before `npm ci`. With --quiet only warnings and failures are printed.
+// before `npm ci`. With --quiet only warnings and failures are printed; with --typescript the native engine is left
+// out, as it is from the package (`npm pack`), which `switchyard build-engine` compiles where it is installed.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -73,5 +74,5 @@ function buildTypeScript() {
 
 checkNode();
 installPackages();
-buildNative();
+if (!process.argv.includes("--typescript")) buildNative();
 buildTypeScript();

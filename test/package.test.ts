@@ -1,0 +1,27 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { expect, test } from "vitest";
+
+const root = join(import.meta.dirname, "..");
+const [packed] = JSON.parse(execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], { cwd: root, encoding: "utf8" })) as [{ files: { path: string }[] }];
+const paths = new Set(packed.files.map(({ path }) => path));
+
+test("the package has what build-engine compiles, and what its documents link to of the guide", () => {
+  for (const folder of ["native/binding", "native/core", "native/kernels", "docs/guide"]) {
+    for (const name of readdirSync(join(root, folder))) expect(paths).toContain(`${folder}/${name}`);
+  }
+  for (const document of [...paths].filter((path) => path.endsWith(".md"))) {
+    const links = readFileSync(join(root, document), "utf8").matchAll(/\]\(([\w./-]+)(?:#[\w-]+)?\)/g);
+    for (const [, link = ""] of links) {
+      const target = join(dirname(document), link);
+      expect(existsSync(join(root, target)), `${document}: ${link}`).toBe(true);
+      if (/^docs\/(?:guide\/|errors)/.test(target)) expect(paths).toContain(target);
+    }
+  }
+});
+
+test("the package has nothing that only a clone needs", () => {
+  const known = /^(?:package\.json|README\.md|LICENSE|Makefile|native\/(?:binding|core|kernels)\/[\w.]+|docs\/(?:guide\/[\w-]+\.md|errors\.md|demo\.svg)|dist\/.+\.(?:js|d\.ts))$/;
+  expect([...paths].filter((path) => !known.test(path) || path.includes(".test."))).toEqual([]);
+});
