@@ -1,8 +1,9 @@
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { describeVariants, TestTensors } from "../../test/engines.js";
 import { sizeOf, Tensor, view } from "../tensor/tensor.js";
 import type { Engine } from "./engine.js";
 import { loadEngine } from "./load.js";
+import type { NativeAddon } from "./native-addon.js";
 
 const options = { learningRate: 0.01, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, step: 3, gradScale: 0.5 };
 
@@ -14,6 +15,7 @@ const bits = (engine: Engine, ...tensors: readonly Tensor[]) => tensors.map((t) 
 
 describeVariants("updates of experts", (isa) => {
   const engine = loadEngine({ engine: "native", isa });
+  const { addon } = engine as unknown as { addon: NativeAddon };
   /** An update of two matrices [5, 6] that waits, and the same of vectors, which do not wait. */
   const updated = (t: TestTensors): { late: Quartet; soon: Quartet } => {
     const late = quartet(t, [2, 5, 6]);
@@ -43,7 +45,10 @@ describeVariants("updates of experts", (isa) => {
         engine.adamW(copies[0], view(grad, [grad.size]), copies[1], copies[2], options);
         engine.groupedMatmul("nt", expected, x, view(copies[0], param.shape), offsets, { precision });
         engine.adamW(param, grad, m, v, options);
+        const alone = vi.spyOn(addon, "adamW");
         engine.groupedMatmul("nt", out, x, param, offsets, { precision });
+        expect(alone).not.toHaveBeenCalled();
+        alone.mockRestore();
         if (n > 0) expect(bits(engine, out)).toEqual(bits(engine, expected));
         expect(bits(engine, param, m, v)).toEqual(bits(engine, ...copies));
         engine.threads = 2;

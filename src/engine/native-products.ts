@@ -89,9 +89,9 @@ export class NativeProducts extends NativeMemory implements MatrixOps {
       () => `groupedMatmul ${form}: ${rows} routed rows, but rowsB is ${rowsB} and out is ${out}`,
     );
     if (list) settle(everything);
+    const update = form === "nt" && !list ? takeUpdate(first) : undefined; // before its address is taken, which makes it
     const late = first instanceof LateTensor;
     const where = pair ?? (list ? matricesOf(list).addresses : address(first));
-    const update = form === "nt" && !list ? takeUpdate(first) : undefined;
     this.addon.groupedMatmul(
       this.variant, formCode[form], address(out) + 4 * column, address(a), late ? ((where as Float64Array)[0] as number) : where, m, n, k,
       accumulate ? 1 : 0, Number(roundsToBf16(first, options)), tn ? n : out.cols, storedTypes.indexOf(first.dtype),
