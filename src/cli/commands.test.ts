@@ -194,6 +194,11 @@ describe("doctor and help", () => {
     expect(stdout).toMatch(new RegExp(`Examples:\\n.*switchyard ${command}`, "s"));
   });
 
+  it("help is --help", async () => {
+    expect((await cli(["help", "eval"])).stdout).toBe((await cli(["eval", "--help"])).stdout);
+    expect(await cli(["help"])).toMatchObject({ code: 0, stdout: expect.stringContaining("switchyard COMMAND --help") });
+  });
+
   it("unknown commands and missing arguments are wrong usage", async () => {
     expect(await cli(["trian"])).toMatchObject({ code: 2, stderr: expect.stringMatching(/unknown command 'trian'.*train/s) });
     expect(await cli(["generate"])).toMatchObject({ code: 2, stderr: expect.stringContaining("missing required argument 'model'") });

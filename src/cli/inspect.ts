@@ -18,7 +18,7 @@ interface InspectFlags {
 export function inspectCommand(io: Io): Command {
   return describeCommand(new Command("inspect"), "What a model folder or a GGUF file holds, without loading it: shape, parameters, routers, memory, files. A damaged one is told as such.", [
     "switchyard inspect runs/first",
-    "switchyard inspect runs/first/checkpoints/step-00000600 # sums of all files are checked too",
+    "switchyard inspect runs/first/checkpoints/step-00002400 # sums of all files are checked too",
     "switchyard inspect OLMoE-1B-7B/config.json --json # config.json is enough",
     "switchyard inspect OLMoE-1B-7B-Q4_K_M.gguf # reads the header only",
     "switchyard inspect OLMoE-1B-7B-Q4_K_M.gguf --budgets # what --memory would give at several sizes, on this machine",
@@ -68,8 +68,8 @@ function describeShape(config: Inspection["config"]): string {
   const [layers, limits] =
     "encoder" in config
       ? [`${config.encoder.layers} layers to encode and ${config.decoder.layers} to decode`, "any length"]
-      : [`${config.layers} layers`, `${config.kvHeads} of keys and values, context ${grouped(config.context)}`];
-  return `${layers} of width ${config.width}, ${config.heads} heads of ${config.headDim}, ${limits}, vocabulary ${grouped(config.vocab)}`;
+      : [counted(config.layers, "layer"), `${config.kvHeads} of keys and values, context ${grouped(config.context)}`];
+  return `${layers} of width ${config.width}, ${counted(config.heads, "head")} of ${config.headDim}, ${limits}, vocabulary ${grouped(config.vocab)}`;
 }
 
 function describeWeights({ tensors, bytesByDtype, bytes, files }: NonNullable<Inspection["weights"]>): string {

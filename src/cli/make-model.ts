@@ -9,7 +9,7 @@ import { type RandomType, writeRandomGguf } from "../model/random-gguf.js";
 import { randomTypes } from "../quant/random-blocks.js";
 import { formatBytes } from "../train/log/format.js";
 import { describeCommand, parseNumber } from "./flags.js";
-import { grouped, type Io, onInterrupt, printJson } from "./io.js";
+import { counted, grouped, type Io, onInterrupt, printJson } from "./io.js";
 
 interface MakeModelFlags {
   json?: boolean;
@@ -42,5 +42,5 @@ async function makeModelAction(io: Io, shape: PublishedShape, { type, out, layer
   await writeRandomGguf(out, config, type.toUpperCase() as RandomType, seed, interrupt.signal);
   const result = { out, shape, modelType: family.modelType, type, parameters: countParameters(config).total, bytes: statSync(out).size, seconds: (performance.now() - start) / 1000 };
   if (json === true) printJson(io, result);
-  else io.stdout.write(`${out}: ${shape} with ${config.layers} layers, ${grouped(result.parameters)} random parameters, ${formatBytes(result.bytes)}, ${result.seconds.toFixed(1)} s\n`);
+  else io.stdout.write(`${out}: ${shape} with ${counted(config.layers, "layer")}, ${grouped(result.parameters)} random parameters, ${formatBytes(result.bytes)}, ${result.seconds.toFixed(1)} s\n`);
 }

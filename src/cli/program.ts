@@ -52,7 +52,6 @@ function program(io: Io): Command {
   const root = new Command("switchyard")
     .description("Trains, runs and explains mixture-of-experts language models on your own CPU.")
     .version(packageVersion, "-V, --version")
-    .helpCommand(false)
     .showSuggestionAfterError()
     .addHelpText("after", rootHelp);
   const commands = [trainCommand, generateCommand, evalCommand, inspectCommand, verifyCommand, benchCommand, quantizeCommand, convertCommand, makeModelCommand, doctorCommand, buildEngineCommand, demoCommand];
@@ -77,4 +76,4 @@ Examples:
   switchyard COMMAND --help                               everything that a command can do
 
 Environment: SWITCHYARD_ENGINE (native, reference), SWITCHYARD_ISA, SWITCHYARD_THREADS, SWITCHYARD_DEBUG=1 (stack traces),
-NO_COLOR, FORCE_COLOR. Exit codes: 0, 1 (failed), 2 (wrong command line), 130 (Ctrl-C).`;
+NO_COLOR, FORCE_COLOR. Exit codes: 0, 1 (failed), 2 (wrong command line), 130 (Ctrl-C), 143 (SIGTERM).`;

@@ -62,7 +62,7 @@ function describeRun({ model, train: { steps, batch, accumulation = 1 }, startSt
   const { moe } = config;
   const mixture = moe === undefined ? "dense" : `${moe.experts} experts, top-${moe.active}`;
   return [
-    `model   ${formatNumber(parameterCount.total)} parameters, ${formatNumber(parameterCount.active)} active per token: ${config.layers} layers of width ${config.width}, ${mixture}`,
+    `model   ${formatNumber(parameterCount.total)} parameters, ${formatNumber(parameterCount.active)} active per token: ${counted(config.layers, "layer")} of width ${config.width}, ${mixture}`,
     `data    ${grouped(tokens.length)} tokens of ${grouped(config.vocab)} kinds`,
     `run     steps ${startStep + 1} to ${steps} of ${grouped(batch * accumulation * config.context)} tokens; ${engine.name} engine, ${engine.isa}, ${counted(engine.threads, "thread")}`,
   ].join("\n");

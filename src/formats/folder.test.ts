@@ -3,7 +3,7 @@ import * as fs from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
-import { verifyFolder, writeFolderAtomically } from "./folder.js";
+import { checkModelFolder, verifyFolder, writeFolderAtomically } from "./folder.js";
 import { writeSafetensors } from "./safetensors-writer.js";
 
 /** Calls of node:fs/promises until the process "dies": from then on every call fails, as if it were never made. */
@@ -117,9 +117,24 @@ describe("writeFolderAtomically", () => {
   });
 });
 
+describe("checkModelFolder", () => {
+  it("names what may be meant of a folder without config.json", async () => {
+    await fs.mkdir(target, { recursive: true });
+    expect(() => checkModelFolder(target)).toThrow(/expected a folder with a config\.json, which this has not; name the folder of a model, or a \.gguf file$/);
+    for (const name of ["b.gguf", "a.GGUF"]) await fs.writeFile(join(target, name), "");
+    expect(() => checkModelFolder(target)).toThrow(/name the file that is meant: \S+a\.GGUF, \S+b\.gguf$/);
+    await fs.writeFile(join(target, "config.json"), "{}");
+    checkModelFolder(target);
+  });
+});
+
 describe("verifyFolder", () => {
   it("is silent about a folder without manifest, and refuses what does not match one", async () => {
     await expect(verifyFolder(target)).rejects.toEqual(refused("CHECKPOINT", "expected the folder of a model, or a .gguf file, found neither"));
+    await fs.mkdir(dirname(target), { recursive: true });
+    await fs.writeFile(target, "");
+    await expect(verifyFolder(target)).rejects.toEqual(refused("CHECKPOINT", "got another file; name the folder that it is in"));
+    await fs.rm(target);
     await put("x");
     await fs.writeFile(join(target, "a.txt"), "y");
     expect(await verifyFolder(target)).toBeDefined();

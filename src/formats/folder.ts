@@ -4,7 +4,7 @@ import { mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promi
 import { basename, dirname, join, resolve } from "node:path";
 import { z } from "zod";
 import { check } from "../errors.js";
-import { ioError, makeFolders } from "./io.js";
+import { ioError, makeFolders, withIoErrors } from "./io.js";
 import { conform, readJsonFile } from "./json.js";
 import { abandoned, sibling } from "./siblings.js";
 
@@ -59,8 +59,8 @@ export async function writeFolderAtomically(target: string, fill: (folder: strin
 export async function verifyFolder(folder: string, options: { hashes?: boolean } = {}): Promise<Manifest | undefined> {
   const path = resolve(folder);
   if (!(await exists(path))) await recoverFolder(path);
-  const isFolder = await stat(path).then((s) => s.isDirectory(), () => false);
-  check(isFolder, "ERR_SWITCHYARD_CHECKPOINT", () => `${folder}: expected the folder of a model, or a .gguf file, found neither; check the path`);
+  const isFolder = await stat(path).then((s) => s.isDirectory(), () => undefined);
+  check(isFolder === true, "ERR_SWITCHYARD_CHECKPOINT", () => `${folder}: expected the folder of a model, or a .gguf file, ${isFolder === false ? "got another file; name the folder that it is in" : "found neither; check the path (nothing is downloaded)"}`);
   if (!(await exists(join(path, manifestName)))) return undefined;
   const manifest = readManifest(path);
   for (const [name, { bytes, sha256 }] of Object.entries(manifest)) {
@@ -72,6 +72,14 @@ export async function verifyFolder(folder: string, options: { hashes?: boolean }
     check(found === sha256, "ERR_SWITCHYARD_CHECKPOINT", () => `${file}: expected sha256 ${sha256}, got ${found}; ${advice}`);
   }
   return manifest;
+}
+
+/** Throws ERR_SWITCHYARD_CHECKPOINT for a folder without config.json, naming GGUF files that may be meant, ERR_SWITCHYARD_IO. */
+export function checkModelFolder(folder: string): void {
+  const names = withIoErrors("read", folder, () => readdirSync(folder));
+  const files = names.filter((name) => /\.gguf$/i.test(name)).sort();
+  const remedy = files.length === 0 ? "name the folder of a model, or a .gguf file" : `name the file that is meant: ${files.slice(0, 4).map((name) => join(folder, name)).join(", ")}${files.length > 4 ? ", ..." : ""}`;
+  check(names.includes("config.json"), "ERR_SWITCHYARD_CHECKPOINT", () => `${folder}: expected a folder with a config.json, which this has not; ${remedy}`);
 }
 
 const advice = "the checkpoint is damaged: use another one, or copy it again";

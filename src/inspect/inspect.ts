@@ -2,7 +2,7 @@ import { existsSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { check } from "../errors.js";
 import { openCheckpointTensors } from "../formats/checkpoint.js";
-import { verifyFolder } from "../formats/folder.js";
+import { checkModelFolder, verifyFolder } from "../formats/folder.js";
 import { readJsonFile } from "../formats/json.js";
 import type { StoredModel } from "../model/any-model.js";
 import { type AnyConfig, isEncoderDecoder } from "../model/encoder-decoder/config.js";
@@ -66,6 +66,7 @@ function inspectGguf(path: string): Inspection {
 async function inspectFolder(path: string): Promise<Inspection> {
   const folder = path.endsWith(".json") ? dirname(path) : path;
   const file = path.endsWith(".json") ? path : join(path, "config.json");
+  if (folder === path && statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) checkModelFolder(path);
   check(existsSync(file), "ERR_SWITCHYARD_CHECKPOINT", () => `inspect: ${file} does not exist; name the folder of a model, a config.json, or a .gguf file`);
   const hasWeights = folder === path && ["model.safetensors", "model.safetensors.index.json"].some((name) => existsSync(join(folder, name)));
   const weights = hasWeights ? await inspectWeights(folder) : null;

@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type CheckpointTensor, openCheckpointTensors, readAsF32, writeCheckpointTensors } from "../formats/checkpoint.js";
-import { verifyFolder, writeFolderAtomically } from "../formats/folder.js";
+import { checkModelFolder, verifyFolder, writeFolderAtomically } from "../formats/folder.js";
 import { type JsonObject, readJsonFile, stringifyJson } from "../formats/json.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { asLanguageModel, type StoredModel } from "./any-model.js";
@@ -22,6 +22,7 @@ import { decodeTensor, joined, readPiece, storedRows } from "./stored.js";
 /** A model folder of either kind; `sources` read the weights. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT, ERR_SWITCHYARD_UNSUPPORTED or ERR_SWITCHYARD_CONFIG naming file and field. */
 export async function readFolder(folder: string): Promise<StoredModel> {
   await verifyFolder(folder);
+  checkModelFolder(folder);
   const configFile = join(folder, "config.json");
   const json = readJsonFile(configFile);
   const quantization = readQuantization(json, configFile);
