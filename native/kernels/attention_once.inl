@@ -30,6 +30,7 @@ struct OncePass {
 template <int R, StoredType T>
 SW_INLINE void scores_of(float* s, int64_t ld_s, const float* q_DR, int64_t d, const char* k, int64_t ld_k, int64_t keys, const char* in_order, const Ahead& ahead) {
   constexpr int64_t element = row_bytes(T, 1), step = T == kFloat ? kLanes : 2 * kLanes;
+  constexpr int requests = requests_for(T);
   const char* rows[kLanes];
   for (int r = 0; r < kLanes; r++) rows[r] = k + (r < keys ? r : 0) * ld_k * element;
   vf sum[R] = {};
@@ -39,9 +40,9 @@ SW_INLINE void scores_of(float* s, int64_t ld_s, const float* q_DR, int64_t d, c
   int64_t c = 0;
   for (; c + step <= d; c += step, in_order += kLanes * kLanes * 4) {
     SW_UNROLL for (int line = 0; line < kLanes * kLanes * 4 / 64; line++) {
-      SW_UNROLL for (int i = 0; i < kRequests; i++) __builtin_prefetch(in_order + (ahead.at[i] * element + 64 * line), 0, 2);
+      SW_UNROLL for (int i = 0; i < requests; i++) __builtin_prefetch(in_order + (ahead.at[i] * element + 64 * line), 0, 2);
     }
-    transpose_vectors([&](int r) { return load(rows[r] + c * element); }, [&](int i, vf x) {
+    transpose_loaded(rows, c * element, [&](int i, vf x) {
       if (T == kFloat) return add(q_DR + (c + i) * R, x);
       add(q_DR + (c + 2 * i) * R, low_half((vu)x, T));
       add(q_DR + (c + 2 * i + 1) * R, high_half((vu)x, T));
@@ -73,6 +74,7 @@ static void once_scores_of(const OncePass& pass, const AttentionBlock& t, int64_
 template <int R, int C, StoredType T>
 SW_INLINE void mix_columns(float* out, int64_t ld_out, const float* p, int64_t ld_p, const char* v, int64_t ld_v, int64_t keys, const Ahead& ahead, int64_t n, bool add) {
   constexpr int64_t element = row_bytes(T, 1);
+  constexpr int requests = requests_for(T);
   vf sum[R][C];
   SW_UNROLL for (int r = 0; r < R; r++) {
     SW_UNROLL for (int c = 0; c < C; c++) sum[r][c] = add ? load(out + r * ld_out + c * kLanes) : splat(0);
@@ -82,7 +84,7 @@ SW_INLINE void mix_columns(float* out, int64_t ld_out, const float* p, int64_t l
     SW_UNROLL for (int c = 0; c < C; c++) {
       x[c] = load_as<T>(v + c * kLanes * element, n);
       if (c * kLanes * element % 64 != 0) continue;
-      SW_UNROLL for (int i = 0; i < kRequests; i++) __builtin_prefetch(v + (ahead.at[i] + c * kLanes) * element, 0, 2);
+      SW_UNROLL for (int i = 0; i < requests; i++) __builtin_prefetch(v + (ahead.at[i] + c * kLanes) * element, 0, 2);
     }
     SW_UNROLL for (int r = 0; r < R; r++) {
       const vf weight = splat(p[r * ld_p + j]);
@@ -108,6 +110,9 @@ static void once_mix_of(const OncePass& pass, const AttentionBlock& t, int64_t p
       float* out = mixed + h * R * ld_mixed;
       int64_t c = 0;
       for (; c + C * kLanes <= columns; c += C * kLanes) mix_columns<R, C, T>(out + c, ld_mixed, p, pass.ld, v + c * t.element, t.ld_v, keys, ahead, kLanes, j > 0);
+      if (C > 2) {
+        for (; c + 2 * kLanes <= columns; c += 2 * kLanes) mix_columns<R, 2, T>(out + c, ld_mixed, p, pass.ld, v + c * t.element, t.ld_v, keys, ahead, kLanes, j > 0);
+      }
       for (; c < columns; c += kLanes) mix_columns<R, 1, T>(out + c, ld_mixed, p, pass.ld, v + c * t.element, t.ld_v, keys, ahead, columns - c, j > 0);
     }
   }

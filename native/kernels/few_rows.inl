@@ -12,27 +12,30 @@ constexpr int64_t kAskAgain = 8192;
 
 #include "lanes.inl"
 
-// out[MR][n] (+)= a[k / kLanes][MR][kLanes] times the `rows` of b, kLanes, of which the first n count. `ask`: where what is read next begins.
+// Rows that wait for memory rather than for their multiplications: these ask for what is read after what is read next, as one row does.
+constexpr int kWaitingRows = 4;
+
+// out[MR][n] (+)= a[k / kLanes][MR][kLanes] times the `rows` of b, kLanes, of which the first n count. `ask`, `again`: what is asked for.
 template <int MR, bool PAIRS>
-static void multiply_transposed(const float* a, const float* const* rows, int64_t k, float* out, int64_t ld_out, int64_t n, bool add, const float* ask) {
-  constexpr bool kWaits = MR <= 4;  // for memory, else for the multiplications, which shuffles are in the way of
+static void multiply_transposed(const float* a, const float* const* rows, int64_t k, float* out, int64_t ld_out, int64_t n, bool add, const float* ask, const float* again) {
+  constexpr bool kWaits = MR <= kWaitingRows;
   vf sum[MR];
   SW_UNROLL for (int m = 0; m < MR; m++) sum[m] = add ? load(out + m * ld_out, n) : splat(0);
   int64_t at = 0;
-  for (; at + kLanes <= k; at += kLanes, a += MR * kLanes, ask += kLanes * kLanes) {
+  for (; at + kLanes <= k; at += kLanes, a += MR * kLanes, ask += kLanes * kLanes, again += kLanes * kLanes) {
     vf quads[4][kLanes / 4];
     SW_UNROLL for (int j = 0; j < 4; j++) {
       const float* from[kLanes / 4];
       SW_UNROLL for (int l = 0; l < kLanes / 4; l++) {
         const int r = 4 * l + j;
         __builtin_prefetch(ask + r * kLanes, 0, 2);
-        if (kWaits) __builtin_prefetch(ask + r * kLanes + kAskAgain, 0, 2);
+        if (kWaits) __builtin_prefetch(again + r * kLanes, 0, 2);
         from[l] = rows[r] + at;
       }
-      load_quads<!kWaits>(quads[j], from);
+      load_quads(quads[j], from);
     }
     transpose_within(quads, [&](int i, vf x) {
-      if (!kWaits) __builtin_prefetch(ask + i * kLanes + kAskAgain, 0, 2);
+      if (!kWaits) __builtin_prefetch(again + i * kLanes, 0, 2);
       SW_UNROLL for (int m = 0; m < MR; m++) sum[m] = add_product<PAIRS>(sum[m], splat(a[m * kLanes + i]), x);
     });
   }
@@ -108,7 +111,7 @@ static bool has_few_rows(const Product& p, int64_t rows, int64_t columns) {
 // Tiles with rows in the lanes, then those of rows that are left, for kLanes columns after the other.
 template <bool PAIRS>
 static void few_nt(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1, const Block* next) {
-  static void (*const table[])(const float*, const float* const*, int64_t, float*, int64_t, int64_t, bool, const float*) = {SW_ROWS(multiply_transposed, PAIRS)};
+  static void (*const table[])(const float*, const float* const*, int64_t, float*, int64_t, int64_t, bool, const float*, const float*) = {SW_ROWS(multiply_transposed, PAIRS)};
   const int64_t k = (p.k + kLanes - 1) / kLanes * kLanes;
   float *const packed = (float*)scratch(2, (i1 - i0 + kLaneRows) * k * sizeof(float)), *to = packed;
   int64_t rest = i0;
@@ -128,7 +131,9 @@ static void few_nt(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t
   }
   for (int64_t j = j0; j < j1; j += kLanes) {
     const int64_t columns = j1 - j < kLanes ? j1 - j : kLanes;
-    const float *rows[kLanes], *ask = j + kLanes < j1 ? p.row_b(j + kLanes) : next ? next->p.row_b(next->j0) : p.row_b(j);
+    const float* rows[kLanes];
+    const auto after = [&](int64_t ahead) { return (const float*)columns_after(p, j, ahead, j1, next ? next->p.stored_row(next->j0) : p.stored_row(j0)); };
+    const float *const ask = after(kLanes), *const again = i1 - i0 <= kWaitingRows ? after(2 * kLanes) : ask + kAskAgain;
     for (int r = 0; r < kLanes; r++) rows[r] = p.row_b(r < columns ? j + r : j);
     if (p.update) update_columns(p, j, columns, 0, p.k);
     for (int64_t c = 0; c < columns; c += kBroadcast) {
@@ -141,7 +146,7 @@ static void few_nt(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t
     }
     for (int64_t t = 0; t < tiles.count; t++) {
       const int64_t first = tiles.start(t);
-      table[tiles.size(t) - 1](packed_rest + first * k, rows, p.k, p.out + (rest + first) * p.ld_out + j, p.ld_out, columns, p.accumulate, ask);
+      table[tiles.size(t) - 1](packed_rest + first * k, rows, p.k, p.out + (rest + first) * p.ld_out + j, p.ld_out, columns, p.accumulate, ask, again);
     }
   }
 }

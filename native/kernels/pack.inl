@@ -67,6 +67,18 @@ SW_INLINE void transpose_vectors(Row row, Give give) {
   transpose_within(quads, give);
 }
 
+// The same of kLanes vectors in memory, at rows[r] + offset bytes.
+template <class Give>
+SW_INLINE void transpose_loaded(const char* const* rows, int64_t offset, Give give) {
+  vf quads[4][kLanes / 4];
+  SW_UNROLL for (int j = 0; j < 4; j++) {
+    const float* from[kLanes / 4];
+    SW_UNROLL for (int l = 0; l < kLanes / 4; l++) from[l] = (const float*)(rows[4 * l + j] + offset);
+    load_quads(quads[j], from);
+  }
+  transpose_within(quads, give);
+}
+
 // dst[i][0..kLanes) = element i of each of kLanes rows, i < kLanes; dst rows `stride` apart.
 SW_INLINE void transpose_block(float* dst, int64_t stride, const float* const* rows, int64_t offset) {
   transpose_vectors([&](int r) { return load(rows[r] + offset); }, [&](int i, vf x) { store(dst + i * stride, x); });

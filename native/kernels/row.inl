@@ -4,6 +4,8 @@
 // Bytes are asked for in the order in which they lie, and so many times, kLanes columns ahead, twice that and so on: this memory drops requests when it
 // has too many (docs/lab-notebook.md).
 constexpr int kRequests = 3;
+// Of f32 once less: of twice as many bytes that costs nothing, and what comes from a cache is read sooner.
+constexpr int requests_for(StoredType type) { return type == kFloat ? 2 : kRequests; }
 
 // Where columns j + `ahead` of a block that ends at j1 are; beyond it, those of what this thread may read next.
 SW_INLINE const char* columns_after(const Product& p, int64_t j, int64_t ahead, int64_t j1, const char* next) {
@@ -13,8 +15,7 @@ SW_INLINE const char* columns_after(const Product& p, int64_t j, int64_t ahead, 
 // sum + the products of a with the elements of kLanes rows, a vector of each (of pairs of half width, or of PAIRS as those of a).
 template <bool HALVES, bool PAIRS>
 SW_INLINE vf add_products(vf sum, const float* a, const char* const* rows, int64_t offset, StoredType type) {
-  const auto row = [&](int r) { return load(rows[r] + offset); };
-  transpose_vectors(row, [&](int i, vf x) {
+  transpose_loaded(rows, offset, [&](int i, vf x) {
     if (!HALVES) {
       sum = add_product<PAIRS>(sum, splat(a[i]), x);
       return;
@@ -29,6 +30,7 @@ SW_INLINE vf add_products(vf sum, const float* a, const char* const* rows, int64
 template <StoredType T, bool PAIRS = false>
 static void row_block(const Product& p, int64_t i, int64_t j0, int64_t j1, const char* next) {
   constexpr int64_t step = T == kFloat ? kLanes : 2 * kLanes;
+  constexpr int requests = requests_for(T);
   const int64_t whole = p.k / step * step, left = p.k - whole;
   const float* a = p.row_a(i);
   float* out = p.out + i * p.ld_out;
@@ -36,11 +38,11 @@ static void row_block(const Product& p, int64_t i, int64_t j0, int64_t j1, const
     const char* rows[kLanes];
     for (int r = 0; r < kLanes; r++) rows[r] = p.stored_row(j + r < j1 ? j + r : j);
     vf sum = p.accumulate ? load(out + j, j1 - j) : splat(0);
-    const char* ahead[kRequests];
-    for (int i = 0; i < kRequests; i++) ahead[i] = columns_after(p, j, (i + 1) * kLanes, j1, next);
+    const char* ahead[requests];
+    for (int i = 0; i < requests; i++) ahead[i] = columns_after(p, j, (i + 1) * kLanes, j1, next);
     for (int64_t k = 0; k < whole; k += step) {
       SW_UNROLL for (int64_t at = 0; at < kLanes * kLanes * 4; at += 64) {
-        SW_UNROLL for (int i = 0; i < kRequests; i++) __builtin_prefetch(ahead[i] + (kLanes * row_bytes(T, k) + at), 0, 2);
+        SW_UNROLL for (int i = 0; i < requests; i++) __builtin_prefetch(ahead[i] + (kLanes * row_bytes(T, k) + at), 0, 2);
       }
       sum = add_products<T != kFloat, PAIRS>(sum, a + k, rows, row_bytes(T, k), T);
     }

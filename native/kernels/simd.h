@@ -104,24 +104,21 @@ SW_INLINE void transpose_quads(vf* x) {
 #endif
 }
 
-// The same of the vectors at rows[0], rows[1], ...; by HALVES: these come side by side as they are loaded, half the shuffles for twice the loads.
-template <bool HALVES>
+// The same of the vectors at rows[0], rows[1], ..., whose halves come side by side as they are loaded: half the shuffles for twice the loads.
 SW_INLINE void load_quads(vf* x, const float* const* rows) {
 #if SW_LANES == 16 && defined(__AVX512F__)
-  if (HALVES) {
-    const auto halves = [&](int r, int at) {
-      return (vf)_mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(rows[r] + at)), _mm256_loadu_ps(rows[r + 1] + at), 1);
-    };
-    const vf low01 = halves(0, 0), high01 = halves(0, 8), low23 = halves(2, 0), high23 = halves(2, 8);
-    x[0] = SW_EVEN(low01, low23);
-    x[1] = SW_ODD(low01, low23);
-    x[2] = SW_EVEN(high01, high23);
-    x[3] = SW_ODD(high01, high23);
-    return;
-  }
-#endif
+  const auto halves = [&](int r, int at) {
+    return (vf)_mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(rows[r] + at)), _mm256_loadu_ps(rows[r + 1] + at), 1);
+  };
+  const vf low01 = halves(0, 0), high01 = halves(0, 8), low23 = halves(2, 0), high23 = halves(2, 8);
+  x[0] = SW_EVEN(low01, low23);
+  x[1] = SW_ODD(low01, low23);
+  x[2] = SW_EVEN(high01, high23);
+  x[3] = SW_ODD(high01, high23);
+#else
   SW_UNROLL for (int l = 0; l < kLanes / 4; l++) x[l] = load(rows[l]);
   transpose_quads(x);
+#endif
 }
 #undef SW_EVEN
 #undef SW_ODD
