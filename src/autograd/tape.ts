@@ -69,9 +69,9 @@ export class Tape {
     this.scoped = own;
     try {
       const result = compute();
-      const needed = kept(result);
+      const needed = kept(result).filter((k) => k !== undefined);
       for (const t of own) {
-        if (!needed.some((k) => k !== undefined && contains(t, k))) this.arena.release(t);
+        if (!needed.some((k) => contains(t, k))) this.arena.release(t);
         else outer?.push(t);
       }
       return result;

@@ -87,8 +87,9 @@ export class CommandList<A extends ListAddon> {
 
   /** Adds an op: its number, how many arguments and how many addresses it has, the arguments, the addresses. Returns false if it never fits: then all others have run. */
   private push(number: number, args: readonly Argument[]): boolean {
-    const addresses = args.find((x) => typeof x === "object");
-    const { length = 0 } = addresses ?? {};
+    let addresses: Float64Array | undefined;
+    for (const x of args) if (typeof x !== "number") addresses = x;
+    const length = addresses === undefined ? 0 : addresses.length;
     const needed = 3 + args.length + length;
     this.makeRoom(needed);
     if (needed > room) return false;

@@ -47,12 +47,13 @@ export class NativeProducts extends NativeMemory implements MatrixOps {
       bs.forEach((b, i) => this.matmul("nt", outs[i] as Tensor, a, b, { column: columns[i], ...options }));
       return;
     }
-    const numbers = bs.flatMap((b, i) => {
+    const numbers = [...none];
+    bs.forEach((b, i) => {
       const [out, column] = [outs[i] as Tensor, columns[i] as number];
       check(b.cols === a.cols && out.rows === a.rows && column + b.rows <= out.cols, "ERR_SWITCHYARD_SHAPE", () => `matmuls: ${a} and ${b} do not give columns from ${column} on of ${out}`);
-      return [address(out) + 4 * column, address(b), b.rows, out.cols];
+      numbers.splice(4 * i, 4, address(out) + 4 * column, address(b), b.rows, out.cols);
     });
-    this.addon.matmuls(this.variant, address(a), a.rows, a.cols, Number(roundsToBf16(first, options)), storedTypes.indexOf(first.dtype), ...numbers, ...none.slice(numbers.length));
+    this.addon.matmuls(this.variant, address(a), a.rows, a.cols, Number(roundsToBf16(first, options)), storedTypes.indexOf(first.dtype), ...numbers);
   }
 
   groupedMatmul(form: MatmulForm, out: Tensor, a: Tensor, b: ExpertMatrices, offsets: Tensor, options: GroupedOptions = {}): void {

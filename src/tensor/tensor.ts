@@ -50,7 +50,9 @@ export class Tensor {
 export class LateTensor extends Tensor {}
 
 export function sizeOf(shape: readonly number[]): number {
-  return shape.reduce((product, n) => product * n, 1);
+  let product = 1;
+  for (const n of shape) product *= n;
+  return product;
 }
 
 /** Elements `[offset, offset + size(shape))` of `t`, whole blocks of them, seen as `shape`; shares memory and carries no gradient. */
