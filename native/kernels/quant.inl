@@ -100,12 +100,13 @@ static void quant_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, in
   Scratch& s = *(Scratch*)scratch(2, sizeof(Scratch));
   constexpr int64_t step = kSideBySide * kPanelColumns;
   for (int64_t j = j0; j < j1; j += step) {
-    const int64_t columns = j1 - j < step ? j1 - j : step, bytes = columns * sizeof(float);
+    const int64_t columns = j1 - j < step ? j1 - j : step;
     for (int64_t i = i0; i < i1; i++) {
-      if (p.accumulate) memcpy(s.sums[i - i0], p.out + i * p.ld_out + j, bytes);
-      else memset(s.sums[i - i0], 0, bytes);
+      vf* sums = s.sums[i - i0][0];
+      for (int64_t at = 0; at < columns; at += kLanes) sums[at / kLanes] = p.accumulate ? load(p.out + i * p.ld_out + j + at, columns - at) : splat(0);
     }
-    // The next panels' bytes are asked for in the order in which they lie, which is faster than in that of their use.
+    // The next panels' bytes are asked for in the order in which they lie, which is faster than in that of their use; what memory drops of them, once
+    // more with the tiles of the chunk before.
     const char* next = p.stored_row(j + step < j1 ? j + step : j);
     if (j + step >= j1 && after) next = after->p.stored_row(after->j0);
     for (int64_t k0 = 0; k0 < p.k; k0 += kChunk) {
@@ -118,10 +119,17 @@ static void quant_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, in
         const int64_t first = tiles.start(t), rows = tiles.size(t);
         const char* a[kQuantTile];
         for (int64_t i = 0; i < rows; i++) a[i] = p.row_runs(i0 + first + i) + k0 / 32 * sizeof(Run<dot_for<T>()>);
+        for (int64_t r = columns * t / tiles.count; r < columns * (t + 1) / tiles.count; r++) {
+          const char* row = k0 + length < p.k ? p.stored_row(j + r) + row_bytes(T, k0 + length) : next + r * p.ld_b;
+          for (int64_t byte = 0; byte < row_bytes(T, kChunk) + 63; byte += 64) __builtin_prefetch(row + byte, 0, 2);
+        }
         for (int64_t at = 0; at < columns; at += kPanelColumns) quant_tile<T>(rows, length / 32, a, s.panel[at / kPanelColumns], s.sums[first] + at / kPanelColumns);
       }
     }
-    for (int64_t i = i0; i < i1; i++) memcpy(p.out + i * p.ld_out + j, s.sums[i - i0], bytes);
+    for (int64_t i = i0; i < i1; i++) {
+      const vf* sums = s.sums[i - i0][0];
+      for (int64_t at = 0; at < columns; at += kLanes) store(p.out + i * p.ld_out + j + at, sums[at / kLanes], columns - at);
+    }
   }
 }
 
