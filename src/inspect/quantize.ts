@@ -21,9 +21,9 @@ export interface QuantizeOptions {
   /** Other types for some tensors, by their names in the target; in a folder each expert may have its own. */
   tensorTypes?: readonly TensorType[] | undefined;
   /** Text files or folders to learn from what errors cost. */
-  calibrate?: readonly string[] | undefined;
+  calibrate?: string | readonly string[] | undefined;
   /** Text files or folders to compare both models on; without any, what calibration left of its text, or its text where it left too little. */
-  data?: readonly string[] | undefined;
+  data?: string | readonly string[] | undefined;
   /** Calibration reads on until every expert has seen so many tokens. Default 256. */
   expertTokens?: number | undefined;
   engine?: Engine | undefined;
@@ -81,8 +81,7 @@ export async function quantize(source: string, target: string, options: Quantize
   const { config, family, sources, tokenizer } = await readModel(source);
   const language = isEncoderDecoder(config) ? undefined : config;
   check(language !== undefined || (options.calibrate ?? data) === undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `quantize: ${source} is an encoder-decoder, which does not read plain text: leave out --calibrate and --data`);
-  const text = options.calibrate && readTokens(source, options.calibrate, tokenizer);
-  const ownText = data && readTokens(source, data, tokenizer);
+  const [text, ownText] = [options.calibrate, data].map((paths) => (paths === undefined ? undefined : readTokens(source, paths, tokenizer)));
   let calibration: Calibration | undefined;
   if (text !== undefined && language !== undefined) {
     onStep?.("calibrating");
@@ -120,7 +119,8 @@ export async function quantize(source: string, target: string, options: Quantize
   }
 }
 
-function readTokens(source: string, paths: readonly string[], tokenizer: Tokenizer | undefined): Tokens {
+function readTokens(source: string, text: string | readonly string[], tokenizer: Tokenizer | undefined): Tokens {
+  const paths = typeof text === "string" ? [text] : text;
   check(tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `quantize: ${source} has no tokenizer, so text cannot be read`);
   const tokens = loadTokens(paths, tokenizer);
   check(tokens.length > leastTokens, "ERR_SWITCHYARD_DATA", () => `quantize: ${paths.join(", ")}: expected more than ${leastTokens} tokens of text, got ${tokens.length}; give more`);

@@ -106,7 +106,7 @@ describe.skipIf(!existsSync(goldens))("an encoder-decoder as GGUF in our own des
     };
     expect(await answer(file)).toHaveLength(8);
     expect(await answer(other)).toEqual(await answer(file));
-    await expect(quantize(folder, join(dir, "never.gguf"), { type: "Q8_0", data: [file] })).rejects.toThrow(/encoder-decoder, which does not read plain text/);
+    await expect(quantize(folder, join(dir, "never.gguf"), { type: "Q8_0", data: file })).rejects.toThrow(/encoder-decoder, which does not read plain text/);
   });
 });
 

@@ -41,7 +41,7 @@ export class Sequences {
         () => `forward: expected 1 to ${context - start} tokens per sequence (context ${context}, ${start} cached), got ${length}`,
       );
     }
-    this.end = Math.max(...this.runs.map(({ start, length }) => start + length));
+    this.end = this.runs.reduce((end, { start, length }) => Math.max(end, start + length), 0);
     this.positions = tape.constant([tokens], this.perToken(new Int32Array(tokens), (position) => position), "i32");
   }
 

@@ -27,6 +27,7 @@ export function topK(tape: Tape, scores: Tensor, k: number, options: TopKOptions
 /** out[t,k] = x[t, columns[t,k]]; a negative column gives 0. Backward: scatter into the columns. */
 export function gatherColumns(tape: Tape, x: Tensor, columns: Tensor): Tensor {
   const { engine } = tape;
+  check(columns.dtype === "i32", "ERR_SWITCHYARD_DTYPE", () => `gatherColumns: expected i32 columns, as topK gives them, got ${columns}`);
   check(columns.rows === x.rows, "ERR_SWITCHYARD_SHAPE", () => `gatherColumns: expected one row of columns per row of ${x}, got ${columns}`);
   const y = tape.alloc(columns.shape);
   engine.gatherColumns(y, x, columns);

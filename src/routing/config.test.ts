@@ -45,6 +45,7 @@ test.each<[object, RegExp, number?]>([
   [{ selection: "expert-choice", balance: { method: "none" } }, /normalize.eps must be positive/],
   [{ selection: "hash" }, /balance: hash goes with none, got "switch"/],
   [{ selection: "expert-choice", selectionBias: true, balance: { method: "loss-free", rate: 0.001, update: "sign" } }, /balance: expert-choice goes with none, got "loss-free"/],
+  [{ balance: "loss-free" }, /balance: expected an object, as \{ method: "loss-free", \.\.\. \}, got a text/],
   [{ balance: undefined }, /balance: top-k goes with none, switch, .*, got undefined/],
   [{ balance: { method: "switch", coefficient: -0.01 } }, /balance.coefficient: expected a number of at least 0, got -0.01/],
   [{ balance: { method: "loss-free", rate: 0.001, update: "sign" } }, /loss-free needs selectionBias/],

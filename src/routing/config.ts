@@ -64,6 +64,7 @@ export function checkRouterConfig(config: RouterConfig, experts: number, k: numb
     oneOf("capacity.drop", capacity.drop, drops);
   }
   // Before what is said of the selection bias, which loss-free balancing brings along.
+  require(typeof balance !== "string", () => `balance: expected an object, as { method: ${JSON.stringify(balance)}, ... }, got a text`);
   const method = balance?.method;
   const balances = selections[selection].balance;
   require(balances.includes(method), () => `balance: ${selection} goes with ${balances.join(", ")}, got ${JSON.stringify(method ?? balance)}`);

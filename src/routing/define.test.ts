@@ -63,6 +63,11 @@ test.each<[string, string, RegExp, (result: ReturnType<typeof own>, i: RouterInp
   expect(() => router(input())).toThrow(/^router "mine": /);
 });
 
+test("logits in the place of columns are refused by their type", () => {
+  const router = defineRouter("mine", (i) => ({ ...own(i), weights: gatherColumns(i.tape, i.x, i.x) }));
+  expect(() => router(input())).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_DTYPE", message: expect.stringContaining("gatherColumns: expected i32 columns") as string }) as Error);
+});
+
 test("a router that returns nothing is told so", () => {
   const router = defineRouter("mine", () => undefined as unknown as RouterResult);
   expect(() => router(input())).toThrow(/^router "mine": expected experts and weights in its result, got undefined/);

@@ -12,7 +12,7 @@ export function modelTokens({ tokenizer, config }: LanguageModel, data: TextData
     check(unknown === undefined, "ERR_SWITCHYARD_DATA", () => `${operation}: expected token ids from 0 to ${config.vocab - 1}, got ${unknown}; the data was tokenised for another vocabulary`);
     return data;
   }
-  check(typeof data === "string" || Array.isArray(data), "ERR_SWITCHYARD_USAGE", () => `${operation}: data: expected text files or folders, or a Uint16Array or Int32Array of token ids, got ${typeof data}`);
+  check([data].flat().every((path) => typeof path === "string"), "ERR_SWITCHYARD_USAGE", () => `${operation}: data: expected text files or folders, or a Uint16Array or Int32Array of token ids, got ${Array.isArray(data) ? "a list of other things" : typeof data}`);
   check(tokenizer !== undefined, "ERR_SWITCHYARD_USAGE", () => `${operation}: a model without a tokenizer cannot read text; pass token numbers as \`data\`, or a model with a tokenizer`);
   return loadTokens(typeof data === "string" ? [data] : data, tokenizer);
 }

@@ -23,7 +23,7 @@ export const trainSchema = z.strictObject({
   eps: z.number().positive().default(defaultOptimizer.eps),
   weightDecay: z.number().min(0).default(defaultOptimizer.weightDecay).describe("decoupled decay of matrices"),
   clipNorm: z.number().positive().default(defaultOptimizer.clipNorm).describe("largest gradient norm"),
-  routerRate: z.number().min(0).default(defaultOptimizer.routerRate).describe("router's learning rate as a multiple"),
+  routerRate: z.number().min(0).default(defaultOptimizer.routerRate).describe("router's learning rate as a multiple of the others'"),
   dropout: z.number().min(0).lt(1).default(0),
   precision: z.enum(["f32", "bf16"]).default("f32").describe("operand precision of matrix products"),
   order: z.enum(["shuffled", "random"]).default("shuffled").describe("every window once per epoch, or random offsets"),
@@ -32,7 +32,7 @@ export const trainSchema = z.strictObject({
   evalTokens: count.default(65_536).describe("validation tokens per evaluation"),
   logEvery: count.default(10).describe("steps between log lines"),
   checkpointEvery: steps.optional().describe("steps between checkpoints, 0: only the last; default: a fifth of the steps"),
-  keepCheckpoints: count.default(2),
+  keepCheckpoints: count.default(2).describe("newest checkpoints that are kept, beside the best"),
   seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(1),
 });
 
@@ -50,7 +50,9 @@ export function trainOptions(input: TrainInput): TrainOptions {
   const parsed = trainSchema.safeParse(input);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
-    throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `train: ${issue?.path.join(".") || "options"}: ${issue?.message}`);
+    const [key] = issue?.path ?? [];
+    const given = key === undefined ? "" : `, got ${JSON.stringify(input[key as keyof TrainInput])}`;
+    throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `train: ${String(key ?? "options")}: ${issue?.message}${given}`);
   }
   const { schedule: kind, warmup: warm, decaySteps, minLearningRate, ...rest } = parsed.data;
   const { steps: total, learningRate } = rest;

@@ -108,6 +108,21 @@ it.each([256, -1])("refuses token %i, which the vocabulary does not have", async
   await expect(run({ data: Int32Array.from({ length: 100 }, (_, i) => (i === 99 ? id : 1)) })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_DATA", message: expect.stringContaining(`got ${id}`) });
 });
 
+it.each<[string, object, string]>([
+  ["a list of numbers as data", { data: [1, 2, 3] }, "train: data: expected text files or folders, or a Uint16Array or Int32Array of token ids, got a list of other things"],
+  ["a rate in quotes", { learningRate: "1e-3" }, 'train: learningRate: Invalid input: expected number, received string, got "1e-3"'],
+  ["an option that is none", { learnigRate: 1 }, 'train: options: Unrecognized key: "learnigRate"'],
+])("refuses %s", async (_, settings, message) => {
+  await expect(run(settings)).rejects.toMatchObject({ code: "ERR_SWITCHYARD_USAGE", message });
+});
+
+// More than a call takes arguments.
+it("takes a batch of 150,000 sequences", async () => {
+  const losses: number[] = [];
+  await run({ batch: 150_000, context: 1, steps: 1, evalEvery: 0 }, ({ loss }) => losses.push(loss));
+  expect(losses).toEqual([expect.closeTo(Math.log(256), 0)]);
+});
+
 it("what killed runs began to write goes with the next checkpoint, what a living one writes stays", async () => {
   const out = join(root, "killed");
   const beyondAnyPid = 2 ** 22 + 1;
