@@ -47,7 +47,7 @@ describe("convert", () => {
 
   it("says what it wrote, and where there is no tokenizer", async () => {
     const target = join(folder, "half.gguf");
-    const { code, stdout, stderr } = await cli(["convert", model, target, "--type", "f16"]);
+    const { code, stdout, stderr } = await cli(["convert", model, target, "--type", "F16"]);
     expect([code, stderr]).toEqual([0, ""]);
     expect(stdout).toMatch(/half\.gguf: mixtral, [\d,]+ parameters in \d+ tensors, .*, \d+\.\d s\n$/);
     const bare = join(folder, "bare");

@@ -1,4 +1,4 @@
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { existsSync } from "node:fs";
 import { loadEngine } from "../engine/load.js";
 import { check } from "../errors.js";
@@ -8,7 +8,7 @@ import { StagedWeights } from "../model/staged.js";
 import { type FileType, fileTypes } from "../model/stored-types.js";
 import { weightFiles, writeModel } from "../model/write.js";
 import { formatBytes } from "../train/log/format.js";
-import { describeCommand } from "./flags.js";
+import { describeCommand, typeOption } from "./flags.js";
 import { grouped, type Io, noteWritten, onInterrupt, printJson } from "./io.js";
 
 interface ConvertFlags {
@@ -25,7 +25,7 @@ export function convertCommand(io: Io): Command {
   ])
     .argument("<source>", "folder of a model, or a .gguf file (of a split one, the first)")
     .argument("<target>", "what to write: a name with .gguf is a file, any other a folder")
-    .addOption(new Option("--type <name>", "type of the matrices").choices(fileTypes.map((name) => name.toLowerCase())).default("f32"))
+    .addOption(typeOption("type of the matrices", fileTypes, "f32"))
     .action((source: string, target: string, flags: ConvertFlags) => convertAction(io, source, target, flags));
 }
 

@@ -77,6 +77,13 @@ export function parseBytes(text: string): number {
   return bytes;
 }
 
+/** `--type`: one of `types`, in capitals or not, as programs that make GGUF files differ in that. */
+export function typeOption(description: string, types: readonly string[], fallback: string): Option {
+  const option = new Option("--type <name>", description).choices(types.map((name) => name.toLowerCase())).default(fallback);
+  const parse = option.parseArg;
+  return option.argParser((text, before: string) => parse?.(text.toLowerCase(), before) as string);
+}
+
 /** Arguments of `argument` and of `option`, for commands that run a model. */
 export const modelArgument = ["<model>", "folder of a model, or a .gguf file (of a split one, the first)"] as const;
 export const memoryOption = ["--memory <size>", 'memory for the whole process, as in "6GiB": experts that do not fit are read from the file when they are needed', parseBytes] as const;

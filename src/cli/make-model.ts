@@ -1,4 +1,4 @@
-import { Argument, Command, Option } from "commander";
+import { Argument, Command } from "commander";
 import { existsSync, statSync } from "node:fs";
 import { check } from "../errors.js";
 import { readHfConfig } from "../model/families/hf-config.js";
@@ -8,7 +8,7 @@ import { countParameters } from "../model/parameter-specs.js";
 import { type RandomType, writeRandomGguf } from "../model/random-gguf.js";
 import { randomTypes } from "../quant/random-blocks.js";
 import { formatBytes } from "../train/log/format.js";
-import { describeCommand, parseNumber } from "./flags.js";
+import { describeCommand, parseNumber, typeOption } from "./flags.js";
 import { counted, grouped, type Io, onInterrupt, printJson } from "./io.js";
 
 interface MakeModelFlags {
@@ -26,7 +26,7 @@ export function makeModelCommand(io: Io): Command {
   ])
     .addArgument(new Argument("<shape>", "a published model").choices(Object.keys(publishedShapes)))
     .requiredOption("--out <file>", "the .gguf file to write")
-    .addOption(new Option("--type <name>", "type of the matrices; routers and norms are f32").choices(randomTypes.map((name) => name.toLowerCase())).default("q4_0"))
+    .addOption(typeOption("type of the matrices; routers and norms are f32", randomTypes, "q4_0"))
     .option("--layers <n>", "layers (default: as published)", parseNumber)
     .option("--seed <n>", "seed of the weights", parseNumber, 1)
     .action((shape: PublishedShape, flags: MakeModelFlags) => makeModelAction(io, shape, flags));

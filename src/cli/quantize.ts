@@ -4,7 +4,7 @@ import { quantize, type QuantizationReport } from "../inspect/quantize.js";
 import { switchFamily } from "../model/families/switch.js";
 import { type FileType, fileTypes, type TensorType } from "../model/stored-types.js";
 import { formatBytes, type Paint } from "../train/log/format.js";
-import { describeCommand, modelArgument, parseNumber } from "./flags.js";
+import { describeCommand, modelArgument, parseNumber, typeOption } from "./flags.js";
 import { grouped, type Io, noteWritten, onInterrupt, printJson } from "./io.js";
 import { table, terminal } from "./terminal.js";
 
@@ -26,7 +26,7 @@ export function quantizeCommand(io: Io): Command {
   ])
     .argument(...modelArgument)
     .option("--out <target>", "what to write: a name with .gguf is a file, any other a folder (default: MODEL-TYPE.gguf in this folder)")
-    .addOption(new Option("--type <name>", "type of the matrices; norms, biases and other vectors stay f32").choices(fileTypes.map((name) => name.toLowerCase())).default("q4_k"))
+    .addOption(typeOption("type of the matrices; norms, biases and other vectors stay f32", fileTypes, "q4_k"))
     .option("--tensor-type <pattern=type>", "another type for the tensors whose names in the target fit a regular expression; may be repeated, the first that fits counts", addTensorType)
     .addOption(new Option("--router <name>", "type of the routers: a rounded router sends tokens to other experts").choices(["f32"]).default("f32"))
     .option("--calibrate <files...>", "text files, or folders of them, to learn from which errors cost most")
