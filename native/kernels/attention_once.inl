@@ -30,7 +30,7 @@ struct OncePass {
 template <int R, StoredType T>
 SW_INLINE void scores_of(float* s, int64_t ld_s, const float* q_DR, int64_t d, const char* k, int64_t ld_k, int64_t keys, const char* in_order, const Ahead& ahead) {
   constexpr int64_t element = row_bytes(T, 1), step = T == kFloat ? kLanes : 2 * kLanes;
-  constexpr int requests = requests_for(T);
+  constexpr int requests = T == kFloat ? kFewRequests : kRequests;
   const char* rows[kLanes];
   for (int r = 0; r < kLanes; r++) rows[r] = k + (r < keys ? r : 0) * ld_k * element;
   vf sum[R] = {};
@@ -74,7 +74,7 @@ static void once_scores_of(const OncePass& pass, const AttentionBlock& t, int64_
 template <int R, int C, StoredType T>
 SW_INLINE void mix_columns(float* out, int64_t ld_out, const float* p, int64_t ld_p, const char* v, int64_t ld_v, int64_t keys, const Ahead& ahead, int64_t n, bool add) {
   constexpr int64_t element = row_bytes(T, 1);
-  constexpr int requests = requests_for(T);
+  constexpr int requests = T == kFloat ? kFewRequests : kRequests;
   vf sum[R][C];
   SW_UNROLL for (int r = 0; r < R; r++) {
     SW_UNROLL for (int c = 0; c < C; c++) sum[r][c] = add ? load(out + r * ld_out + c * kLanes) : splat(0);

@@ -32,7 +32,12 @@ static void multiply_transposed(const float* a, const float* const* rows, int64_
         if (kWaits) __builtin_prefetch(again + r * kLanes, 0, 2);
         from[l] = rows[r] + at;
       }
-      load_quads(quads[j], from);
+      if (kWaits && k > kShortRow) {
+        SW_UNROLL for (int l = 0; l < kLanes / 4; l++) quads[j][l] = load(from[l]);
+        transpose_quads(quads[j]);
+      } else {
+        load_quads(quads[j], from);
+      }
     }
     transpose_within(quads, [&](int i, vf x) {
       if (!kWaits) __builtin_prefetch(again + i * kLanes, 0, 2);

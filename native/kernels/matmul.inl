@@ -161,8 +161,8 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
   const bool few = P == kF32 && has_few_rows(p, p.form == kTN ? p.k : i1 - i0, j1 - j0);
   if (p.update && one) update_columns(p, j0, j1 - j0, 0, p.k);
   if (one) {
-    static void (*const table[])(const Product&, int64_t, int64_t, int64_t, const char*) = {
-        row_block<kFloat, PAIRS>, row_block<kHalf>, row_block<kBfloat>, fp8_row_block<kE4m3>, fp8_row_block<kE5m2>};
+    void (*const table[])(const Product&, int64_t, int64_t, int64_t, const char*) = {
+        p.k <= kShortRow ? row_block<kFloat, PAIRS, true> : row_block<kFloat, PAIRS>, row_block<kHalf>, row_block<kBfloat>, fp8_row_block<kE4m3>, fp8_row_block<kE5m2>};
     return table[is_fp8(p.type) ? p.type - kE4m3 + 3 : p.type](p, i0, j0, j1, next ? next->p.stored_row(next->j0) : p.stored_row(j0));
   }
   const Tiles tiles = block_tiles(p, i0, i1);

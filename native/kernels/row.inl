@@ -4,8 +4,10 @@
 // Bytes are asked for in the order in which they lie, and so many times, kLanes columns ahead, twice that and so on: this memory drops requests when it
 // has too many (docs/lab-notebook.md).
 constexpr int kRequests = 3;
-// Of f32 once less: of twice as many bytes that costs nothing, and what comes from a cache is read sooner.
-constexpr int requests_for(StoredType type) { return type == kFloat ? 2 : kRequests; }
+// What a cache may hold is read sooner from there by halves of vectors, and asked for only twice: rows of so few floats, which are those of small models, and
+// keys of f32. From memory, on one thread, that is slower by up to a tenth.
+constexpr int kFewRequests = 2;
+constexpr int64_t kShortRow = 256;
 
 // Where columns j + `ahead` of a block that ends at j1 are; beyond it, those of what this thread may read next.
 SW_INLINE const char* columns_after(const Product& p, int64_t j, int64_t ahead, int64_t j1, const char* next) {
@@ -13,24 +15,26 @@ SW_INLINE const char* columns_after(const Product& p, int64_t j, int64_t ahead, 
 }
 
 // sum + the products of a with the elements of kLanes rows, a vector of each (of pairs of half width, or of PAIRS as those of a).
-template <bool HALVES, bool PAIRS>
+template <bool HALVES, bool PAIRS, bool SHORT>
 SW_INLINE vf add_products(vf sum, const float* a, const char* const* rows, int64_t offset, StoredType type) {
-  transpose_loaded(rows, offset, [&](int i, vf x) {
+  const auto give = [&](int i, vf x) {
     if (!HALVES) {
       sum = add_product<PAIRS>(sum, splat(a[i]), x);
       return;
     }
     sum += splat(a[2 * i]) * low_half((vu)x, type);
     sum += splat(a[2 * i + 1]) * high_half((vu)x, type);
-  });
+  };
+  if (SHORT) transpose_loaded(rows, offset, give);
+  else transpose_vectors([&](int r) { return load(rows[r] + offset); }, give);
   return sum;
 }
 
 // Columns [j0, j1) of row i; `next`: what this thread may read after them.
-template <StoredType T, bool PAIRS = false>
+template <StoredType T, bool PAIRS = false, bool SHORT = false>
 static void row_block(const Product& p, int64_t i, int64_t j0, int64_t j1, const char* next) {
   constexpr int64_t step = T == kFloat ? kLanes : 2 * kLanes;
-  constexpr int requests = requests_for(T);
+  constexpr int requests = SHORT ? kFewRequests : kRequests;
   const int64_t whole = p.k / step * step, left = p.k - whole;
   const float* a = p.row_a(i);
   float* out = p.out + i * p.ld_out;
@@ -44,7 +48,7 @@ static void row_block(const Product& p, int64_t i, int64_t j0, int64_t j1, const
       SW_UNROLL for (int64_t at = 0; at < kLanes * kLanes * 4; at += 64) {
         SW_UNROLL for (int i = 0; i < requests; i++) __builtin_prefetch(ahead[i] + (kLanes * row_bytes(T, k) + at), 0, 2);
       }
-      sum = add_products<T != kFloat, PAIRS>(sum, a + k, rows, row_bytes(T, k), T);
+      sum = add_products<T != kFloat, PAIRS, SHORT>(sum, a + k, rows, row_bytes(T, k), T);
     }
     float rest[kLanes][2 * kLanes];
     for (int r = 0; left > 0 && r < kLanes; r++) {
