@@ -207,6 +207,20 @@ describeVariants("matrix products", (isa) => {
     }
   });
 
+  it("give few rows, short or long, the bits that they have among many", () => {
+    using t = new TestTensors(engine, 17);
+    for (const k of [40, 256, 257, 300]) {
+      const [x, w, out] = [t.random([40, k]), t.random([50, k]), t.random([40, 50])];
+      engine.matmul("nt", out, x, w);
+      const all = engine.read(out);
+      for (const m of [1, 2, 3, 4, 5]) {
+        const few = t.random([m, 50]);
+        engine.matmul("nt", few, view(x, [m, k]), w);
+        expect(sameBits(engine.read(few), all.slice(0, m * 50)), `${m} rows of ${k}`).toBe(true);
+      }
+    }
+  });
+
   it("give the same bits from rows that are gathered, and so packed, as from rows that are read as they lie", () => {
     using t = new TestTensors(engine, 14);
     for (const form of forms) {
