@@ -126,12 +126,14 @@ static Product group_product(const Plan& plan, int64_t e) {
   return g;
 }
 
-// Cuts a product into at least `parts` blocks, as far as it has tiles and panels. Alone, it takes as long as the thread with most blocks.
+// Cuts a product into at least `parts` blocks, as far as it has tiles and panels; by columns only if an update is to be made of them, each by one task. Alone, it
+// takes as long as the thread with most blocks.
 static void cut_product(Cut* cut, const Product& g, const BlockKernel& kernel, double parts, bool alone) {
   const int64_t tiles = (g.m + kernel.tile_rows - 1) / kernel.tile_rows, panels = (g.n + kernel.panel - 1) / kernel.panel;
   const int64_t together = alone ? thread_count() : 1;
   double best = 0;
-  for (int64_t r = (g.m + kernel.most_rows - 1) / kernel.most_rows, c = 2; r <= tiles && c > 1; r++) {
+  const int64_t least = g.update ? 1 : (g.m + kernel.most_rows - 1) / kernel.most_rows, most = g.update ? 1 : tiles;
+  for (int64_t r = least, c = 2; r <= most && c > 1; r++) {
     const int64_t wanted = (int64_t)ceil(parts / r);
     c = wanted < 1 ? 1 : wanted < panels ? wanted : panels;
     const double rows = (double)((tiles + r - 1) / r * kernel.tile_rows), columns = (double)((panels + c - 1) / c * kernel.panel);
@@ -158,8 +160,7 @@ static Block find_block(const Plan& plan, int64_t task) {
     else high = middle - 1;
   }
   const Cut& cut = plan.cuts[low];
-  Product g = group_product(plan, low);
-  if (cut.row_blocks > 1) g.update = nullptr;  // made before
+  const Product g = group_product(plan, low);
   const int64_t index = task - cut.first_task, row = index / cut.column_blocks, column = index % cut.column_blocks;
   return {g, block_start(g.m, cut.row_blocks, kernel.tile_rows, row), block_start(g.m, cut.row_blocks, kernel.tile_rows, row + 1),
           block_start(g.n, cut.column_blocks, kernel.panel, column), block_start(g.n, cut.column_blocks, kernel.panel, column + 1)};
@@ -168,14 +169,15 @@ static Block find_block(const Plan& plan, int64_t task) {
 static void product_task(void* context, int64_t task) {
   const Plan& plan = *(const Plan*)context;
   const int64_t settled = task_after(), after = settled >= 0 ? settled : task + thread_count();  // if all threads are equally fast
-  const Block block = find_block(plan, task), next = find_block(plan, after < plan.tasks ? after : task);
-  plan.kernel->block(block.p, block.i0, block.i1, block.j0, block.j1, after < plan.tasks ? &next : nullptr);
-}
-
-// Makes the update of all of a group's b, before its tasks. With one block of rows the tasks do that themselves, since no two of them read the same row of b.
-static void update_group(const Product& g) {
-  const int64_t first = (const float*)g.b - g.update->param;
-  adam_w_between(*g.update, first, first + g.n * g.k);
+  const BlockKernel& kernel = *plan.kernel;
+  const Block next = find_block(plan, after < plan.tasks ? after : task);
+  Block block = find_block(plan, task);
+  const int64_t rows = block.i1 - block.i0, parts = block.p.update ? (rows + kernel.most_rows - 1) / kernel.most_rows : 1;
+  for (int64_t part = 0; part < parts; part++) {
+    const int64_t first = block.i0 + block_start(rows, parts, kernel.tile_rows, part), end = block.i0 + block_start(rows, parts, kernel.tile_rows, part + 1);
+    kernel.block(block.p, first, end, block.j0, block.j1, after < plan.tasks ? &next : nullptr);
+    block.p.update = nullptr;  // made
+  }
 }
 
 // Fills `plan.cuts` and runs all tasks.
@@ -200,7 +202,10 @@ static void run_plan(Plan& plan, Cut* cuts) {
       left -= cost(g);
       tasks += cuts[e].row_blocks * cuts[e].column_blocks;
     }
-    if (g.update && cuts[e].row_blocks != 1) update_group(g);
+    if (g.update && g.m == 0) {
+      const int64_t first = (const float*)g.b - g.update->param;
+      adam_w_between(*g.update, first, first + g.n * g.k);
+    }
   }
   plan.tasks = tasks;
   parallel_for(tasks, product_task, &plan);
