@@ -8,7 +8,7 @@ addon := $(BUILD)/switchyard.node
 CXXFLAGS ?= -O3 -g1
 # No reassociation: a result must not depend on how the compiler groups sums.
 flags := -std=c++17 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-threadsafe-statics -ffp-contract=fast -fno-math-errno \
-  -fno-trapping-math -Wall -Wextra -Wno-psabi -Wno-missing-field-initializers -isystem $(NODE_API_HEADERS)
+  -fno-trapping-math -Wall -Wextra -Wno-psabi -Wno-missing-field-initializers -isystem "$(NODE_API_HEADERS)"
 
 sources := $(wildcard native/core/*.cpp native/binding/*.cpp native/kernels/isa_*.cpp)
 parts := $(patsubst native/%.cpp,$(objects)/%.o,$(sources))

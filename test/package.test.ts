@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
@@ -19,6 +19,11 @@ test("the package has what build-engine compiles, and what its documents link to
       if (/^docs\/(?:guide\/|errors)/.test(target)) expect(paths).toContain(target);
     }
   }
+});
+
+test.skipIf(spawnSync("make", ["--version"]).status !== 0)("the engine compiles in a folder with a space", () => {
+  const commands = execFileSync("make", ["-n", "-B", "native", "NODE_API_HEADERS=/a b/include"], { cwd: root, encoding: "utf8" });
+  expect(commands).toContain('-isystem "/a b/include" ');
 });
 
 test("the package has nothing that only a clone needs", () => {

@@ -40,6 +40,15 @@ describe("generate --chat", () => {
   });
 });
 
+it("generate --logit-bias forbids a token, and asks for another", async () => {
+  const { ids: [first] } = await cliJson<{ ids: number[] }>("generate", folder, "abc", ...run);
+  const { ids } = await cliJson<{ ids: number[] }>("generate", folder, "abc", ...run, "--logit-bias", `${first}=-Infinity`, "--logit-bias", "7=1e9");
+  expect(ids).toEqual([7, 7, 7, 7]);
+  const { ids: others } = await cliJson<{ ids: number[] }>("generate", folder, "abc", ...run, "--logit-bias", `${first}=-Infinity`);
+  expect(others).not.toContain(first);
+  expect(await cli(["generate", folder, "abc", ...run, "--logit-bias", "7"])).toMatchObject({ code: 2, stderr: expect.stringContaining('"17=-2.5"') });
+});
+
 describe("generate --routing-out", () => {
   it("writes a line per token that was run, the same as --routing has", async () => {
     const file = join(root, "routes.jsonl");

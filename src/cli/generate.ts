@@ -119,11 +119,11 @@ function routeFile(path: string): { write(route: TokenRoute): void; [Symbol.disp
   };
 }
 
-/** "17=-2.5" -> { 17: -2.5 } beside those before. */
+/** "17=-2.5" -> { 17: -2.5 } beside those before; "17=-Infinity" forbids the token. */
 function addBias(text: string, before: Record<number, number> = {}): Record<number, number> {
   const [, id, bias] = /^(\d+)=(.+)$/.exec(text) ?? [];
   if (id === undefined || bias === undefined) throw new InvalidArgumentError('Expected "token id=number", as in "17=-2.5".');
-  return { ...before, [id]: parseNumber(bias) };
+  return { ...before, [id]: bias === "-Infinity" ? -Infinity : parseNumber(bias) };
 }
 
 async function readAll(stream: AsyncIterable<string | Uint8Array>): Promise<string> {
