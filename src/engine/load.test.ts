@@ -33,6 +33,11 @@ it.each([
   expect(loadEngine({ engine: "reference" }).name).toBe("reference");
 });
 
+it("an addon that SWITCHYARD_ADDON names and that is not there is no reason for a slow engine, nor to build another", () => {
+  vi.stubEnv("SWITCHYARD_ADDON", join(dir, "gone.node"));
+  expect(() => loadEngine()).toThrow(/no addon at .*gone\.node\); unset SWITCHYARD_ADDON/);
+});
+
 it.each([["SWITCHYARD_ENGINE", "gpu", '"native" or "reference", got "gpu"'], ["SWITCHYARD_THREADS", "many", 'an integer from 1 to 256, got "many"'], ["SWITCHYARD_THREADS", "0", 'an integer from 1 to 256, got "0"']])(
   "names %s where it is %s",
   (name, value, expected) => {

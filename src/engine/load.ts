@@ -92,8 +92,10 @@ export function loadEngine(options: EngineOptions = {}): Engine {
   if (wanted === "reference") return reference();
   const loaded = loadAddon();
   if ("reason" in loaded) {
-    if (wanted === "native" || variable("SWITCHYARD_ADDON") !== undefined) {
-      throw new SwitchyardError("ERR_SWITCHYARD_ENGINE", `engine: the native engine cannot be loaded (${loaded.reason}); build it with: npx switchyard build-engine`);
+    const given = variable("SWITCHYARD_ADDON") !== undefined;
+    if (wanted === "native" || given) {
+      const remedy = given ? "unset SWITCHYARD_ADDON, or let it name an addon that is there" : "build it with: npx switchyard build-engine";
+      throw new SwitchyardError("ERR_SWITCHYARD_ENGINE", `engine: the native engine cannot be loaded (${loaded.reason}); ${remedy}`);
     }
     if (!warned) process.stderr.write(`switchyard: the slow reference engine is used (${loaded.reason}); for full speed run: npx switchyard build-engine\n`);
     warned = true;
