@@ -19,6 +19,7 @@ import { publishedConfig, type PublishedShape } from "../src/model/families/publ
 import { type RandomType, writeRandomGguf } from "../src/model/random-gguf.js";
 import { type BenchResult, machine, median, rounded } from "./bench.js";
 import { LlamaSpeed } from "./peers/llama-cpp/llama-cpp.js";
+import { dropPageCache } from "./tasks/cgroup.js";
 
 /** A program with the model loaded. */
 interface Side {
@@ -82,7 +83,10 @@ export async function run(args: string[]): Promise<BenchResult> {
     else if (!apart) await withPeer((there) => takeTurns([here, there], rounds));
     else {
       for (let round = 0; round < rounds; round++) {
+        // Else the file would be in memory in the pieces in which the other one last read it: small ones, which slow products down (docs/lab-notebook.md).
+        dropPageCache();
         await takeTurns([here], runsApart);
+        dropPageCache();
         await withPeer((there) => takeTurns([there], runsApart));
       }
     }
