@@ -95,22 +95,24 @@ function alignmentOf(cursor: Cursor, given: GgufValue | undefined): number {
 const alignUp = (n: number, alignment: number): number => Math.ceil(n / alignment) * alignment;
 
 function readTensors(cursor: Cursor, count: number, alignment: number, file: string): Map<string, GgufTensor> {
-  const infos = new Map<string, Omit<GgufTensor, "file">>();
+  const tensors = new Map<string, { -readonly [key in keyof GgufTensor]: GgufTensor[key] }>();
   for (let i = 0; i < count; i++) {
     cursor.field = `tensor ${i}: name`;
-    const name = readName(cursor, infos);
-    infos.set(name, readTensorInfo(cursor, `tensor ${JSON.stringify(name)}`, alignment));
+    const name = readName(cursor, tensors);
+    tensors.set(name, readTensorInfo(cursor, file, `tensor ${JSON.stringify(name)}`, alignment));
   }
   // Offsets in the file count from here.
   const dataStart = alignUp(cursor.at, alignment);
-  const tensors = new Map<string, GgufTensor>();
-  for (const [name, { begin, end, ...rest }] of infos) tensors.set(name, { ...rest, file, begin: dataStart + begin, end: dataStart + end });
+  for (const tensor of tensors.values()) {
+    tensor.begin += dataStart;
+    tensor.end += dataStart;
+  }
   checkLayout(cursor, tensors, alignment);
   return tensors;
 }
 
-/** Type, shape and [begin, end) from the start of the data. */
-function readTensorInfo(cursor: Cursor, tensor: string, alignment: number): Omit<GgufTensor, "file"> {
+/** With [begin, end) from the start of the data. */
+function readTensorInfo(cursor: Cursor, file: string, tensor: string, alignment: number): GgufTensor {
   cursor.field = `${tensor}: dimensions`;
   const dimensions = cursor.u32();
   if (dimensions > maxDimensions) cursor.fail(`expected at most ${maxDimensions} dimensions, got ${dimensions}`);
@@ -129,7 +131,7 @@ function readTensorInfo(cursor: Cursor, tensor: string, alignment: number): Omit
   cursor.field = `${tensor}: offset`;
   const begin = cursor.u64();
   if (begin % alignment !== 0) cursor.fail(`expected a multiple of ${alignment}, the alignment, got ${begin}`);
-  return { type, shape: dims.toReversed(), begin, end: begin + bytes };
+  return { type, shape: dims.toReversed(), file, begin, end: begin + bytes };
 }
 
 /** Tensors lie in the file, do not overlap, and nothing but padding follows them. */
