@@ -183,7 +183,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
   const bool past = writes_past(p);
   for (int64_t k0 = 0; k0 < p.k; k0 += kBlockK) {
     const int64_t length = p.k - k0 < kBlockK ? p.k - k0 : kBlockK;
-    const bool last_k = k0 + kBlockK >= p.k;
+    const bool last_k = k0 + kBlockK >= p.k, squares = p.squares && last_k;
     const Product* const after = !last_k ? &p : next && next->p.k > 0 ? &next->p : nullptr;  // what is packed after this
     const int64_t after_i0 = last_k && next ? next->i0 : i0, after_i1 = last_k && next ? next->i1 : i1;
     const int64_t after_j = last_k && next ? next->j0 : j0, after_k = last_k ? 0 : k0 + kBlockK;
@@ -200,7 +200,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
       for (int64_t t = 0; t < tiles.count; t++) {
         const int64_t tile_rows = tiles.size(t);
         const int64_t row = i0 + tiles.start(t);
-        const Micro run = along ? micro_for<PAIRS, P == kF32>(tile_rows) : p.squares && last_k ? micro_for<PAIRS, false, true>(tile_rows) : micro_for<PAIRS, false>(tile_rows);
+        const Micro run = along ? micro_for<PAIRS, kAlong>(tile_rows) : in_place ? micro_for<PAIRS, kAcross>(tile_rows, squares) : micro_for<PAIRS, kPacked>(tile_rows, squares);
         const float* a = !in_place ? packed_a + t * tile : along ? p.a + row * p.ld_a + k0 : p.a + k0 * p.ld_a + row;
         float* c = p.out + row * p.ld_out + j;
         const float* b = packed_b;

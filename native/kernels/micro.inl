@@ -9,6 +9,12 @@ constexpr int64_t kBlockK = 256;
 constexpr int64_t kAskEvery = 8;
 constexpr int kSlices = 4;
 constexpr int64_t kAskRows = 32;
+// Steps without a branch between them. Where a core is shared with another thread, its instructions are what is short: with the 12 multiply-adds of a step of AVX2
+// come 8 loads and, rolled, 3 more (docs/lab-notebook.md). A step of AVX-512 has 24 for 2 loads.
+constexpr int kUnrolled = SW_LANES == 16 ? 1 : kAskEvery;
+
+// Where step k of row i of a tile of `a` is: packed at k * kTileRows + i; where rows run along the steps at i * ld_a + k, across them at k * ld_a + i.
+enum Lie { kPacked, kAlong, kAcross };
 
 // Where the lines of one request are: each slice's two in each of two places. Requests of all slices cover 32 rows of a block, or kBlockK.
 struct Request {
@@ -35,6 +41,12 @@ struct Aside {
   }
 };
 
+// p, as an address that is computed here, not early and with those of other steps, for which there are no registers.
+SW_INLINE const float* computed(const float* p) {
+  __asm__("" : "+r"(p));
+  return p;
+}
+
 // The sum of squares of a tile, always in this order.
 template <int MR>
 SW_INLINE float tile_squares(const vf (*tile)[2]) {
@@ -46,22 +58,36 @@ SW_INLINE float tile_squares(const vf (*tile)[2]) {
   return sum_lanes(even + odd);
 }
 
-// c[MR][kPanel] = a b[steps][kPanel] (+ c); next_c: the tile that is written after this one. Step k of row i of a is at i * ld_a + k where rows of a
-// run ALONG k, else at k * ld_a + i. SQUARES: with the tile's sum of squares.
-template <int MR, bool PAIRS, bool ALONG, bool SQUARES>
+// c[MR][kPanel] = a b[steps][kPanel] (+ c); next_c: the tile that is written after this one. SQUARES: with the tile's sum of squares.
+template <int MR, bool PAIRS, Lie LIE, bool SQUARES>
 static void micro(const float* a, const float* b, float* c, int64_t ldc, const float* next_c, const Aside* aside) {
   const bool add = aside->add;
-  const int64_t lda = aside->ld_a, ask_every = aside->ask_every;
+  const int64_t lda = aside->ld_a;
   vf sum[MR][2];
   SW_UNROLL for (int i = 0; i < MR; i++) {
     sum[i][0] = add ? load(c + i * ldc) : splat(0);
     sum[i][1] = add ? load(c + i * ldc + kLanes) : splat(0);
   }
-  const Request& request = *aside->request;
-  int64_t row = aside->row;
+  const auto step = [&](int at) __attribute__((always_inline)) {
+    const vf b0 = load(b + at * kPanel), b1 = load(b + at * kPanel + kLanes);
+    SW_UNROLL for (int i = 0; i < MR; i++) {
+      const vf x = splat(LIE == kAlong ? a[i * lda + at] : LIE == kPacked ? a[at * kTileRows + i] : a[i]);
+      sum[i][0] = add_product_in_place<PAIRS>(sum[i][0], x, b0);
+      sum[i][1] = add_product_in_place<PAIRS>(sum[i][1], x, b1);
+    }
+    if (LIE == kAcross) a = computed(a + lda);
+  };
+  const auto steps = [&](int count) __attribute__((always_inline)) {
+    SW_UNROLL for (int at = 0; at < count; at++) step(at);
+    a += LIE == kAlong ? count : LIE == kPacked ? count * kTileRows : 0;
+    b += count * kPanel;
+  };
+  int64_t left = aside->steps;
+  const int64_t ask_every = PAIRS ? aside->ask_every : kAskEvery;
   int rows = aside->past ? 0 : MR;  // of next_c still to be asked for
-  const int at_once = aside->steps >= MR * ask_every ? 1 : MR;
-  for (int64_t left = aside->steps; left > 0; left -= ask_every) {
+  const int at_once = left >= MR * ask_every ? 1 : MR;
+  const Request& request = *aside->request;
+  for (int64_t row = aside->row; left >= ask_every && (rows > 0 || aside->slices > 0); left -= ask_every, row += request.row_step) {
     for (int i = 0; i < at_once && rows > 0; i++, rows--) {
       for (int v = 0; v < kPanel; v += 16) __builtin_prefetch(next_c + v, 1, 3);
       next_c += ldc;
@@ -74,16 +100,10 @@ static void micro(const float* a, const float* b, float* c, int64_t ldc, const f
       __builtin_prefetch(second, 0, 2);
       __builtin_prefetch(second + 64, 0, 2);
     }
-    row += request.row_step;
-    for (int64_t n = left < ask_every ? left : ask_every; n > 0; n--, a += ALONG ? 1 : lda, b += kPanel) {
-      const vf b0 = load(b), b1 = load(b + kLanes);
-      SW_UNROLL for (int i = 0; i < MR; i++) {
-        const vf x = splat(ALONG ? a[i * lda] : a[i]);
-        sum[i][0] = add_product<PAIRS>(sum[i][0], x, b0);
-        sum[i][1] = add_product<PAIRS>(sum[i][1], x, b1);
-      }
-    }
+    for (int64_t n = 0; n < ask_every; n += kUnrolled) steps(kUnrolled);
   }
+  for (; left >= kUnrolled; left -= kUnrolled) steps(kUnrolled);
+  SW_ROLLED for (; left > 0; left--) steps(1);
   __asm__("" : "+r"(c), "+r"(ldc));  // addresses of rows are computed again, not kept in spilled registers across the loop
   if (SQUARES) *aside->squares = tile_squares<MR>(sum);
   if (aside->past) {
@@ -111,8 +131,8 @@ using Micro = void (*)(const float*, const float*, float*, int64_t, const float*
 #endif
 #define SW_FOUR_ROWS(f, n, ...) f<n + 1, ##__VA_ARGS__>, f<n + 2, ##__VA_ARGS__>, f<n + 3, ##__VA_ARGS__>, f<n + 4, ##__VA_ARGS__>
 
-template <bool PAIRS, bool ALONG, bool SQUARES = false>
-SW_INLINE Micro micro_for(int rows) {
-  static const Micro table[] = {SW_ROWS(micro, PAIRS, ALONG, SQUARES)};
-  return table[rows - 1];
+template <bool PAIRS, Lie LIE>
+SW_INLINE Micro micro_for(int64_t rows, bool squares = false) {
+  static const Micro table[][kTileRows] = {{SW_ROWS(micro, PAIRS, LIE, false)}, {SW_ROWS(micro, PAIRS, LIE, true)}};
+  return table[squares][rows - 1];
 }

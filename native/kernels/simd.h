@@ -5,6 +5,7 @@
 
 #define SW_INLINE static inline __attribute__((always_inline))
 #define SW_UNROLL _Pragma("GCC unroll 16")
+#define SW_ROLLED _Pragma("GCC unroll 1")
 
 constexpr int kLanes = SW_LANES;
 
@@ -56,6 +57,17 @@ SW_INLINE vf add_product(vf sum, vf a, vf b) {
   if (PAIRS) return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 #endif
   return sum + a * b;
+}
+
+// The same, in the register of `sum`: of unrolled products GCC would move sums from register to register.
+template <bool PAIRS>
+SW_INLINE vf add_product_in_place(vf sum, vf a, vf b) {
+#if SW_LANES == 8 && defined(__OPTIMIZE__)  // else nothing is fused
+  __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+  return sum;
+#else
+  return add_product<PAIRS>(sum, a, b);
+#endif
 }
 
 // Lane i of the result is lane (i & kAnd) ^ kXor of x.
