@@ -9,8 +9,8 @@ constexpr int64_t kBlockK = 256;
 constexpr int64_t kAskEvery = 8;
 constexpr int kSlices = 4;
 constexpr int64_t kAskRows = 32;
-// Steps without a branch between them. Where a core is shared with another thread, its instructions are what is short: with the 12 multiply-adds of a step of AVX2
-// come 8 loads and, rolled, 3 more (docs/lab-notebook.md). A step of AVX-512 has 24 for 2 loads.
+// Steps without a branch between them. A core that two threads share is short of instructions: with the 12 multiply-adds of a step of AVX2 come 8 loads and,
+// in a loop, 3 more (docs/lab-notebook.md). With AVX-512 it has 24 for 14, each of twice the work.
 constexpr int kUnrolled = SW_LANES == 16 ? 1 : kAskEvery;
 
 // Where step k of row i of a tile of `a` is: packed at k * kTileRows + i; where rows run along the steps at i * ld_a + k, across them at k * ld_a + i.

@@ -2,8 +2,8 @@
 
 // A task of fewer multiply-adds is not worth handing out (about 10 us).
 constexpr double kMinTask = 5e5;
-// Tasks per thread: few, since each packs anew; more where a thread that wakes up late (20 to 50 us) would leave too much to the others, below
-// so many multiply-adds per thread.
+// Tasks per thread: few, since each packs anew, which AVX-512 feels most; some, since a core that other programs or machines share is slower than the
+// others; more where a thread that wakes up late (20 to 50 us) would leave too much to the others, below so many multiply-adds per thread.
 constexpr double kLargeShare = 4e7;
 constexpr int kTasksOfLarge = SW_LANES == 16 ? 2 : 4, kTasksOfSmall = 6;
 // To pack a row or a column costs about as much as to multiply it with this many.

@@ -39,6 +39,10 @@ struct RowSink {
   }
 };
 
+// How often what a row reads is asked for: where instructions are short, with AVX2, blocks of 256 elements are read sooner with one request less, others later.
+template <StoredType T>
+constexpr int requests_for() { return SW_LANES == 8 && kBlockSizes[T].elements == 256 ? 2 : kRequests; }
+
 // Columns [j0, j1) of row i; `next`: what this thread may read after them.
 template <StoredType T>
 static void quant_row_block(const Product& p, int64_t i, int64_t j0, int64_t j1, const char* next) {
@@ -55,7 +59,7 @@ static void quant_row_block(const Product& p, int64_t i, int64_t j0, int64_t j1,
       for (int r = 0; r < kLanes; r++) rows[r] = (const uint8_t*)p.stored_row(j + r < j1 ? j + r : j) + row_bytes(T, k0);
       sink.a = runs + k0 / 32;
       const int64_t at = kLanes * row_bytes(T, k0);
-      unpack<T>(sink, {rows, {ahead[0], ahead[1], ahead[2]}, kRequests, at}, length);
+      unpack<T>(sink, {rows, {ahead[0], ahead[1], ahead[2]}, requests_for<T>(), at}, length);
     }
     store(out + j, sink.sum, j1 - j);
   }
