@@ -6,8 +6,9 @@ objects := $(BUILD)/native
 addon := $(BUILD)/switchyard.node
 
 CXXFLAGS ?= -O3 -g1
-# No reassociation: a result must not depend on how the compiler groups sums.
-flags := -std=c++17 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-threadsafe-statics -ffp-contract=fast -fno-math-errno \
+# No reassociation: a result must not depend on how the compiler groups sums. With expensive optimizations GCC fuses products and sums with -O1 too, as
+# the kernels' own instructions do.
+flags := -std=c++17 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-threadsafe-statics -ffp-contract=fast -fexpensive-optimizations -fno-math-errno \
   -fno-trapping-math -Wall -Wextra -Wno-psabi -Wno-missing-field-initializers -isystem "$(NODE_API_HEADERS)"
 
 sources := $(wildcard native/core/*.cpp native/binding/*.cpp native/kernels/isa_*.cpp)
