@@ -68,16 +68,18 @@ static void micro(const float* a, const float* b, float* c, int64_t ldc, const f
     sum[i][0] = add ? load(c + i * ldc) : splat(0);
     sum[i][1] = add ? load(c + i * ldc + kLanes) : splat(0);
   }
+  const float* rows_a[MR];
   const auto step = [&](int at) __attribute__((always_inline)) {
     const vf b0 = load(b + at * kPanel), b1 = load(b + at * kPanel + kLanes);
     SW_UNROLL for (int i = 0; i < MR; i++) {
-      const vf x = splat(LIE == kAlong ? a[i * lda + at] : LIE == kPacked ? a[at * kTileRows + i] : a[i]);
+      const vf x = splat(LIE == kAlong ? rows_a[i][at] : LIE == kPacked ? a[at * kTileRows + i] : a[i]);
       sum[i][0] = add_product_in_place<PAIRS>(sum[i][0], x, b0);
       sum[i][1] = add_product_in_place<PAIRS>(sum[i][1], x, b1);
     }
     if (LIE == kAcross) a = computed(a + lda);
   };
   const auto steps = [&](int count) __attribute__((always_inline)) {
+    SW_UNROLL for (int i = 0; LIE == kAlong && i < MR; i++) rows_a[i] = kUnrolled > 1 ? computed(a + i * lda) : a + i * lda;
     SW_UNROLL for (int at = 0; at < count; at++) step(at);
     a += LIE == kAlong ? count : LIE == kPacked ? count * kTileRows : 0;
     b += count * kPanel;
