@@ -97,12 +97,17 @@ SW_INLINE void ask(Aside* aside, bool along, const char* data, int64_t ld, const
   const int64_t length = k - k0;
   const Request& r = kRows[!along ? 3 : (length <= 128) + (length <= 64) + (length <= 32)];
   const int64_t row = along ? start : k0, column = along ? k0 : start;
+  const int64_t first = row + slice * r.slice_row, last = (along ? end : k) - 1;
   aside->slices = slices;
-  aside->at = data + column * sizeof(float) + slice * r.slice_byte;
+  aside->requests = first > last ? 0 : (last - first) / r.row_step + 1;
+  aside->at = data + column * sizeof(float) + slice * r.slice_byte + (rows ? 0 : first * ld);
   aside->rows = rows;
   aside->ld = ld;
-  aside->row = row + slice * r.slice_row;
-  aside->last = (along ? end : k) - 1;
+  aside->step = r.row_step * ld;
+  aside->second = r.second_row * ld + r.second_byte;
+  aside->next_slice = r.slice_row * ld + r.slice_byte;
+  aside->row = first;
+  aside->last = last;
   aside->request = &r;
 }
 
@@ -189,7 +194,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
     const int64_t after_j = last_k && next ? next->j0 : j0, after_k = last_k ? 0 : k0 + kBlockK;
     const int64_t tile = tile_floats(length);
     constexpr int64_t each_step = P == kPairs ? 2 : 1;
-    Aside aside = {(length + each_step - 1) / each_step, in_place ? p.ld_a : kTileRows, kAskEvery / each_step, p.accumulate || k0 > 0, past, nullptr, 0, nullptr, nullptr, 0, 0, 0, &kNoRequest};
+    Aside aside = {(length + each_step - 1) / each_step, in_place ? p.ld_a : kTileRows, kAskEvery / each_step, p.accumulate || k0 > 0, past};
     if (!in_place) pack_a<P>(packed_a, tile, p, i0, tiles, 0, tiles.count, k0, length);
     int64_t slice = (after_i1 - after_i0 + kAskRows - 1) / kAskRows * kSlices - (j1 - j0 + kPanel - 1) / kPanel * (tiles.count - asking);
     for (int64_t j = j0; j < j1; j += kPanel) {
@@ -212,7 +217,7 @@ static void product_block(const Product& p, int64_t i0, int64_t i1, int64_t j0, 
           b += steps.first * kPanel;
         }
         const float* next_c = t + 1 < tiles.count ? c + tile_rows * p.ld_out : last ? c : p.out + i0 * p.ld_out + j + kPanel;
-        aside.slices = 0;
+        aside.requests = 0;
         aside.squares = squares_of(p, row, j);
         if (t < asking) {
           if (!last) ask_b(&aside, p, j + kPanel, k0, t * each, each);

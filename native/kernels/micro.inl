@@ -21,8 +21,6 @@ struct Request {
   int64_t row_step, second_row, second_byte, slice_row, slice_byte;
 };
 
-static constexpr Request kNoRequest = {};
-
 // What the micro-kernel does besides multiplying. Spread over its steps, the reads of what is packed next cost nothing; asked for at once, they
 // stall. Passed by pointer: an argument on the stack is a store that waits behind the missing stores of the last tile.
 struct Aside {
@@ -30,14 +28,17 @@ struct Aside {
   bool add, past;       // past: the result is written past the caches
   float* squares;       // where the sum of squares of the tile goes, if that is wanted
   int slices;           // of kSlices
-  const char* at;       // of row 0 of the operand
+  int64_t requests;     // one each time
+  const char* at;       // of the first line; of that of row 0 where rows are gathered
   const int32_t* rows;  // as in Product
-  int64_t ld, row, last;
+  int64_t ld, step, second, next_slice;  // bytes between rows, requests, a request's two places, and slices
+  int64_t row, last;    // rows of the first request and of the operand's end
   const Request* request;
 
-  const char* line(int64_t r) const {
-    r = r < last ? r : last;
-    return at + (rows ? rows[r] : r) * ld;
+  // Two lines are here and two at the second place: of slice s of the n-th request, where rows are gathered.
+  const char* line(int64_t n, int s, bool is_second) const {
+    const int64_t r = row + n * request->row_step + s * request->slice_row + is_second * request->second_row;
+    return at + rows[r < last ? r : last] * ld + s * request->slice_byte + is_second * request->second_byte;
   }
 };
 
@@ -88,20 +89,21 @@ static void micro(const float* a, const float* b, float* c, int64_t ldc, const f
   const int64_t ask_every = PAIRS ? aside->ask_every : kAskEvery;
   int rows = aside->past ? 0 : MR;  // of next_c still to be asked for
   const int at_once = left >= MR * ask_every ? 1 : MR;
-  const Request& request = *aside->request;
-  for (int64_t row = aside->row; left >= ask_every && (rows > 0 || aside->slices > 0); left -= ask_every, row += request.row_step) {
+  const char* at = aside->at;
+  for (int64_t n = 0; left >= ask_every && (rows > 0 || n < aside->requests); left -= ask_every, n++) {
     for (int i = 0; i < at_once && rows > 0; i++, rows--) {
       for (int v = 0; v < kPanel; v += 16) __builtin_prefetch(next_c + v, 1, 3);
       next_c += ldc;
     }
-    for (int s = 0; s < aside->slices; s++) {
-      const int64_t r = row + s * request.slice_row, byte = s * request.slice_byte;
-      const char *first = aside->line(r) + byte, *second = aside->line(r + request.second_row) + byte + request.second_byte;
+    for (int s = 0; n < aside->requests && s < aside->slices; s++) {
+      const char* const first = aside->rows ? aside->line(n, s, false) : at + s * aside->next_slice;
+      const char* const second = aside->rows ? aside->line(n, s, true) : first + aside->second;
       __builtin_prefetch(first, 0, 2);
       __builtin_prefetch(first + 64, 0, 2);
       __builtin_prefetch(second, 0, 2);
       __builtin_prefetch(second + 64, 0, 2);
     }
+    at += aside->step;
     for (int64_t n = 0; n < ask_every; n += kUnrolled) steps(kUnrolled);
   }
   for (; left >= kUnrolled; left -= kUnrolled) steps(kUnrolled);
