@@ -44,6 +44,10 @@ static void quant_micro(int64_t blocks, const char* const* rows, const Panel& pa
               sum[i][v] += wide((vi)(w[s][v] >> 8 & 0x00ff00ff), splat_bits(q + 2));
               keep(sum[i][v]);
             }
+            if (D == kSigned) {
+              sum[i][v] += signed_products(w[s][v], x);
+              keep(sum[i][v]);
+            }
             if (D == kShorts) {
               const vi two = shorts(w[s][v], x);
               pairs[i][v] = s % kept == 0 ? two : add_shorts(pairs[i][v], two);
@@ -165,7 +169,7 @@ static void gather_quantised(float* out, const char* table, const int32_t* rows,
         if (rows[i] < 0) memset(to, 0, length * sizeof(float));
         for (int64_t k = 0; k < length && rows[i] >= 0; k++) {
           const int64_t g = k / L::group, lane = i - first;
-          const float value = panel.scale[g][0][lane] * ((int)(panel.q[k / 4][0][lane] >> k % 4 * 8 & 255) - L::offset);
+          const float value = panel.scale[g][0][lane] * code<T>(panel.q[k / 4][0][lane] >> k % 4 * 8);
           to[k] = L::minima ? value - panel.minimum[g][0][lane] : value;
         }
       }

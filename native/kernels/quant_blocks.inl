@@ -1,13 +1,28 @@
 // Unpacks types whose blocks have 256 elements, with scales of groups beside one of the whole.
 
+// Scales and minima of the groups of kLanes rows of q4_k or q5_k.
+struct NibbleScales {
+  vf d, dmin;
+  vu scales[2], minima[2];
+
+  SW_MEMBER NibbleScales(Rows rows) {
+    vu head[4];
+    load_dwords(rows, 0, head);
+    d = half_to_float(head[0] & 0xffff), dmin = half_to_float(head[0] >> 16);
+    scales[0] = head[1] & 0x3f3f3f3f, scales[1] = (head[3] & kNibbles) | (head[1] >> 6 & 0x03030303) << 4;
+    minima[0] = head[2] & 0x3f3f3f3f, minima[1] = (head[3] >> 4 & kNibbles) | (head[2] >> 6 & 0x03030303) << 4;
+  }
+  SW_MEMBER vf scale(int g) const { return d * to_float(byte_of(scales[g / 4], g % 4)); }
+  SW_MEMBER vf minimum(int g) const { return dmin * to_float(byte_of(minima[g / 4], g % 4)); }
+};
+// 16 where bit `at` of a byte is set.
+SW_INLINE vu fifth_bit(vu bits, int at) { return (at < 4 ? bits << (4 - at) : bits >> (at - 4)) & 0x10101010; }
+
 // q4_k and q5_k.
 template <bool FIFTH, class Sink>
 SW_INLINE void unpack_scaled_nibbles(Sink& to, Rows rows) {
-  vu head[4], x[4], fifth[8];
-  load_dwords(rows, 0, head);
-  const vf d = half_to_float(head[0] & 0xffff), dmin = half_to_float(head[0] >> 16);
-  const vu scales[2] = {head[1] & 0x3f3f3f3f, (head[3] & kNibbles) | (head[1] >> 6 & 0x03030303) << 4};
-  const vu minima[2] = {head[2] & 0x3f3f3f3f, (head[3] >> 4 & kNibbles) | (head[2] >> 6 & 0x03030303) << 4};
+  vu x[4], fifth[8];
+  const NibbleScales scales(rows);
   if (FIFTH) {
     load_dwords(rows, 16, fifth);
     load_dwords(rows, 32, fifth + 4);
@@ -21,16 +36,14 @@ SW_INLINE void unpack_scaled_nibbles(Sink& to, Rows rows) {
       const int at = quad % 2 * 4 + i;
       vu even = x[i] & kNibbles, odd = x[i] >> 4 & kNibbles;
       if (FIFTH) {
-        even |= (fifth[at] >> low & 0x01010101) << 4;
-        odd |= (fifth[at] >> (low + 1) & 0x01010101) << 4;
+        even |= fifth_bit(fifth[at], low);
+        odd |= fifth_bit(fifth[at], low + 1);
       }
       to.give(8 * low + at, even);
       to.give(8 * low + 8 + at, odd);
     }
     if (quad % 2 == 0) continue;
-    SW_UNROLL for (int j = low; j < low + 2; j++) {
-      to.end(j, d * to_float(byte_of(scales[j / 4], j % 4)), dmin * to_float(byte_of(minima[j / 4], j % 4)));
-    }
+    SW_UNROLL for (int j = low; j < low + 2; j++) to.end(j, scales.scale(j), scales.minimum(j));
   }
 }
 
@@ -103,15 +116,23 @@ SW_INLINE void unpack_q2(Sink& to, Rows rows) {
   }
 }
 
+// Scales of the groups of kLanes rows of iq4_xs.
+struct Iq4Scales {
+  vf d;
+  vu high, low;
+
+  SW_MEMBER Iq4Scales(Rows rows) : d(half_to_float(load_u16(rows, 0))), high(load_u16(rows, 2)), low(load_u32(rows, 4)) {}
+  SW_MEMBER vf scale(int g) const { return d * (to_float((low >> 4 * g & 15) | (high >> 2 * g & 3) << 4) - 32); }
+};
+
 template <class Sink>
 SW_INLINE void unpack_iq4xs(Sink& to, Rows rows) {
-  const vf d = half_to_float(load_u16(rows, 0));
-  const vu high = load_u16(rows, 2), low = load_u32(rows, 4);
+  const Iq4Scales scales(rows);
   SW_UNROLL for (int j = 0; j < 8; j++) {
     vu x[4];
     rows.ask<17>(17 * j);
     load_dwords(rows, 8 + 16 * j, x);
     SW_UNROLL for (int i = 0; i < 8; i++) to.give(8 * j + i, look_up(kIq4Table, (i < 4 ? x[i] : x[i - 4] >> 4) & kNibbles));
-    to.end(j, d * (to_float((low >> 4 * j & 15) | (high >> 2 * j & 3) << 4) - 32), splat(0));
+    to.end(j, scales.scale(j), splat(0));
   }
 }

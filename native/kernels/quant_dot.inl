@@ -4,6 +4,7 @@
 enum Dot {
   kQuads,   // 4 bytes to an int32 in one instruction (VNNI)
   kShorts,  // 2 bytes to an int16, saturating (maddubs): only for small weights, of which several sums fit before they are widened
+  kSigned,  // the same of signed weights' magnitudes and elements that take over their signs (sign_epi8, which AVX-512 does not have); each sum is widened
   kWide,    // 2 int16 to an int32 (madd), the weights' even and odd bytes apart
 };
 
@@ -12,7 +13,7 @@ constexpr Dot dot_for() {
 #if defined(__AVX512VNNI__) || (SW_LANES == 16 && !defined(__AVX512BW__))
   return kQuads;  // when emulated too
 #else
-  return SW_LANES >= 8 && Layout<T>::largest < 128 ? kShorts : kWide;
+  return SW_LANES >= 8 && Layout<T>::largest < 128 ? kShorts : SW_LANES == 8 ? kSigned : kWide;
 #endif
 }
 
@@ -53,6 +54,16 @@ SW_INLINE vi add_shorts(vi a, vi) { return a; }
 SW_INLINE vi shorts(vu, vi x) { return x; }
 SW_INLINE vi wide(vi, vi x) { return x; }
 #endif
+
+// Signed bytes times signed ones that are not -128; magnitudes and signs change places, for which -128 is a magnitude that fits.
+SW_INLINE vi signed_products(vu w, vi x) {
+#if SW_LANES == 8
+  return wide(shorts((vu)_mm256_abs_epi8((__m256i)w), (vi)_mm256_sign_epi8((__m256i)x, (__m256i)w)), (vi){} + 0x00010001);
+#else
+  (void)w;
+  return x;
+#endif
+}
 
 template <Dot D>
 struct CodeOf {
@@ -135,4 +146,14 @@ static void quantise_run(Run<dot_for<T>()>* run, const float* x) {
     const int order[4] = {0, dot_for<T>() == kWide ? 2 : 1, dot_for<T>() == kWide ? 1 : 2, 3};
     for (int j = 0; j < 4; j++) run->q[i + j] = (int8_t)q[i + order[j]];
   }
+}
+
+// Adds the products of one row with a group of kLanes columns, the run's g-th and begun with its `start`, to the columns' sums.
+template <StoredType T>
+SW_INLINE void add_group(vf& sum, const Run<dot_for<T>()>& run, int g, vi products, vf scale, vf minimum) {
+  using L = Layout<T>;
+  float total;
+  memcpy(&total, run.start + g, 4);
+  sum += __builtin_convertvector(products, vf) * (scale * run.scale);
+  if (L::minima) sum -= minimum * total;
 }

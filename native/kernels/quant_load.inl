@@ -84,8 +84,11 @@ SW_INLINE vu look_up(const uint8_t* table, vu nibbles) {
 #endif
 }
 
-// Steps of the formats' values plus 128; twice the values of E2M1 plus 12.
-constexpr uint8_t kIq4Table[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+// The formats' values plus kByteOffset; twice the values of E2M1 plus 12.
+#define SW_IQ4(x) (uint8_t)(x + kByteOffset)
+constexpr uint8_t kIq4Table[16] = {SW_IQ4(-127), SW_IQ4(-104), SW_IQ4(-83), SW_IQ4(-65), SW_IQ4(-49), SW_IQ4(-35), SW_IQ4(-22), SW_IQ4(-10),
+                                   SW_IQ4(1),    SW_IQ4(13),   SW_IQ4(25),  SW_IQ4(38),  SW_IQ4(53),  SW_IQ4(69),  SW_IQ4(89),  SW_IQ4(113)};
+#undef SW_IQ4
 constexpr uint8_t kE2M1Table[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
 // 2^(e - 128) of byte e.

@@ -23,6 +23,7 @@ struct RowSink {
     const auto* q = run.q + step % 8 * 4;
     const vi x = splat_bits(q);
     if (D == kQuads) all = quads(all, w, x);
+    if (D == kSigned) all += signed_products(w, x);
     if (D == kWide) all += wide((vi)(w & 0x00ff00ff), x) + wide((vi)(w >> 8 & 0x00ff00ff), splat_bits(q + 2));
     if (D == kShorts) {
       two = s % kept == 0 ? shorts(w, x) : add_shorts(two, shorts(w, x));
@@ -31,17 +32,12 @@ struct RowSink {
   }
 
   void end(int g, vf scale, vf minimum) {
-    const Run<D>& run = a[g * L::group / 32];
-    sum += __builtin_convertvector(products[g % open], vf) * (scale * run.scale);
-    float total;
-    memcpy(&total, run.start + g % (32 / L::group), 4);
-    if (L::minima) sum -= minimum * total;
+    add_group<T>(sum, a[g * L::group / 32], g % (32 / L::group), products[g % open], scale, minimum);
   }
 };
 
-// How often what a row reads is asked for: where instructions are short, with AVX2, blocks of 256 elements are read sooner with one request less, others later.
-template <StoredType T>
-constexpr int requests_for() { return SW_LANES == 8 && kBlockSizes[T].elements == 256 ? 2 : kRequests; }
+// How often what a row reads is asked for: where instructions are short, with AVX2, it is read sooner with one request less.
+constexpr int kQuantRequests = SW_LANES == 8 ? 2 : kRequests;
 
 // Columns [j0, j1) of row i; `next`: what this thread may read after them.
 template <StoredType T>
@@ -57,9 +53,15 @@ static void quant_row_block(const Product& p, int64_t i, int64_t j0, int64_t j1,
       const int64_t length = p.k - k0 < kChunk ? p.k - k0 : kChunk;
       const uint8_t* rows[kLanes];
       for (int r = 0; r < kLanes; r++) rows[r] = (const uint8_t*)p.stored_row(j + r < j1 ? j + r : j) + row_bytes(T, k0);
+      const Rows chunk = {rows, {ahead[0], ahead[1], ahead[2]}, kQuantRequests, kLanes * row_bytes(T, k0)};
       sink.a = runs + k0 / 32;
-      const int64_t at = kLanes * row_bytes(T, k0);
-      unpack<T>(sink, {rows, {ahead[0], ahead[1], ahead[2]}, requests_for<T>(), at}, length);
+#if SW_LANES == 8
+      if constexpr (multiplied_in_pairs<T>()) {
+        add_pairs_of_rows<T>(sink.sum, chunk, sink.a, length);
+        continue;
+      }
+#endif
+      unpack<T>(sink, chunk, length);
     }
     store(out + j, sink.sum, j1 - j);
   }

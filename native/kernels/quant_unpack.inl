@@ -12,15 +12,25 @@ struct alignas(64) Panel {
   vf minimum[kChunk / 16][kPanelVectors];
 };
 
+// What is added to signed bytes where products want unsigned ones.
+constexpr int kByteOffset = SW_LANES == 8 ? 0 : 128;
+
 // What products must know of a type: elements with one scale; what to take from the unsigned values; whether there are minima; their largest value.
 template <StoredType T>
 struct Layout {
   static constexpr bool nonlinear = T == kIq4NL || T == kIq4XS;
   static constexpr int group = T == kQ2K || T == kQ3K || T == kQ6K ? 16 : 32;
-  static constexpr int offset = T == kQ4_0 ? 8 : T == kQ5_0 ? 16 : T == kQ8_0 || nonlinear ? 128 : T == kQ3K ? 4 : T == kQ6K ? 32 : T == kMxfp4 ? 12 : 0;
+  static constexpr int offset = T == kQ4_0 ? 8 : T == kQ5_0 ? 16 : T == kQ8_0 || nonlinear ? kByteOffset : T == kQ3K ? 4 : T == kQ6K ? 32 : T == kMxfp4 ? 12 : 0;
   static constexpr bool minima = T == kQ4_1 || T == kQ5_1 || T == kQ2K || T == kQ4K || T == kQ5K;
+  static constexpr bool is_signed = (T == kQ8_0 || nonlinear) && kByteOffset == 0;
   static constexpr int largest = T == kQ8_0 || nonlinear ? 255 : T == kQ6K ? 63 : T == kQ5_0 || T == kQ5_1 || T == kQ5K ? 31 : T == kMxfp4 ? 24 : 15;
 };
+
+// The weight's code in the lowest byte.
+template <StoredType T>
+SW_INLINE int code(uint32_t q) {
+  return Layout<T>::is_signed ? (int8_t)q : (int)(q & 255) - Layout<T>::offset;
+}
 
 #include "quant_load.inl"
 
@@ -57,7 +67,7 @@ SW_INLINE void unpack_after_halves(Sink& to, Rows rows) {
       SW_UNROLL for (int i = 0; i < words; i++) {
         const vu q = second ? both[words + 1 + i] : both[i] >> 16 | both[i + 1] << 16;
         if (T == kQ8_0) {
-          to.give(8 * b + i, q ^ 0x80808080);
+          to.give(8 * b + i, q ^ kByteOffset * 0x01010101u);
           continue;
         }
         const vu low = q & kNibbles, high = q >> 4 & kNibbles;
@@ -91,7 +101,7 @@ SW_INLINE void unpack_simple(Sink& to, Rows rows, int blocks) {
     SW_UNROLL for (int i = 0; i < 8; i++) {
       if (T == kQ8_0) {
         if (i == 4) load_dwords(rows, at + scales + 16, x);
-        to.give(8 * b + i, x[i & 3] ^ 0x80808080);
+        to.give(8 * b + i, x[i & 3] ^ kByteOffset * 0x01010101u);
         continue;
       }
       vu q = (i < 4 ? x[i] : x[i - 4] >> 4) & kNibbles;

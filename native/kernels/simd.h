@@ -4,6 +4,7 @@
 #pragma once
 
 #define SW_INLINE static inline __attribute__((always_inline))
+#define SW_MEMBER inline __attribute__((always_inline))
 #define SW_UNROLL _Pragma("GCC unroll 16")
 #define SW_ROLLED _Pragma("GCC unroll 1")
 

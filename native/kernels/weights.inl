@@ -14,6 +14,7 @@
 #include "matmul.inl"
 #include "quant_unpack.inl"
 #include "quant_dot.inl"
+#include "quant_pairs.inl"
 #include "quant_row.inl"
 #include "quant.inl"
 #include "stored.inl"
