@@ -36,24 +36,22 @@ struct RowSink {
   }
 };
 
-// How often what a row reads is asked for: where instructions are short, with AVX2, it is read sooner with one request less.
-constexpr int kQuantRequests = SW_LANES == 8 ? 2 : kRequests;
-
 // Columns [j0, j1) of row i; `next`: what this thread may read after them.
 template <StoredType T>
 static void quant_row_block(const Product& p, int64_t i, int64_t j0, int64_t j1, const char* next) {
   const auto* runs = (const Run<dot_for<T>()>*)p.row_runs(i);
   float* out = p.out + i * p.ld_out;
   for (int64_t j = j0; j < j1; j += kLanes) {
-    const char* ahead[kRequests];
-    for (int i = 0; i < kRequests; i++) ahead[i] = columns_after(p, j, (i + 1) * kLanes, j1, next);
+    Rows chunk = {nullptr, {}, kRequests, 0};
+    for (int i = 0; i < kRequests; i++) chunk.ahead[i] = columns_after(p, j, (i + 1) * kLanes, j1, next);
     RowSink<T> sink;
     sink.sum = p.accumulate ? load(out + j, j1 - j) : splat(0);
     for (int64_t k0 = 0; k0 < p.k; k0 += kChunk) {
       const int64_t length = p.k - k0 < kChunk ? p.k - k0 : kChunk;
       const uint8_t* rows[kLanes];
       for (int r = 0; r < kLanes; r++) rows[r] = (const uint8_t*)p.stored_row(j + r < j1 ? j + r : j) + row_bytes(T, k0);
-      const Rows chunk = {rows, {ahead[0], ahead[1], ahead[2]}, kQuantRequests, kLanes * row_bytes(T, k0)};
+      chunk.rows = rows;
+      chunk.at = kLanes * row_bytes(T, k0);
       sink.a = runs + k0 / 32;
 #if SW_LANES == 8
       if constexpr (multiplied_in_pairs<T>()) {

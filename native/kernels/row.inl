@@ -2,8 +2,8 @@
 // of the micro-kernel.
 
 // Bytes are asked for in the order in which they lie, and so many times, kLanes columns ahead, twice that and so on: this memory drops requests when it
-// has too many (docs/lab-notebook.md).
-constexpr int kRequests = 3;
+// has too many (docs/lab-notebook.md). With AVX2, where instructions are short, once less is faster.
+constexpr int kRequests = SW_LANES == 8 ? 2 : 3;
 // What a cache may hold is read sooner from there by halves of vectors, and asked for only twice: rows of so few floats, which are those of small models, and
 // keys of f32. From memory, on one thread, that is slower by up to a tenth.
 constexpr int kFewRequests = 2;
