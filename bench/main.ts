@@ -19,7 +19,11 @@ if (question === undefined || !names.includes(question)) {
 }
 
 const { run } = (await import(new URL(`${question}.js`, folder).href)) as { run: (args: string[]) => Promise<BenchResult> };
-const result = await run(rest.filter((arg) => arg !== "--json"));
+const result = await run(rest.filter((arg) => arg !== "--json")).catch((error: NodeJS.ErrnoException) => {
+  if (error.code?.startsWith("ERR_PARSE_ARGS") !== true) throw error;
+  console.error(`${error.message}\nFlags of ${question}: see the head of bench/${question}.ts`);
+  process.exit(2);
+});
 if (json) console.log(JSON.stringify(result));
 else print(result);
 

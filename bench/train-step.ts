@@ -40,7 +40,7 @@ export async function run(args: string[]): Promise<BenchResult> {
   const modes = [...new Set(torch.map(({ mode, compiled }) => `${mode}${compiled ? " compiled" : ""}`))];
   const peers = modes.map((name) => {
     const runs = torch.filter(({ mode, compiled }) => `${mode}${compiled ? " compiled" : ""}` === name);
-    return { who: `PyTorch ${name}`, "tokens/s": median(runs.map((r) => r.tokensPerSecond)), "GFLOP/s": median(runs.map((r) => r.gflops)), "RSS MiB": Math.max(...runs.map((r) => r.maxRssMiB)) };
+    return { who: `PyTorch ${name}`, "tokens/s": median(runs.map((r) => r.tokensPerSecond)), "GFLOP/s": Math.round(median(runs.map((r) => r.gflops)) * 10) / 10, "RSS MiB": Math.max(...runs.map((r) => r.maxRssMiB)) };
   });
   const gflops = flops / median(seconds) / 1e9;
   const rows = [{ who: `Switchyard ${engine.isa} ${precision}`, "tokens/s": Math.round(ours), "GFLOP/s": Math.round(gflops * 10) / 10, "RSS MiB": Math.round(process.resourceUsage().maxRSS / 1024) }, ...peers];

@@ -16,15 +16,16 @@ import { ReferenceEngine } from "./reference.js";
 const reference = new ReferenceEngine();
 const types = Object.keys(storedBlocks) as StoredDType[];
 
-
 /** Without fused multiply-adds, and where products of f32 are summed in f64, the last bits differ. */
 function expectEqual(engine: Engine, type: StoredDType, got: Float32Array, expected: Float32Array): void {
   if (isStoredFloat(type) || engine.isa === "x86-64") expect(nmse(got, expected)).toBeLessThan(1e-10);
   else expect(sameBits(got, expected), `${type}: same bits`).toBe(true);
 }
 
-function stored(t: TestTensors, type: StoredDType, shape: readonly number[], seed: number): Tensor {
-  return t.of(type, shape, randomBlocks(type, sizeOf(shape), seed));
+/** Random blocks, or such whose bytes are all the same. */
+function stored(t: TestTensors, type: StoredDType, shape: readonly number[], seed: number, byte?: number): Tensor {
+  const blocks = randomBlocks(type, sizeOf(shape), seed);
+  return t.of(type, shape, byte === undefined ? blocks : blocks.fill(byte));
 }
 
 function product(engine: Engine, type: StoredDType, m: number, n: number, k: number, seed: number, options: MatmulOptions = {}): Float32Array {
@@ -64,6 +65,21 @@ describeVariants("stored weights", (isa) => {
     if (!isStoredFloat(type)) return;
     engine.matmul("nt", out, x, w, { precision: "f32" });
     expect(nmse(engine.read(out), engine.read(exact))).toBeLessThan(1e-14);
+  });
+
+  it.each(types.filter((type) => !isStoredFloat(type)))("%s: the largest sums that codes and activations allow equal the reference", (type) => {
+    for (const byte of [0x77, 0x80, 0xbf, 0xfb]) {
+      for (const signs of [[1, 1], [-1, -1], [1, -1]] as const) {
+        const run = (on: Engine, m: number) => {
+          using t = new TestTensors(on, 1);
+          const x = t.of("f32", [m, 512], Float32Array.from({ length: m * 512 }, (_, i) => signs[i % 2]!));
+          const out = t.random([m, 24]);
+          on.matmul("nt", out, x, stored(t, type, [24, 512], 1, byte));
+          return on.read(out) as Float32Array;
+        };
+        for (const m of [1, 7]) expectEqual(engine, type, run(engine, m), run(reference, m));
+      }
+    }
   });
 
   it.each(types)("%s: gathered rows equal the reference bit for bit", (type) => {
