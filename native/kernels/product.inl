@@ -53,7 +53,8 @@ struct Product {
 // The tiles of a block of rows: balanced, so that none is much shorter than the others, or all but the last of `whole` rows.
 struct Tiles {
   int64_t rows, count, whole = 0;
-  int64_t start(int64_t t) const { return whole == 0 ? rows * t / count : whole * t < rows ? whole * t : rows; }
+  int64_t least = count > 0 ? rows / count : 0, larger = rows - least * count;  // the first tiles are a row larger: divided once, not for each tile
+  int64_t start(int64_t t) const { return whole == 0 ? least * t + (t < larger ? t : larger) : whole * t < rows ? whole * t : rows; }
   int64_t size(int64_t t) const { return start(t + 1) - start(t); }
 };
 

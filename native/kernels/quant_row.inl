@@ -23,7 +23,6 @@ struct RowSink {
     const auto* q = run.q + step % 8 * 4;
     const vi x = splat_bits(q);
     if (D == kQuads) all = quads(all, w, x);
-    if (D == kSigned) all += signed_products(w, x);
     if (D == kWide) all += wide((vi)(w & 0x00ff00ff), x) + wide((vi)(w >> 8 & 0x00ff00ff), splat_bits(q + 2));
     if (D == kShorts) {
       two = s % kept == 0 ? shorts(w, x) : add_shorts(two, shorts(w, x));
