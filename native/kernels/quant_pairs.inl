@@ -65,7 +65,11 @@ SW_INLINE void add_block(vf& sum, const Run<dot_for<T>()>& run, Rows rows, int64
 // What eight rows' blocks begin with, their scales, or what follows those; reads 64 bits of each.
 template <StoredType T>
 SW_INLINE vf block_scales(Rows rows, int64_t at) {
-  const auto two = [&](int r) { return _mm_loadh_pi(_mm_castpd_ps(_mm_load_sd((const double*)(rows[r] + at))), (const __m64*)(rows[r + 1] + at)); };
+  const auto two = [&](int r) {
+    double x[2];
+    for (int i = 0; i < 2; i++) memcpy(x + i, rows[r + i] + at, sizeof(double));
+    return _mm_castpd_ps(_mm_set_pd(x[1], x[0]));
+  };
   const auto four = [&](int r) { return _mm_and_si128(_mm_castps_si128(_mm_shuffle_ps(two(r), two(r + 2), 0x88)), _mm_set1_epi32(T == kMxfp4 ? 0xff : 0xffff)); };
   const __m128i low = four(0), high = four(4);
   return T == kMxfp4 ? half_e8m0((vu)_mm256_set_m128i(high, low)) : (vf)_mm256_cvtph_ps(_mm_packus_epi32(low, high));
