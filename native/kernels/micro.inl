@@ -69,7 +69,7 @@ static void micro(const float* a, const float* b, float* c, int64_t ldc, const f
     sum[i][0] = add ? load(c + i * ldc) : splat(0);
     sum[i][1] = add ? load(c + i * ldc + kLanes) : splat(0);
   }
-  const float* rows_a[MR];
+  const float* rows_a[MR];  // GCC would keep an offset for each row and each unrolled step
   const auto step = [&](int at) __attribute__((always_inline)) {
     const vf b0 = load(b + at * kPanel), b1 = load(b + at * kPanel + kLanes);
     SW_UNROLL for (int i = 0; i < MR; i++) {
@@ -104,7 +104,7 @@ static void micro(const float* a, const float* b, float* c, int64_t ldc, const f
       __builtin_prefetch(second + 64, 0, 2);
     }
     at += aside->step;
-    for (int64_t n = 0; n < ask_every; n += kUnrolled) steps(kUnrolled);
+    for (int64_t done = 0; done < ask_every; done += kUnrolled) steps(kUnrolled);
   }
   for (; left >= kUnrolled; left -= kUnrolled) steps(kUnrolled);
   SW_ROLLED for (; left > 0; left--) steps(1);
