@@ -169,7 +169,8 @@ static void gather_quantised(float* out, const char* table, const int32_t* rows,
         if (rows[i] < 0) memset(to, 0, length * sizeof(float));
         for (int64_t k = 0; k < length && rows[i] >= 0; k++) {
           const int64_t g = k / L::group, lane = i - first;
-          const float value = panel.scale[g][0][lane] * code<T>(panel.q[k / 4][0][lane] >> k % 4 * 8);
+          const uint32_t q = panel.q[k / 4][0][lane] >> k % 4 * 8 & 255;
+          const float value = panel.scale[g][0][lane] * (L::largest == 255 ? (int8_t)(q ^ kByteOffset) : (int)q - L::offset);
           to[k] = L::minima ? value - panel.minimum[g][0][lane] : value;
         }
       }

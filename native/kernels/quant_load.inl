@@ -11,7 +11,7 @@ struct Rows {
   const uint8_t* operator[](int r) const { return rows[r]; }
   // Asks for as many bytes there as [from, from + BYTES) of each row: for the lines that begin there, so that none is asked for again by the next part.
   template <int BYTES>
-  __attribute__((always_inline)) void ask(int64_t from) const {
+  SW_MEMBER void ask(int64_t from) const {
     const int64_t first = (from * kLanes + 63) / 64, end = (from + BYTES) * kLanes;
     SW_UNROLL for (int line = 0; line < (BYTES * kLanes + 63) / 64; line++) {
       const int64_t byte = 64 * (first + line);

@@ -2,9 +2,6 @@
 // added up afterwards. For groups of 32 that takes fewer instructions than to transpose the weights first; the sums are exact, so the results are the same.
 
 #if SW_LANES == 8
-template <StoredType T>
-constexpr bool multiplied_in_pairs() { return Layout<T>::group == 32; }
-
 // 16 elements of a row of `a`, for both rows.
 SW_INLINE vi for_both(const int8_t* a) { return (vi)_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)a)); }
 

@@ -53,7 +53,7 @@ static void quant_row_block(const Product& p, int64_t i, int64_t j0, int64_t j1,
       chunk.at = kLanes * row_bytes(T, k0);
       sink.a = runs + k0 / 32;
 #if SW_LANES == 8
-      if constexpr (multiplied_in_pairs<T>()) {
+      if constexpr (Layout<T>::group == 32) {
         add_pairs_of_rows<T>(sink.sum, chunk, sink.a, length);
         continue;
       }

@@ -22,15 +22,8 @@ struct Layout {
   static constexpr int group = T == kQ2K || T == kQ3K || T == kQ6K ? 16 : 32;
   static constexpr int offset = T == kQ4_0 ? 8 : T == kQ5_0 ? 16 : T == kQ8_0 || nonlinear ? kByteOffset : T == kQ3K ? 4 : T == kQ6K ? 32 : T == kMxfp4 ? 12 : 0;
   static constexpr bool minima = T == kQ4_1 || T == kQ5_1 || T == kQ2K || T == kQ4K || T == kQ5K;
-  static constexpr bool is_signed = (T == kQ8_0 || nonlinear) && kByteOffset == 0;
   static constexpr int largest = T == kQ8_0 || nonlinear ? 255 : T == kQ6K ? 63 : T == kQ5_0 || T == kQ5_1 || T == kQ5K ? 31 : T == kMxfp4 ? 24 : 15;
 };
-
-// The weight's code in the lowest byte.
-template <StoredType T>
-SW_INLINE int code(uint32_t q) {
-  return Layout<T>::is_signed ? (int8_t)q : (int)(q & 255) - Layout<T>::offset;
-}
 
 #include "quant_load.inl"
 
