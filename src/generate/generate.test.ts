@@ -161,6 +161,21 @@ describe("a generation", () => {
     expect(model.engine.allocatedBytes).toBe(before);
   });
 
+  it("leaves the event loop its turns within a prompt, where it can be aborted", async () => {
+    using deep = Model.create({ vocab: 256, layers: 12, width: 32, heads: 4, context: 64, moe: { experts: 4, active: 2 }, seed: 5, tokenizer: byteTokenizer() });
+    using session = new Session(deep);
+    const prompt = "The quick brown fox jumps";
+    const answer = await collect(deep.generate(prompt, { maxTokens: 5 }));
+    const stop = new AbortController();
+    const turn = (left: number) => setImmediate(() => (left === 0 ? stop.abort() : turn(left - 1)));
+    turn(3);
+    await expect(collect(session.generate(prompt, { signal: stop.signal }))).rejects.toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_ABORTED" }));
+    expect(session.tokens).toEqual([]);
+    // Two prompts layer by layer in turn, in the session that was stopped too: the bits of one alone.
+    const both = await Promise.all([collect(session.generate(prompt, { maxTokens: 5 })), collect(deep.generate(prompt, { maxTokens: 5 }))]);
+    expect(both).toEqual([answer, answer]);
+  });
+
   it("reserves so little that many run at a time", async () => {
     const before = model.engine.allocatedBytes;
     const answers = Array.from({ length: 100 }, () => model.generate("abc", { maxTokens: 2 }));
@@ -177,6 +192,16 @@ describe("a generation", () => {
     using _ = make(false); // in the memory of the other
     await expect(answer.next()).rejects.toThrow(usage(/disposed of/));
     await expect(collect(gone.generate("abc"))).rejects.toThrow(usage(/disposed of/));
+  });
+
+  it.each(["model", "session"])("is refused once its %s was disposed of between two layers of its prompt", async (what) => {
+    const gone = make(true);
+    const session = new Session(gone);
+    const answer = session.generate("The quick brown fox").next();
+    (what === "model" ? gone : session)[Symbol.dispose]();
+    using _ = make(false); // in the memory of the other
+    await expect(answer).rejects.toThrow(usage(/disposed of/));
+    gone[Symbol.dispose]();
   });
 
   it.each<[string, string | Int32Array | string[], GenerateOptions, RegExp]>([

@@ -3,7 +3,7 @@ import { Arena } from "../engine/arena.js";
 import { check, checkAborted } from "../errors.js";
 import { KvCache, type KvType } from "../model/cache.js";
 import type { LanguageModel } from "../model/language-model.js";
-import { forward, logits } from "../model/transformer.js";
+import { forward, forwardInTurns, logits } from "../model/transformer.js";
 import { gatherRows } from "../ops/index.js";
 import type { Routing } from "../routing/types.js";
 import { checkSeed } from "../tensor/random.js";
@@ -44,8 +44,11 @@ export interface Chunk extends Answered {
 /** Text, or token ids, which are taken as they are: without the tokenizer's prefix. */
 export type Prompt = string | Int32Array;
 
-/** Tokens of each prompt that run at a time: a signal is noticed in between. */
+/** Tokens of each prompt that run at a time. */
 export const prefillTokens = 512;
+
+/** A pass of so many tokens may take long: others have their turns between its layers, where a signal is noticed. */
+const longPass = 16;
 
 /** Memory for the values of a step comes in regions of so many bytes. What is reserved counts as taken, and a server may give many answers at a time. */
 const regionBytes = 2 ** 24;
@@ -119,7 +122,7 @@ export async function* run(model: LanguageModel, sequences: readonly Sequence[],
     arena.reset();
     const runs = active.map(({ sequence, index }) => nextRun(sequence, index, cost.leastLikely));
     const start = performance.now();
-    const { logitsOf, routings } = step(model, new Tape(model.engine, arena, { precision }), runs);
+    const { logitsOf, routings } = await step(model, new Tape(model.engine, arena, { precision }), runs, () => checkAborted(signal, "generate"));
     const time = performance.now() - start;
     const readRoutes = trace ? routingReader(model, routings) : undefined;
     let row = 0;
@@ -163,12 +166,13 @@ function nextRun(sequence: Sequence, index: number, leastLikely: number): Run {
   return { sequence, index, tokens, guesses: tokens.length === sequence.pending.length ? sequence.guess(leastLikely) : [] };
 }
 
-/** Runs the tokens and guesses of each sequence. `logitsOf(row)`: of the last of a run's tokens and of its guesses, by their rows in the batch. */
-function step(model: LanguageModel, tape: Tape, runs: readonly Run[]): { logitsOf: (row: number) => ArrayLike<number>; routings: Routing[] } {
+/** Runs the tokens and guesses of each sequence; `afterTurn` is called between the layers of a long pass. `logitsOf(row)`: of the last of a run's tokens and of its guesses, by their rows in the batch. */
+async function step(model: LanguageModel, tape: Tape, runs: readonly Run[], afterTurn: () => void): Promise<{ logitsOf: (row: number) => ArrayLike<number>; routings: Routing[] }> {
   const { engine, config } = model;
   const ids = runs.flatMap(({ tokens, guesses }) => [...tokens, ...guesses]);
   const batch = runs.map(({ sequence, tokens, guesses }) => ({ cache: sequence.context.cache, length: tokens.length + guesses.length }));
-  const { hidden, routings } = forward(tape, model, { ids: tape.constant([ids.length], ids, "i32"), batch });
+  const input = { ids: tape.constant([ids.length], ids, "i32"), batch };
+  const { hidden, routings } = ids.length < longPass ? forward(tape, model, input) : await forwardInTurns(tape, model, input, afterTurn);
   let end = 0;
   const rows = runs.flatMap(({ tokens, guesses }) => {
     end += tokens.length + guesses.length;

@@ -117,8 +117,8 @@ export class KvCache {
     for (const state of this.states) this.engine.fill(state, 0);
   }
 
-  /** Its memory may be another's by now, so that the engine would not notice. */
-  private checkLive(): void {
+  /** Throws ERR_SWITCHYARD_USAGE once it was disposed of: its memory may be another's by now, so that the engine would not notice. */
+  checkLive(): void {
     check(!this.disposed, "ERR_SWITCHYARD_USAGE", () => "cache: it was disposed of, or its session was; make another, or dispose of it later");
   }
 

@@ -38,14 +38,40 @@ interface HiddenStates {
 
 /** The one decoder-only transformer: blocks of a sequence mixer and a dense or sparse feed-forward part. */
 export function forward(tape: Tape, parts: TransformerParts, input: ForwardInput): HiddenStates {
-  const { batch } = input;
-  const result = tape.engine.together(() => layers(tape, parts, input));
-  parts.parameters.cache?.endPass();
-  if (typeof batch !== "number") for (const { cache, length } of batch) cache.grow(length); // now that nothing can fail any more
+  const pass = layers(tape, parts, input);
+  const allLayers = () => {
+    for (;;) {
+      const { done, value } = pass.next();
+      if (done === true) return value;
+    }
+  };
+  return ended(parts, input, tape.engine.together(allLayers));
+}
+
+/**
+ * The same, and between two layers whoever shares the event loop has a turn: a layer of a long prompt takes long enough. `afterTurn` is called after each and
+ * may throw. Throws ERR_SWITCHYARD_USAGE if a cache was disposed of meanwhile.
+ */
+export async function forwardInTurns(tape: Tape, parts: TransformerParts, input: ForwardInput, afterTurn: () => void): Promise<HiddenStates> {
+  const pass = layers(tape, parts, input);
+  for (;;) {
+    const { done, value } = tape.engine.together(() => pass.next());
+    if (done === true) return ended(parts, input, value);
+    await new Promise(setImmediate);
+    afterTurn();
+    if (typeof input.batch !== "number") for (const { cache } of input.batch) cache.checkLive();
+  }
+}
+
+/** Nothing can fail any more. */
+function ended({ parameters }: TransformerParts, { batch }: ForwardInput, result: HiddenStates): HiddenStates {
+  parameters.cache?.endPass();
+  if (typeof batch !== "number") for (const { cache, length } of batch) cache.grow(length);
   return result;
 }
 
-function layers(tape: Tape, parts: TransformerParts, { ids, batch, dropout: rate = 0 }: ForwardInput): HiddenStates {
+/** Yields after each layer but the last. */
+function* layers(tape: Tape, parts: TransformerParts, { ids, batch, dropout: rate = 0 }: ForwardInput): Generator<undefined, HiddenStates> {
   const { config, parameters } = parts;
   const { branches, blend, embeddingScale = 1, residualScale = 1 } = config;
   const sequences = new Sequences(tape, parts.ropes, config, batch, ids.size);
@@ -69,6 +95,7 @@ function layers(tape: Tape, parts: TransformerParts, { ids, batch, dropout: rate
     const input = x;
     x = tape.scope(() => block(l, input), (out) => [out, ...tensorsOf(routings.at(-1))]);
     if (!tape.recording) tape.arena.release(input);
+    if (l < config.layers - 1) yield;
   }
   return { hidden: norm(tape, parts, "norm", x), routings };
 }
