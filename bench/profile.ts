@@ -13,9 +13,11 @@ export async function run(args: string[]): Promise<BenchResult> {
   const spent = new Map<string, { seconds: number; calls: number }>();
   const methods = engine as unknown as Record<string, unknown>;
   methods["together"] = (compute: () => unknown) => compute(); // not from a list, where ops would take no time when they are called
+  const done = new Set(["together", "constructor"]);
   for (let level: object = engine; level !== Object.prototype; level = Object.getPrototypeOf(level) as object) {
     for (const [name, { value: method }] of Object.entries(Object.getOwnPropertyDescriptors(level))) {
-      if (typeof method !== "function" || name === "constructor" || Object.hasOwn(methods, name)) continue;
+      if (typeof method !== "function" || done.has(name)) continue;
+      done.add(name);
       methods[name] = (...parameters: unknown[]) => {
         const start = performance.now();
         const result: unknown = Reflect.apply(method, engine, parameters);

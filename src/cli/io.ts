@@ -1,4 +1,4 @@
-import { totalmem } from "node:os";
+import { memoryLimit } from "../engine/limit.js";
 import { ownArchitecture } from "../model/own-gguf.js";
 import type { Environment, TextStream } from "../train/log/format.js";
 
@@ -8,14 +8,14 @@ export interface Io {
   stderr: TextStream;
   stdin: AsyncIterable<string | Uint8Array>;
   env: Environment;
-  /** Bytes of memory that the process may take: the machine's, or fewer where the limit of a container (cgroup) says so. */
+  /** Bytes of memory that the process may take. */
   memory: number;
   /** What the process will exit with if nothing fails. */
   exitCode: number;
 }
 
 export function processIo(): Io {
-  return { stdout: process.stdout, stderr: process.stderr, stdin: process.stdin, env: process.env, memory: Math.min(totalmem(), process.constrainedMemory() || Infinity), exitCode: 0 };
+  return { stdout: process.stdout, stderr: process.stderr, stdin: process.stdin, env: process.env, memory: memoryLimit(), exitCode: 0 };
 }
 
 /** The one document of `--json`. JSON has no NaN: it becomes null. */

@@ -67,7 +67,8 @@ const [leastTokens, calibrationTokens, comparisonTokens, windowTokens] = [1024, 
 /**
  * Writes a model with weights of few bits to `target`, a GGUF file or a folder by its name, and beside it a report, "TARGET.report.json", which is returned too.
  * The source is a model folder or a GGUF file. Takes the memory of the largest layer in f32. Throws ERR_SWITCHYARD_USAGE where the target exists,
- * ERR_SWITCHYARD_DATA for a text that is too short, and as `Model.load` and `writeModel`; then nothing is left behind.
+ * ERR_SWITCHYARD_DATA for a text that is too short, ERR_SWITCHYARD_ABORTED, and as `Model.load` and `writeModel`; then nothing is left behind, but for the whole
+ * target, without a report, where the comparison was aborted or failed.
  */
 export async function quantize(source: string, target: string, options: QuantizeOptions): Promise<QuantizationReport> {
   const { type, tensorTypes, data, expertTokens = 256, engine = loadEngine(), signal, onStep } = options;

@@ -139,6 +139,7 @@ export function checkModelConfig(config: ModelConfig): ModelConfig {
   for (const rope of ropes) checkRope(rope, config.headDim);
   require(mixers.length === config.layers, () => `mixers: expected one for each of the ${config.layers} layers, got ${mixers.length}`);
   require(config.latent === undefined ? mixers.every(({ kind }) => kind !== "latent") : config.headDim > config.latent.unrotated, () => "latent attention needs its sizes, with heads longer than their unrotated part");
+  require(config.latent?.queryRank !== undefined || mixers.every((mixer) => mixer.kind !== "latent" || mixer.index === undefined), () => "sparse latent attention (index) needs latent.queryRank");
   for (const mixer of mixers) {
     const rope = "rope" in mixer ? mixer.rope : undefined;
     require(rope === undefined || rope in ropes, () => `mixers: expected the number of one of ${ropes.length} ropes, got ${rope}`);

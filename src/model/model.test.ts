@@ -148,6 +148,7 @@ describe("checkModelConfig", () => {
   it.each<[string, Partial<ModelConfig>, RegExp]>([
     ["vocab 0", { vocab: 0 }, /vocab must be a positive integer/],
     ["a rotation longer than a head", { headDim: 14 }, /rotary must be an even number up to headDim \(14\)/],
+    ["sparse latent attention without a queryRank", { latent: { rank: 16, unrotated: 8, value: 16, normEps: 1e-6 }, mixers: config.mixers.map(() => ({ kind: "latent", rope: 0, index: { heads: 2, headDim: 16, topK: 4 } })) }, /needs latent.queryRank/],
     ["sparse layers out of order", { sparseLayers: [1, 0] }, /sparseLayers must be rising/],
     ["a mixture without layers", { sparseLayers: [] }, /together/],
     ["groups that do not fit", { moe: { ...config.moe!, router: routerConfig("deepseek-v3", { groups: { count: 3, keep: 1, score: "max" } }) } }, /groups/],

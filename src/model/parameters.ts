@@ -1,8 +1,9 @@
 import { Arena } from "../engine/arena.js";
 import type { Engine, ExpertMatrices, Precision } from "../engine/engine.js";
+import { checkFits } from "../engine/limit.js";
 import type { NativeEngine } from "../engine/native.js";
 import { check } from "../errors.js";
-import { isQuantised } from "../tensor/dtype.js";
+import { byteLength, isQuantised } from "../tensor/dtype.js";
 import { sizeOf, type Tensor, view } from "../tensor/tensor.js";
 import { type AnyConfig, isEncoderDecoder } from "./encoder-decoder/config.js";
 import type { Columns } from "./families/names.js";
@@ -56,6 +57,7 @@ export class Parameters {
     this.stored = new StoredWeights(engine);
     const specs = parameterSpecs(config);
     this.specs = new Map(specs.map((spec) => [spec.name, spec]));
+    if (sources === undefined) checkFits(byteLength(engine.float, specs.reduce((sum, { shape }) => sum + sizeOf(shape), 0)), "parameters: the model takes", "make it smaller");
     const tensor = (name: string) => this.get(name);
     this.list = specs.map((spec) => ({
       ...spec,

@@ -65,12 +65,12 @@ export class Sequences {
     const { long } = this.config.ropes[i] as RopeConfig;
     if (long === undefined) return { table: tensor, positions: this.positions };
     const placed = () => this.perToken(new Int32Array(this.positions.size), (position, { expected }) => position + (expected > long.beyond ? rows : 0));
-    return { table: tensor, positions: this.memo(`positions ${i}`, () => this.tape.constant([this.positions.size], placed(), "i32")) };
+    return { table: tensor, positions: this.memo(`positions ${i} ${rows}`, () => this.tape.constant([this.positions.size], placed(), "i32")) };
   }
 
   /** The factor of each token's query, [T, 1]. */
   temperature({ factor, period, from }: Temperature): Tensor {
     const values = () => this.perToken(new Float64Array(this.positions.size), (position) => 1 + factor * Math.log1p(Math.floor((position + from) / period)));
-    return this.memo("temperature", () => this.tape.constant([this.positions.size, 1], values()));
+    return this.memo(`temperature ${factor} ${period} ${from}`, () => this.tape.constant([this.positions.size, 1], values()));
   }
 }

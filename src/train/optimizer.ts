@@ -1,8 +1,10 @@
 import { Arena } from "../engine/arena.js";
+import { checkFits } from "../engine/limit.js";
 import { check } from "../errors.js";
 import type { Parameter, ParameterGroup } from "../model/parameter-specs.js";
 import type { Parameters } from "../model/parameters.js";
-import type { Tensor } from "../tensor/tensor.js";
+import { byteLength } from "../tensor/dtype.js";
+import { sizeOf, type Tensor } from "../tensor/tensor.js";
 
 export interface OptimizerOptions {
   beta1: number;
@@ -42,6 +44,9 @@ export class AdamW {
     readonly options: OptimizerOptions,
   ) {
     const { engine } = parameters;
+    const trainable = parameters.list.filter((p) => p.trainable);
+    const elements = trainable.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
+    checkFits(byteLength(engine.float, 4 * elements), "train: weights, gradients and two moments take", "train a smaller model");
     parameters.requireGradients();
     this.arena = new Arena(engine);
     const zeros = (shape: readonly number[]): Tensor => {
@@ -50,7 +55,7 @@ export class AdamW {
       return tensor;
     };
     try {
-      this.moments = parameters.list.filter((p) => p.trainable).map((parameter) => ({ parameter, m: zeros(parameter.shape), v: zeros(parameter.shape) }));
+      this.moments = trainable.map((parameter) => ({ parameter, m: zeros(parameter.shape), v: zeros(parameter.shape) }));
     } catch (error) {
       this[Symbol.dispose]();
       throw error;

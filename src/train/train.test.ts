@@ -63,6 +63,15 @@ it("a folder is for one run at a time", async () => {
   expect(readdirSync(out).filter((name) => name.includes("claim"))).toEqual([`.train.jsonl.claim-${process.ppid}-00000000`]);
 });
 
+it("what was to be published when the process ended is published when the run goes on", async () => {
+  const out = join(root, "unpublished");
+  await run({ out, steps: 4, evalEvery: 2 });
+  for (const name of ["model.safetensors", "config.json"]) rmSync(join(out, name));
+  await run({ out, steps: 4, evalEvery: 2, resume: true, warn: () => undefined });
+  using model = await LanguageModel.load(out);
+  expect(model.config.vocab).toBe(256);
+});
+
 it("an evaluation leaves the event loop its turns", async () => {
   let turns = 0;
   let before = 0;

@@ -77,6 +77,7 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
     tokensSeen = state.tokens;
     best = state.best;
     saved = state.step;
+    if (best === null || best.step === state.step) await publish(newest, out as string); // where the process ended between saving it and this
     if (trainer.step >= options.steps) return warn(`train: ${out} is at step ${trainer.step} of ${options.steps} already; to train it longer, give more steps`);
   }
   const resumeStep = resume ? { resumeStep: trainer.step } : {};

@@ -19,9 +19,14 @@ export class JsonlLog {
   ) {
     const { resumeStep } = options;
     this.fd = this.io("open", () => openSync(path, "a+"));
-    check(this.io("read", () => beginsAsLog(this.fd)), "ERR_SWITCHYARD_USAGE", () => `training log: ${path} exists and is none; choose another folder for the run, or move it away`);
-    this.bytes = resumeStep === undefined ? 0 : this.io("read", () => bytesUpTo(this.fd, resumeStep));
-    this.io("truncate", () => ftruncateSync(this.fd, this.bytes));
+    try {
+      check(this.io("read", () => beginsAsLog(this.fd)), "ERR_SWITCHYARD_USAGE", () => `training log: ${path} exists and is none; choose another folder for the run, or move it away`);
+      this.bytes = resumeStep === undefined ? 0 : this.io("read", () => bytesUpTo(this.fd, resumeStep));
+      this.io("truncate", () => ftruncateSync(this.fd, this.bytes));
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 
   /** Appends one line, or throws ERR_SWITCHYARD_IO and leaves the file as it was. */

@@ -26,8 +26,13 @@ export class TensorBoardLog {
       makeFolders(folder);
       return openSync(this.path, "wx");
     });
-    this.append(event(0, string(3, "brain.Event:2")));
-    this.append(event((options.resumeStep ?? -1) + 1, sessionStart));
+    try {
+      this.append(event(0, string(3, "brain.Event:2")));
+      this.append(event((options.resumeStep ?? -1) + 1, sessionStart));
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 
   /** Appends one event with all values of the step. Throws ERR_SWITCHYARD_IO. */

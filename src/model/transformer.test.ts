@@ -1,0 +1,28 @@
+import { expect, it } from "vitest";
+import { Tape } from "../autograd/tape.js";
+import { Arena } from "../engine/arena.js";
+import { LanguageModel } from "./language-model.js";
+import { modelConfig } from "./presets.js";
+import type { RopeConfig } from "./rope.js";
+import { forward, forwardInTurns } from "./transformer.js";
+
+it("a pass in turns gives the same bits while another makes the tables of a rotary embedding longer", async () => {
+  const config = modelConfig({ vocab: 256, layers: 4, width: 32, heads: 4, context: 1024, moe: { experts: 4, active: 2 } });
+  const [rope] = config.ropes as [RopeConfig];
+  const factors = (factor: number) => ({ factors: Array.from({ length: rope.rotary / 2 }, () => factor), magnitude: 1 });
+  const make = () => LanguageModel.create({ config: { ...config, ropes: [{ ...rope, scaling: factors(1), long: { ...factors(8), beyond: 20 } }] }, seed: 5 });
+  using alone = make();
+  using shared = make();
+  /** The last hidden states of a text of so many tokens. */
+  const hidden = async (model: LanguageModel, length: number, afterTurn?: () => void): Promise<ArrayLike<number>> => {
+    using arena = new Arena(model.engine);
+    const tape = new Tape(model.engine, arena);
+    const input = { ids: tape.constant([length], Int32Array.from({ length }, (_, i) => (i * 7) % 256), "i32"), batch: 1 };
+    const result = afterTurn === undefined ? forward(tape, model, input) : await forwardInTurns(tape, model, input, afterTurn);
+    return Float32Array.from(model.engine.read(result.hidden));
+  };
+  let turns = 0;
+  const together = await Promise.all([30, 300].map((length) => hidden(shared, length, () => turns++)));
+  expect(turns).toBe(2 * (config.layers - 1));
+  expect(together).toEqual([await hidden(alone, 30), await hidden(alone, 300)]);
+});
