@@ -4,12 +4,12 @@
  *
  * The file is in the page cache. A prompt of 64 tokens, after which the first token is known; a process of its own each time, taking turns; the fastest counts.
  */
-import { execFileSync, spawnSync } from "node:child_process";
-import { fileURLToPath } from "node:url";
+import { execFileSync } from "node:child_process";
 import { parseArgs } from "node:util";
 import { loadEngine } from "../src/engine/load.js";
 import { type BenchResult, machine } from "./bench.js";
 import { LlamaSpeed } from "./peers/llama-cpp/llama-cpp.js";
+import { runProgram, sourceUrl } from "./tasks/program.js";
 
 const promptTokens = 64;
 
@@ -30,16 +30,14 @@ export async function run(args: string[]): Promise<BenchResult> {
 }
 
 function firstToken(file: string): number {
-  const url = (path: string) => JSON.stringify(new URL(`../src/${path}`, import.meta.url).href);
   const program = `
-    const { Model } = await import(${url("generate/model.js")});
-    const { generate } = await import(${url("generate/generate.js")});
+    const { Model } = await import(${sourceUrl("generate/model.js")});
+    const { generate } = await import(${sourceUrl("generate/generate.js")});
     const model = await Model.load(${JSON.stringify(file)});
     const prompt = Int32Array.from({ length: ${promptTokens} }, (_, i) => (i * 7919 + 100) % model.config.vocab);
     for await (const _ of generate(model, prompt, { maxTokens: 1, temperature: 0 })) break;`;
   const start = performance.now();
-  const { status, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", program], { encoding: "utf8", cwd: fileURLToPath(new URL(".", import.meta.url)) });
-  if (status !== 0) throw new Error(`first-token: a child process failed: ${stderr}`);
+  runProgram(program);
   return (performance.now() - start) / 1000;
 }
 

@@ -2,22 +2,15 @@
  * How close do dense matrix products come to the peak of the cores, and to OpenBLAS?
  * npm run bench gemm -- [--precision f32|bf16] [--rounds 5] [--no-peer] [--json]
  */
-import { parseArgs } from "node:util";
 import type { MatmulForm } from "../src/engine/engine.js";
-import { loadEngine } from "../src/engine/load.js";
-import type { NativeEngine } from "../src/engine/native.js";
-import { type BenchResult, machine, median, round } from "./bench.js";
-import { openblasAvailable, openblasLoop } from "./peers/openblas/openblas.js";
+import { type BenchResult, median, round } from "./bench.js";
+import { openblasLoop } from "./peers/openblas/openblas.js";
+import { productBench } from "./tasks/products.js";
 
 const shapes = [[128, 1024, 1024], [512, 1024, 768], [2048, 256, 256], [2048, 1024, 256], [8, 1024, 1024], [1, 4096, 4096]] as const;
 
 export async function run(args: string[]): Promise<BenchResult> {
-  const options = { precision: { type: "string", default: "f32" }, rounds: { type: "string", default: "5" }, "no-peer": { type: "boolean", default: false } } as const;
-  const { values } = parseArgs({ args, options });
-  const precision = values.precision as "f32" | "bf16";
-  const engine = loadEngine({ engine: "native" }) as NativeEngine;
-  const about = machine(engine);
-  const peer = !values["no-peer"] && openblasAvailable();
+  const { precision, rounds, engine, about, peer } = productBench(args);
   const region = engine.allocate(2 ** 28);
   engine.uniform(region.tensor("f32", [2 ** 26], 0), -1, 1, 1);
   let peak = 0;
@@ -32,7 +25,7 @@ export async function run(args: string[]): Promise<BenchResult> {
       const ours: number[] = [];
       const theirs: number[] = [];
       let near = 0; // the peak while this case was measured: the clock of a shared machine drifts by some percent within a run
-      for (let left = Number(values.rounds); left > 0; left--) {
+      for (let left = rounds; left > 0; left--) {
         for (let i = 0; i < 3; i++) near = Math.max(near, engine.peakGflops(precision));
         for (let i = 0; i < calls; i++) {
           const start = performance.now();

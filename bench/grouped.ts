@@ -2,12 +2,10 @@
  * How fast are the products of an MoE layer over ragged groups, beside a loop of OpenBLAS calls over the experts?
  * npm run bench grouped -- [--precision f32|bf16] [--rounds 5] [--no-peer] [--json]
  */
-import { parseArgs } from "node:util";
-import { loadEngine } from "../src/engine/load.js";
-import type { NativeEngine } from "../src/engine/native.js";
 import { Random } from "../src/tensor/random.js";
-import { type BenchResult, machine, median, round } from "./bench.js";
-import { openblasAvailable, openblasLoop } from "./peers/openblas/openblas.js";
+import { type BenchResult, median, round } from "./bench.js";
+import { openblasLoop } from "./peers/openblas/openblas.js";
+import { productBench } from "./tasks/products.js";
 
 const shapes = [
   { T: 512, E: 64, K: 8, D: 1024, F: 768 }, { T: 64, E: 64, K: 8, D: 1024, F: 768 }, { T: 1, E: 64, K: 8, D: 1024, F: 768 },
@@ -27,12 +25,7 @@ function raggedCounts(T: number, E: number, K: number): number[] {
 }
 
 export async function run(args: string[]): Promise<BenchResult> {
-  const options = { precision: { type: "string", default: "f32" }, rounds: { type: "string", default: "5" }, "no-peer": { type: "boolean", default: false } } as const;
-  const { values } = parseArgs({ args, options });
-  const precision = values.precision as "f32" | "bf16";
-  const engine = loadEngine({ engine: "native" }) as NativeEngine;
-  const about = machine(engine);
-  const peer = !values["no-peer"] && openblasAvailable();
+  const { precision, rounds, engine, about, peer } = productBench(args);
   const MiB = 2 ** 20;
   const region = engine.allocate(640 * MiB);
   engine.uniform(region.tensor("f32", [160 * MiB], 0), -1, 1, 1);
@@ -61,7 +54,7 @@ export async function run(args: string[]): Promise<BenchResult> {
     for (const form of ["nt", "nn", "tn"] as const) {
       const ours: number[] = [];
       const theirs: number[] = [];
-      for (let i = 0; i < Number(values.rounds); i++) {
+      for (let i = 0; i < rounds; i++) {
         peak = Math.max(peak, engine.peakGflops(precision));
         for (let call = 0; call < calls; call++) {
           const start = performance.now();

@@ -7,10 +7,9 @@
  * run here and in llama.cpp on several prompts, both with f32 caches, and without llama.cpp's flash attention, which rounds to f16. Where texts part,
  * as those of random weights do at near ties, the table says by how much our token is ahead there, in deviations of the logits.
  */
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Tape } from "../src/autograd/tape.js";
 import { Arena } from "../src/engine/arena.js";
@@ -30,6 +29,7 @@ import { train } from "../src/train/train.js";
 import { type BenchResult, machine } from "./bench.js";
 import { llamaGreedy } from "./peers/llama-cpp/llama-cpp.js";
 import { transformersTrained } from "./peers/transformers/transformers.js";
+import { goldenFolders } from "./tasks/goldens.js";
 
 const count = 24;
 const prompts = 8;
@@ -152,11 +152,8 @@ function presets(): [string, () => Promise<Subject>][] {
 
 /** The golden checkpoints, and new ones of their configurations, trained. */
 function goldens(): [string, () => Promise<Subject>][] {
-  const folder = process.env["SWITCHYARD_GOLDENS"] ?? fileURLToPath(new URL("../../../../shared/goldens", import.meta.url));
-  if (!existsSync(folder)) return [];
-  const names = readdirSync(folder).filter((name) => existsSync(join(folder, name, "golden.json")));
-  return names.flatMap((name): [string, () => Promise<Subject>][] => [
-    [name, async () => Object.assign(await LanguageModel.load(join(folder, name)), { prompts: [readGolden(join(folder, name)).greedy?.prompt ?? [1, 2, 3]] })],
-    [`trained: ${name}`, () => trainedAs(join(folder, name), name)],
+  return goldenFolders().flatMap(([name, folder]): [string, () => Promise<Subject>][] => [
+    [name, async () => Object.assign(await LanguageModel.load(folder), { prompts: [readGolden(folder).greedy?.prompt ?? [1, 2, 3]] })],
+    [`trained: ${name}`, () => trainedAs(folder, name)],
   ]);
 }

@@ -5,11 +5,9 @@
  * A file in the shape of Qwen3-30B-A3B in Q4_0: real metadata with a vocabulary of 151,936 tokens and as many merges, every tensor, and
  * holes where their data would be. Each measurement is a process of its own: its time from start to end, its peak resident memory.
  */
-import { spawnSync } from "node:child_process";
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, statSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { loadEngine } from "../src/engine/load.js";
 import { encodeGgufHeader } from "../src/formats/gguf/writer.js";
 import { readHfConfig } from "../src/model/families/hf-config.js";
@@ -17,6 +15,7 @@ import { publishedConfig } from "../src/model/families/published.js";
 import { randomGguf } from "../src/model/random-gguf.js";
 import { byteCharacters } from "../src/tokenizer/byte-level.js";
 import { type BenchResult, machine } from "./bench.js";
+import { runProgram, sourceUrl } from "./tasks/program.js";
 
 const repetitions = 3;
 const target = { seconds: 2, megabytes: 300 };
@@ -28,8 +27,8 @@ export async function run(): Promise<BenchResult> {
     writeSparse(file);
     const rows = [
       { what: "node that does nothing", ...measure("") },
-      { what: "inspect", ...measure(`const { inspect } = await import(${source("inspect/inspect.js")}); await inspect(${JSON.stringify(file)});`) },
-      { what: "loaded, with its tokenizer", ...measure(`const { LanguageModel } = await import(${source("model/language-model.js")}); await LanguageModel.load(${JSON.stringify(file)});`) },
+      { what: "inspect", ...measure(`const { inspect } = await import(${sourceUrl("inspect/inspect.js")}); await inspect(${JSON.stringify(file)});`) },
+      { what: "loaded, with its tokenizer", ...measure(`const { LanguageModel } = await import(${sourceUrl("model/language-model.js")}); await LanguageModel.load(${JSON.stringify(file)});`) },
     ];
     const worst = Math.max(...rows.map((row) => row["wall s"]));
     return {
@@ -47,8 +46,6 @@ export async function run(): Promise<BenchResult> {
     rmSync(folder, { recursive: true });
   }
 }
-
-const source = (path: string): string => JSON.stringify(new URL(`../src/${path}`, import.meta.url).href);
 
 function writeSparse(path: string): void {
   const { config } = readHfConfig(publishedConfig("qwen3-30b-a3b"), "qwen3-30b-a3b");
@@ -78,10 +75,9 @@ function measure(code: string): { "wall s": number; "processor s": number; "resi
   const report = 'const { readFileSync } = await import("node:fs"); const { user, system } = process.cpuUsage(); console.error(`used ${(user + system) / 1e6} ${/VmHWM:\\s+(\\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]}`);';
   const runs = Array.from({ length: repetitions }, () => {
     const start = performance.now();
-    const { stderr, status } = spawnSync(process.execPath, ["--input-type=module", "-e", `${code} ${report}`], { encoding: "utf8", cwd: fileURLToPath(new URL(".", import.meta.url)) });
+    const stderr = runProgram(`${code} ${report}`);
     const wall = (performance.now() - start) / 1000;
     const [, processor, kibibytes] = /used (\S+) (\d+)/.exec(stderr) ?? [];
-    if (status !== 0) throw new Error(`a child process failed: ${stderr}`);
     return [wall, Number(processor), (Number(kibibytes) * 1024) / 1e6];
   });
   const least = (column: number, unit: number) => Math.round(Math.min(...runs.map((figures) => figures[column] as number)) * unit) / unit;

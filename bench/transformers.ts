@@ -6,10 +6,9 @@
  * (../shared/goldens, or $SWITCHYARD_GOLDENS) loaded and saved again. Ours are f32 logits of the native engine; transformers computes in
  * float64 and float32. Wanted: at most 1e-5 of the largest logit, or twice what transformers itself loses in float32.
  */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { loadEngine } from "../src/engine/load.js";
 import { readGolden } from "../src/inspect/golden.js";
@@ -22,6 +21,7 @@ import { routerConfig } from "../src/routing/presets.js";
 import { train } from "../src/train/train.js";
 import { type BenchResult, machine } from "./bench.js";
 import { transformersLogits } from "./peers/transformers/transformers.js";
+import { goldenFolders } from "./tasks/goldens.js";
 
 const target = 1e-5;
 
@@ -61,7 +61,7 @@ export async function run(args: string[]): Promise<BenchResult> {
     }
   };
   for (const [name, moe] of Object.entries(trained)) await attempt(`trained: ${name}`, (checkpoint, golden) => trainAndSave(moe, checkpoint, golden));
-  for (const [name, source] of goldens()) await attempt(name, (checkpoint, golden) => saveAgain(source, checkpoint, golden));
+  for (const [name, source] of goldenFolders()) await attempt(name, (checkpoint, golden) => saveAgain(source, checkpoint, golden));
   const results = transformersLogits(cases);
   if (values.keep === undefined) rmSync(folder, { recursive: true });
 
@@ -98,12 +98,3 @@ async function saveAgain(source: string, checkpoint: string, golden: string): Pr
 }
 
 const modelTypeOf = (checkpoint: string) => (JSON.parse(readFileSync(join(checkpoint, "config.json"), "utf8")) as { model_type: string }).model_type;
-
-/** Name and folder of every golden. */
-function goldens(): [string, string][] {
-  const folder = process.env["SWITCHYARD_GOLDENS"] ?? fileURLToPath(new URL("../../../../shared/goldens", import.meta.url));
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory() && existsSync(join(folder, entry.name, "golden.json")))
-    .map(({ name }) => [name, join(folder, name)]);
-}

@@ -5,14 +5,12 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
-import { Tape } from "../../src/autograd/tape.js";
 import { Arena } from "../../src/engine/arena.js";
 import { Model } from "../../src/generate/model.js";
 import { addCounts, type CacheReport, cacheReport, measureReadRate } from "../../src/inspect/residency.js";
+import { forwardTokens } from "../../src/inspect/speed.js";
 import { KvCache } from "../../src/model/cache.js";
 import { emptyCounts } from "../../src/model/residency/counts.js";
-import { forward, logits } from "../../src/model/transformer.js";
-import { view } from "../../src/tensor/tensor.js";
 
 export interface Measured extends CacheReport {
   tokensPerSecond: number;
@@ -30,9 +28,9 @@ const [promptTokens, warmTokens] = [64, 16];
 
 const [file, budget, tokens] = [process.argv[2] as string, Number(process.argv[3]), Number(process.argv[4])];
 using model = await Model.load(file, budget > 0 ? { memory: budget } : {});
-const { engine, config } = model;
+const { engine } = model;
 const { cache: experts } = model.parameters;
-using cache = new KvCache(engine, config, promptTokens + warmTokens + tokens, model.kv);
+using cache = new KvCache(engine, model.config, promptTokens + warmTokens + tokens, model.kv);
 using arena = new Arena(engine);
 const hash = createHash("sha256");
 run(promptTokens);
@@ -61,14 +59,8 @@ const measured: Measured = {
 };
 console.log(JSON.stringify(measured));
 
-/** Runs the next tokens, arbitrary ones, and adds the logits of the last to the hash. */
 function run(count: number): void {
-  arena.reset();
-  const tape = new Tape(engine, arena);
-  const ids = Int32Array.from({ length: count }, (_, i) => ((cache.length + i) * 7919 + 100) % config.vocab);
-  const { hidden } = forward(tape, model, { ids: tape.constant([count], ids, "i32"), batch: [{ cache, length: count }] });
-  const values = engine.read(logits(tape, model, view(hidden, [1, hidden.cols], (count - 1) * hidden.cols)));
-  hash.update(new Uint8Array(values.buffer));
+  hash.update(new Uint8Array(forwardTokens(model, arena, cache, count).buffer));
 }
 
 function readRate(): number {

@@ -168,7 +168,6 @@ void parallel_for(int64_t tasks, TaskFn fn, void* context) {
     }
     return;
   }
-  if (pool.started < pool.threads - 1) start_workers();
   pool.fn = fn;
   pool.context = context;
   pool.tasks = tasks;
@@ -191,7 +190,6 @@ int64_t task_after() { return after; }
 
 void start_beside(TaskFn fn, void* context) {
   if (pool.threads == 1 || !change_beside(kNone, kPrepared)) return;
-  if (pool.started < pool.threads - 1) start_workers();
   pool.beside_fn = fn;
   pool.beside_context = context;
   __atomic_store_n(&pool.beside, kAsked, __ATOMIC_SEQ_CST);
@@ -212,6 +210,7 @@ int thread_count() { return pool.threads; }
 void set_thread_count(int threads) {
   pthread_mutex_lock(&pool.job);
   __atomic_store_n(&pool.threads, threads < 1 ? 1 : threads > kMaxThreads ? kMaxThreads : threads, __ATOMIC_SEQ_CST);
+  start_workers();
   wake_all();
   pthread_mutex_unlock(&pool.job);
 }

@@ -10,7 +10,7 @@ export interface Terminal {
   shown(text: string): string;
 }
 
-export function terminal(stream: TextStream = process.stdout, env: Environment = process.env): Terminal {
+export function terminal(stream: TextStream, env: Environment): Terminal {
   const color = colorEnabled(stream, env);
   return { color, paint: painter(color), width: stream.columns ?? 80, shown: (text) => (stream.isTTY === true ? withoutControls(text) : text) };
 }

@@ -1,15 +1,5 @@
 import { type ErrorCode, errorCodes, SwitchyardError } from "../errors.js";
-
-/** What a list needs of an addon: see native/binding/commands.cpp. */
-export interface ListAddon {
-  /** Names of the ops that a list can hold, in the order of their numbers. */
-  commands(): string[];
-  start(list: Float64Array, length: number): void;
-  /** 0, or the number of the op at which it stopped. */
-  run(list: Float64Array, length: number): number;
-  /** The one op that stops a list: see native/binding/demand.cpp. Its last argument is the number. */
-  demand(...args: number[]): number | undefined;
-}
+import type { NativeAddon } from "./native-addon.js";
 
 type Argument = number | Float64Array;
 
@@ -19,16 +9,16 @@ const room = 2 ** 14;
 const handedOver = 64;
 
 /** One per addon: its engines share memory, so that an op of one must not overtake those of another that still wait. */
-const lists = new WeakMap<ListAddon, CommandList<ListAddon>>();
+const lists = new WeakMap<NativeAddon, CommandList>();
 
 /**
  * Ops that are run later than JavaScript calls them. A call writes the number of the op and its arguments, all numbers, into the list; a native thread runs
  * what is in it while JavaScript prepares the ops that follow, and `run` runs what is left. That saves the time of JavaScript, which would otherwise
  * stand between the products, and its data stays in the caches of its own core.
  */
-export class CommandList<A extends ListAddon> {
+export class CommandList {
   /** The addon. Inside `together` its ops wait in the list, and whatever else is called of it runs the list first. */
-  readonly addon: A;
+  readonly addon: NativeAddon;
   private readonly list = new Float64Array(room);
   private length = 0;
   /** How much of it the other thread may run. */
@@ -37,10 +27,10 @@ export class CommandList<A extends ListAddon> {
   /** What is to be done where the list stops, by the number of the op, from 1 on. */
   private stops: (() => void)[] = [];
 
-  private readonly real: A;
+  private readonly real: NativeAddon;
   private readonly demandNumber: number;
 
-  private constructor(addon: A) {
+  private constructor(addon: NativeAddon) {
     this.real = withTypedErrors(addon);
     const numbers = new Map(addon.commands().map((name, number) => [name, number]));
     this.demandNumber = numbers.get("demand") as number;
@@ -53,12 +43,12 @@ export class CommandList<A extends ListAddon> {
       };
       return [name, first];
     });
-    this.addon = Object.fromEntries(entries) as A;
+    this.addon = Object.fromEntries(entries) as unknown as NativeAddon;
   }
 
   /** The list of all engines of an addon. */
-  static of<A extends ListAddon>(addon: A): CommandList<A> {
-    let list = lists.get(addon) as CommandList<A> | undefined;
+  static of(addon: NativeAddon): CommandList {
+    let list = lists.get(addon);
     if (list === undefined) lists.set(addon, (list = new CommandList(addon)));
     return list;
   }
@@ -137,7 +127,7 @@ export class CommandList<A extends ListAddon> {
 }
 
 /** The same functions; what they throw with a code of ours, as native code does, is a SwitchyardError. */
-function withTypedErrors<A extends object>(addon: A): A {
+function withTypedErrors(addon: NativeAddon): NativeAddon {
   const entries = Object.entries(addon).map(([name, op]: [string, (...args: unknown[]) => unknown]) => {
     const typed = (...args: unknown[]) => {
       try {
@@ -149,5 +139,5 @@ function withTypedErrors<A extends object>(addon: A): A {
     };
     return [name, typed];
   });
-  return Object.fromEntries(entries) as A;
+  return Object.fromEntries(entries) as unknown as NativeAddon;
 }

@@ -6,6 +6,7 @@ import { check, SwitchyardError } from "../errors.js";
 import type { Engine } from "./engine.js";
 import { NativeEngine } from "./native.js";
 import { addonVersion, type NativeAddon } from "./native-addon.js";
+import { mostThreads } from "./native-memory.js";
 import { ReferenceEngine } from "./reference.js";
 
 export interface EngineOptions {
@@ -18,9 +19,6 @@ export interface EngineOptions {
   /** f64 is for gradient checks and is the reference engine's alone. */
   float?: "f32" | "f64" | undefined;
 }
-
-/** Threads that the native engine has at most. */
-const mostThreads = 256;
 
 /** A variable of the environment; one that is empty counts as not set. */
 const variable = (name: string): string | undefined => process.env[name] || undefined;

@@ -1,5 +1,4 @@
 import type { TypedArray } from "../tensor/dtype.js";
-import type { ListAddon } from "./command-list.js";
 import type { MixerOps } from "./mixer-ops.js";
 import type { ReadsAddon } from "./native-reads.js";
 
@@ -16,8 +15,16 @@ type OpName =
 export const addonVersion = 2;
 
 /** Everything that the addon exports: native/binding/. */
-export interface NativeAddon extends ReadsAddon, ListAddon, Record<OpName, NativeOp> {
+export interface NativeAddon extends ReadsAddon, Record<OpName, NativeOp> {
   version(): number;
+  /** Names of the ops that a list (command-list.ts) can hold, in the order of their numbers. */
+  commands(): string[];
+  /** Another thread may run so much of the list: native/binding/commands.cpp. */
+  start(list: Float64Array, length: number): void;
+  /** 0, or the number of the op at which it stopped. */
+  run(list: Float64Array, length: number): number;
+  /** The one op that stops a list: native/binding/demand.cpp. Its last argument is the number. */
+  demand(...args: number[]): number | undefined;
   /** Kernel variants by index; null for one that this machine cannot run. */
   isas(): (string | null)[];
   /** Sets the number of threads unless n is 0; returns it. One pool serves every engine of the process. */

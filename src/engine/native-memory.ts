@@ -13,6 +13,9 @@ export const fillCode: Partial<Record<DType, number>> = { f32: 0, f64: 1, i32: 2
 /** In the order of the enumerators of native/kernels/stored.h; -1 for what no product takes. */
 export const storedTypes: readonly DType[] = ["f32", ...(Object.keys(storedBlocks) as DType[])];
 
+/** Threads that there are at most: kMaxThreads of native/core/pool.h. */
+export const mostThreads = 256;
+
 /** A tensor's address, at which no update waits any more; 0 for none. A tensor of another engine yields a typed array, which the addon refuses. */
 export function address(t: Tensor | undefined): number {
   if (t === undefined) return 0;
@@ -29,7 +32,7 @@ export class NativeMemory implements Memory, RepackingOps {
   protected readonly variant: number;
   protected readonly addon: NativeAddon;
   private held = 0;
-  protected readonly commands: CommandList<NativeAddon>;
+  protected readonly commands: CommandList;
 
   /** Throws ERR_SWITCHYARD_ENGINE when this machine cannot run `isa`; without it the best variant is taken. */
   constructor(
@@ -58,7 +61,7 @@ export class NativeMemory implements Memory, RepackingOps {
   }
 
   set threads(n: number) {
-    check(Number.isInteger(n) && n >= 1 && n <= 256, "ERR_SWITCHYARD_USAGE", () => `threads: expected an integer from 1 to 256, got ${n}`);
+    check(Number.isInteger(n) && n >= 1 && n <= mostThreads, "ERR_SWITCHYARD_USAGE", () => `threads: expected an integer from 1 to ${mostThreads}, got ${n}`);
     this.addon.threads(n);
   }
 

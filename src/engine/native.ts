@@ -1,9 +1,9 @@
 import type { Tensor } from "../tensor/tensor.js";
+import { spreadSteps } from "./broadcast.js";
 import type { Activation, AdamWOptions, BinaryFn, CombineOptions, Engine, GluOptions, GroupLimit, RopeDims, UnaryFn } from "./engine.js";
 import { delay } from "./late-updates.js";
 import { address, storedTypes } from "./native-memory.js";
 import { NativeMixers } from "./native-mixers.js";
-import { broadcastSteps } from "./reference/elementwise.js";
 
 // In the order of the enumerators of native/kernels/ops.h.
 const activations: readonly Activation[] = ["silu", "gelu", "gelu-tanh", "quick-gelu", "relu", "relu2"];
@@ -110,7 +110,7 @@ export class NativeEngine extends NativeMixers implements Engine {
   }
 
   binary(fn: BinaryFn, out: Tensor, a: Tensor, b: Tensor): void {
-    const step = broadcastSteps(a, b);
+    const step = spreadSteps(a, b);
     this.addon.binary(this.variant, binaryFns.indexOf(fn), address(out), address(a), address(b), a.rows, a.cols, b.size, step.row, step.column);
   }
 

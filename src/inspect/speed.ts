@@ -6,6 +6,7 @@ import { KvCache, type KvType } from "../model/cache.js";
 import type { LanguageModel } from "../model/language-model.js";
 import { type CacheCounts, emptyCounts } from "../model/residency/counts.js";
 import { forward, logits } from "../model/transformer.js";
+import type { TypedArray } from "../tensor/dtype.js";
 import { view } from "../tensor/tensor.js";
 import { addCounts, type CacheReport, cacheReport } from "./residency.js";
 import { type Peaks, workPerToken } from "./work.js";
@@ -119,11 +120,11 @@ export function measureSpeed(model: LanguageModel, options: SpeedOptions, peaks?
   });
 }
 
-/** One step: `count` tokens, and the logits of the last one. */
-function forwardTokens(model: LanguageModel, arena: Arena, cache: KvCache, count: number): void {
+/** One step: `count` tokens, arbitrary ones, and the logits of the last one. */
+export function forwardTokens(model: LanguageModel, arena: Arena, cache: KvCache, count: number): TypedArray {
   arena.reset();
   const tape = new Tape(model.engine, arena);
   const ids = Int32Array.from({ length: count }, (_, i) => ((cache.length + i) * 7919 + 100) % model.config.vocab);
   const { hidden } = forward(tape, model, { ids: tape.constant([count], ids, "i32"), batch: [{ cache, length: count }] });
-  model.engine.read(logits(tape, model, view(hidden, [1, hidden.cols], (count - 1) * hidden.cols)));
+  return model.engine.read(logits(tape, model, view(hidden, [1, hidden.cols], (count - 1) * hidden.cols)));
 }

@@ -176,7 +176,7 @@ export function copyMapped(engine: Engine, target: Tensor, parts: readonly Exper
 
 /** Rows of a stored type as floats. */
 function widen(engine: Engine, out: Tensor, matrix: Tensor): void {
-  using arena = new Arena(engine, byteLength("i32", matrix.rows) + 64);
+  using arena = new Arena(engine, 0);
   const rows = arena.alloc("i32", [matrix.rows]);
   engine.write(rows, Int32Array.from({ length: matrix.rows }, (_, r) => r));
   engine.gatherRows(out, view(matrix, [matrix.rows, matrix.cols]), rows);

@@ -65,7 +65,7 @@ export function copyRepacked(engine: Engine, parameter: Tensor, { matrices }: Re
   for (const [i, matrix] of matrices.entries()) {
     const { rows, block, scaleType } = matrix;
     const places = placesOf(matrix);
-    using arena = new Arena(engine, byteLength("i32", rows) + 64);
+    using arena = new Arena(engine, 0);
     const index = places.rows && arena.alloc("i32", [rows]);
     if (index !== undefined) engine.write(index, places.rows as Int32Array);
     const elements = map(matrix.elements);

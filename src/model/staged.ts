@@ -1,8 +1,7 @@
 import { Arena } from "../engine/arena.js";
 import type { Engine } from "../engine/engine.js";
 import { check } from "../errors.js";
-import { byteLength } from "../tensor/dtype.js";
-import { sizeOf, type Tensor } from "../tensor/tensor.js";
+import type { Tensor } from "../tensor/tensor.js";
 import type { AnyConfig } from "./encoder-decoder/config.js";
 import { copyMapped, mapWeight, type ParameterSource } from "./mapped.js";
 import { MappedFiles } from "./mapped-files.js";
@@ -38,7 +37,7 @@ export class StagedWeights implements Weights {
     if (known !== undefined) return known.tensor;
     const [shape, source] = [this.shapes.get(name), this.sources.get(name)];
     check(shape !== undefined && source !== undefined, "ERR_SWITCHYARD_CONFIG", () => `parameters: the model has no "${name}"`);
-    const arena = new Arena(this.engine, byteLength(this.engine.float, sizeOf(shape)));
+    const arena = new Arena(this.engine, 0);
     const tensor = arena.alloc(this.engine.float, shape);
     this.staged.set(name, { arena, tensor });
     this.read(source, tensor, arena);

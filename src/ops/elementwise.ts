@@ -1,6 +1,6 @@
 import { gradOf, type Tape } from "../autograd/tape.js";
+import { spread } from "../engine/broadcast.js";
 import type { BinaryFn, UnaryFn } from "../engine/engine.js";
-import { check } from "../errors.js";
 import type { Tensor } from "../tensor/tensor.js";
 
 /** y = fn(x), element by element. Backward: dx = dy fn'(x). */
@@ -19,15 +19,6 @@ export function scale(tape: Tape, x: Tensor, factor: number): Tensor {
   engine.scale(y, x, factor);
   tape.record([y], [x], () => tape.into(x, (dx, accumulate) => engine.scale(dx, gradOf(y), factor, accumulate)));
   return y;
-}
-
-/** How b spreads over a: elementwise, one element, one row over all rows, or one column over all columns. */
-function spread(a: Tensor, b: Tensor): "same" | "all" | "columns" | "rows" {
-  if (b.size === a.size) return "same";
-  if (b.size === 1) return "all";
-  if (b.size === a.cols && b.cols === a.cols) return "columns";
-  check(b.size === a.rows, "ERR_SWITCHYARD_SHAPE", () => `binary: ${b} cannot be spread over ${a}; expected its shape, one element, a row [${a.cols}] or a column [${a.rows}, 1]`);
-  return "rows";
 }
 
 /**

@@ -125,8 +125,9 @@ export async function publish(checkpoint: string, out: string): Promise<void> {
       await link(source, temporary).catch(() => copyFile(source, temporary));
       await rename(temporary, target);
     } catch (error) {
-      await rm(temporary, { force: true });
       throw ioError("write", target, error);
+    } finally {
+      await rm(temporary, { force: true }); // where the target is the same file already, rename leaves both
     }
   }
 }

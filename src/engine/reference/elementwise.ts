@@ -1,5 +1,5 @@
-import { check } from "../../errors.js";
 import type { Tensor } from "../../tensor/tensor.js";
+import { spreadSteps } from "../broadcast.js";
 import type { BinaryFn, UnaryFn } from "../engine.js";
 import { floats } from "./arrays.js";
 import { unaryFns } from "./special.js";
@@ -27,24 +27,11 @@ const binaryFns: Readonly<Record<BinaryFn, (a: number, b: number) => number>> = 
   div: (a, b) => a / b,
 };
 
-/** How far b advances per row and per column of a. */
-export function broadcastSteps(a: Tensor, b: Tensor): { row: number; column: number } {
-  if (b.size === a.size) return { row: a.cols, column: 1 };
-  if (b.size === 1) return { row: 0, column: 0 };
-  if (b.size === a.cols && b.cols === a.cols) return { row: 0, column: 1 };
-  check(
-    b.size === a.rows && b.cols === 1,
-    "ERR_SWITCHYARD_SHAPE",
-    () => `binary: ${b} cannot be broadcast over ${a}; expected the same size, one element, [${a.cols}] or [${a.rows}, 1]`,
-  );
-  return { row: 1, column: 0 };
-}
-
 export function binary(fn: BinaryFn, out: Tensor, a: Tensor, b: Tensor): void {
   const O = floats(out);
   const A = floats(a);
   const B = floats(b);
-  const step = broadcastSteps(a, b);
+  const step = spreadSteps(a, b);
   const apply = binaryFns[fn];
   for (let row = 0, i = 0; row < a.rows; row++) {
     for (let column = 0; column < a.cols; column++, i++) O[i] = apply(A[i], B[row * step.row + column * step.column]);

@@ -17,7 +17,7 @@ export interface TextStream {
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** FORCE_COLOR decides when set ("0" or "false": no), then NO_COLOR (no-color.org), then whether the stream is a terminal. */
-export function colorEnabled(stream: TextStream, env: Environment = process.env): boolean {
+export function colorEnabled(stream: TextStream, env: Environment): boolean {
   if (env.FORCE_COLOR) return env.FORCE_COLOR !== "0" && env.FORCE_COLOR !== "false";
   return !env.NO_COLOR && stream.isTTY === true && env.TERM !== "dumb";
 }

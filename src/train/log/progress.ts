@@ -7,9 +7,8 @@ interface ProgressOptions {
   totalSteps: number;
   /** Steps done before this process took over; default 0. */
   startStep?: number;
-  /** Default process.stderr, which leaves stdout to results. */
-  stream?: TextStream;
-  env?: Environment;
+  stream: TextStream;
+  env: Environment;
   /** Milliseconds of a clock; default performance.now. */
   now?: () => number;
 }
@@ -28,7 +27,7 @@ export class Progress {
   private validation: number | undefined;
 
   constructor(private readonly options: ProgressOptions) {
-    this.stream = options.stream ?? process.stderr;
+    this.stream = options.stream;
     this.now = options.now ?? (() => performance.now());
     this.paint = painter(colorEnabled(this.stream, options.env));
     this.startMs = this.now();
