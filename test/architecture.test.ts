@@ -3,11 +3,11 @@ import { dirname, join, normalize, sep } from "node:path";
 import { expect, test } from "vitest";
 
 /**
- * Folders of src/ (and errors.ts), each importing only from itself and from those before it. `autograd` stands before
+ * Folders of src/ (and files that stand there alone), each importing only from itself and from those before it. `autograd` stands before
  * `ops` because every op's forward puts its backward on the tape (docs/decisions/0004-tape-before-ops.md).
  */
 const layers = [
-  "errors", "tensor", "engine", "autograd", "ops", "routing", "moe", "formats", "quant", "tokenizer", "model", "data",
+  "errors", "options", "tensor", "engine", "autograd", "ops", "routing", "moe", "formats", "quant", "tokenizer", "model", "data",
   "train", "generate", "inspect", "server", "cli", "index",
 ];
 

@@ -51,7 +51,7 @@ describe("train", () => {
     const another = await cli(["train", "--data", text, "--out", model, ...tiny, "--experts", "8", "--resume"]);
     expect(another).toMatchObject({ code: 2, stderr: expect.stringMatching(/describe another \(moe: .*leave them out/) });
     const again = await cli(["train", "--data", text, "--out", model, ...tiny]);
-    expect(again).toMatchObject({ code: 2, stderr: expect.stringContaining("already holds a run; continue it with --resume") });
+    expect(again).toMatchObject({ code: 2, stderr: expect.stringContaining("already holds a run; resume it (--resume)") });
     const otherData = join(folder, "other.txt");
     writeFileSync(otherData, "something else. ".repeat(100));
     const data = await cli(["train", "--data", otherData, "--out", model, "--resume", "--steps", "30"]);

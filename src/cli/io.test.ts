@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { expect, test } from "vitest";
 import { processIo, quote } from "./io.js";
 import { loadProgress } from "./load-model.js";
-import { nearest } from "./nearest.js";
+import { nearest } from "../options.js";
 
 test.skipIf(process.platform === "win32")("quoted arguments come out of a shell as they went in", () => {
   for (const text of ["a/b.txt", "two words", 'a "b"', "$HOME", "it's `x` \\ !", "it's", ""]) {

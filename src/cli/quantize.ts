@@ -12,6 +12,7 @@ interface QuantizeFlags {
   json?: boolean;
   type: Lowercase<FileType>;
   tensorType?: TensorType[];
+  router: "f32";
   out?: string;
   calibrate?: string[];
   data?: string[];
@@ -47,7 +48,8 @@ function addTensorType(text: string, others: readonly TensorType[] = []): Tensor
   }
 }
 
-async function quantizeAction(io: Io, source: string, { type, tensorType: tensorTypes, json, ...rest }: QuantizeFlags): Promise<void> {
+async function quantizeAction(io: Io, source: string, flags: QuantizeFlags): Promise<void> {
+  const { type, tensorType: tensorTypes, json, router: _, ...rest } = flags;
   const { out = `${basename(resolve(source)).replace(/\.gguf$/, "")}-${type}.gguf`, ...texts } = rest;
   using interrupt = onInterrupt(io);
   const onStep = (step: string) => io.stderr.write(`switchyard: ${step}\n`);

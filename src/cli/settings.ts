@@ -8,7 +8,7 @@ import { routerConfig, type RouterPreset, routerPresets } from "../routing/prese
 import type { Balance, RouterConfig } from "../routing/types.js";
 import { type TrainInput, trainSchema } from "../train/options.js";
 import { trainingPresets } from "../train/presets.js";
-import { nearest } from "./nearest.js";
+import { nearest } from "../options.js";
 
 const count = z.number().int().min(1);
 const names = <T extends object>(table: T) => Object.keys(table) as [keyof T & string, ...(keyof T & string)[]];

@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { check, SwitchyardError } from "../errors.js";
+import { checkOptions, show } from "../options.js";
 import type { Engine } from "./engine.js";
 import { NativeEngine } from "./native.js";
 import { addonVersion, type NativeAddon } from "./native-addon.js";
@@ -79,6 +80,8 @@ let warned = false;
  * that was asked for cannot be had, or the addon is of another version; without such a wish the reference engine is the fallback, with one warning on stderr.
  */
 export function loadEngine(options: EngineOptions = {}): Engine {
+  checkOptions("loadEngine", options, { engine: true, isa: true, threads: true, float: true });
+  check(options.float === undefined || options.float === "f32" || options.float === "f64", "ERR_SWITCHYARD_USAGE", () => `engine: float: expected "f32" or "f64", got ${show(options.float)}`);
   const wanted = options.engine ?? variable("SWITCHYARD_ENGINE") ?? (options.float === "f64" ? "reference" : undefined);
   check(
     wanted === undefined || wanted === "native" || wanted === "reference",

@@ -1,4 +1,5 @@
 import { check } from "../errors.js";
+import { show } from "../options.js";
 import { type DType, isStored, storedBlocks, typedArray, type TypedArray } from "../tensor/dtype.js";
 import type { Tensor } from "../tensor/tensor.js";
 import type { FileReads, LooseRows, Memory, Precision, Region, RepackingOps } from "./engine.js";
@@ -61,7 +62,7 @@ export class NativeMemory implements Memory, RepackingOps {
   }
 
   set threads(n: number) {
-    check(Number.isInteger(n) && n >= 1 && n <= mostThreads, "ERR_SWITCHYARD_USAGE", () => `threads: expected an integer from 1 to ${mostThreads}, got ${n}`);
+    check(Number.isInteger(n) && n >= 1 && n <= mostThreads, "ERR_SWITCHYARD_USAGE", () => `threads: expected an integer from 1 to ${mostThreads}, got ${show(n)}`);
     this.addon.threads(n);
   }
 

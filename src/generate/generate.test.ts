@@ -1,6 +1,9 @@
 import { afterAll, describe, expect, it, vi } from "vitest";
+import { gatherColumns, linear, softmax } from "../ops/index.js";
+import { defineRouter } from "../routing/define.js";
 import { byteTokenizer } from "../tokenizer/bytes.js";
 import { trainBytePairTokenizer } from "../tokenizer/train-byte-pair.js";
+import { train } from "../train/train.js";
 import { type Chunk, type GenerateOptions } from "./generate.js";
 import { Model } from "./model.js";
 import { Session } from "./session.js";
@@ -206,6 +209,14 @@ describe("a generation", () => {
 
   it.each<[string, string | Int32Array | string[], GenerateOptions, RegExp]>([
     ["an empty prompt", "", {}, /empty/],
+    ["no prompt of several", [], {}, /an empty list/],
+    ["a misspelled option", "a", { temprature: 0 } as GenerateOptions, /unknown option "temprature"; did you mean temperature\?/],
+    ["what are no options", "a", 5 as unknown as GenerateOptions, /expected an object of options, got 5/],
+    ["a number in quotes", "a", { maxTokens: "5" as unknown as number }, /maxTokens: expected an integer of at least 1, got "5"/],
+    ["seeds for fewer prompts", ["a", "b"], { seed: [1] }, /seed: expected one for each prompt/],
+    ["a controller as a signal", "a", { signal: new AbortController() as unknown as AbortSignal }, /expected an AbortSignal/],
+    ["biases in a Map", "a", { logitBias: new Map([[97, 1]]) as unknown as Record<number, number> }, /got a Map; use Object.fromEntries/],
+    ["large integers", new BigInt64Array([97n]) as unknown as Int32Array, {}, /as a prompt, or a list of such, got BigInt64Array/],
     ["a number of tokens that is none", "x", { maxTokens: NaN }, /generate: maxTokens: expected an integer of at least 1, got NaN/],
     ["one empty prompt of two", ["a", ""], {}, /empty/],
     ["a prompt as long as the context", "x".repeat(64), {}, /64 tokens.*context of 64/],
@@ -222,6 +233,23 @@ describe("a generation", () => {
 });
 
 describe("a session", () => {
+  it("runs again what it kept once the weights or the router are others", async () => {
+    using trained = make(true);
+    using session = new Session(trained);
+    const options = { ...letters, maxTokens: 6, trace: true };
+    const [before] = [await collect(session.generate("abcdef", options))];
+    for await (const step of train(trained, { data: Int32Array.from({ length: 2000 }, (_, i) => (i * i) % 256), steps: 3, batch: 2, learningRate: 0.3, warmup: 0, context: 16, evalEvery: 0 })) expect(step.applied).toBe(true);
+    const after = await collect(session.generate("abcdef", options));
+    expect(after).toEqual(await collect(trained.generate("abcdef", options)));
+    expect(after).not.toEqual(before);
+    trained.router = defineRouter("the first two", ({ tape, x, parameters: { weight } }) => {
+      const logits = linear(tape, x, weight);
+      const experts = tape.constant([x.rows, 2], Int32Array.from({ length: 2 * x.rows }, (_, i) => i % 2), "i32");
+      return { logits, experts, weights: softmax(tape, gatherColumns(tape, logits, experts)) };
+    });
+    expect(await collect(session.generate("abcdef", options))).toEqual(await collect(trained.generate("abcdef", options)));
+  });
+
   it("goes on from the common beginning, with the bits of a fresh start", async () => {
     using session = new Session(model);
     const history: Int32Array[] = [];

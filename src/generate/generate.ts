@@ -1,36 +1,37 @@
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { check, checkAborted } from "../errors.js";
+import { checkOptions, show } from "../options.js";
 import { KvCache, type KvType } from "../model/cache.js";
-import type { LanguageModel } from "../model/language-model.js";
+import { checkLanguageModel, type LanguageModel } from "../model/language-model.js";
 import { forward, forwardInTurns, logits } from "../model/transformer.js";
 import { gatherRows } from "../ops/index.js";
 import type { Routing } from "../routing/types.js";
 import { checkSeed } from "../tensor/random.js";
-import { checkSampling, type SamplingOptions } from "./sampler.js";
+import { checkSampling, samplingOptions, type SamplingOptions } from "./sampler.js";
 import { PassCost } from "./pass-cost.js";
 import { routingReader, type TokenRoute } from "./routing-record.js";
 import { type Answered, type Context, Sequence } from "./sequence.js";
 
 export interface GenerateOptions extends SamplingOptions {
   /** Most tokens to generate per prompt. Default: up to the model's context. */
-  maxTokens?: number;
+  maxTokens?: number | undefined;
   /** Texts that end an answer and are not part of it. */
-  stop?: string | readonly string[];
+  stop?: string | readonly string[] | undefined;
   /** Seed of the sampler, one for all prompts or one for each. Default 1. */
-  seed?: number | readonly number[];
+  seed?: number | readonly number[] | undefined;
   /**
    * Guesses up to so many tokens ahead where the text repeats itself, and checks them in one pass: the same tokens, sooner. Default 0. Models
    * with recurrent layers make no guesses.
    */
-  lookup?: number;
+  lookup?: number | undefined;
   /** Type of the keys and values kept of the tokens. Default: f16 for a model with quantised weights, f32 for others. A session has its own. */
-  kv?: KvType;
+  kv?: KvType | undefined;
   /** f32: activations are not rounded to bf16 for products with weights of that type. */
-  precision?: "f32";
+  precision?: "f32" | undefined;
   /** Adds the routing of every token, the prompt's included. */
-  trace?: boolean;
-  signal?: AbortSignal;
+  trace?: boolean | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 /** One token of an answer. `text`: what it completes, perhaps nothing; `finish`: why it is the last. */
@@ -43,6 +44,10 @@ export interface Chunk extends Answered {
 
 /** Text, or token ids, which are taken as they are: without the tokenizer's prefix. */
 export type Prompt = string | Int32Array;
+
+export const generateOptions: Record<keyof GenerateOptions, true> = {
+  ...samplingOptions, maxTokens: true, stop: true, seed: true, lookup: true, kv: true, precision: true, trace: true, signal: true,
+};
 
 /** Tokens of each prompt that run at a time. */
 export const prefillTokens = 512;
@@ -59,14 +64,17 @@ const regionBytes = 2 ** 24;
  * Throws ERR_SWITCHYARD_USAGE for a prompt that is empty or longer than the context, ERR_SWITCHYARD_ABORTED.
  */
 export async function* generate(model: LanguageModel, prompt: Prompt | readonly Prompt[], options: GenerateOptions = {}): AsyncGenerator<Chunk> {
+  checkLanguageModel("generate", model);
+  checkOptions("generate", options, generateOptions);
   const { engine, config } = model;
   const caches: KvCache[] = [];
   try {
+    check(!(Array.isArray(prompt) && prompt.length === 0), "ERR_SWITCHYARD_USAGE", () => "generate: expected a prompt, or several, got an empty list");
     const prompts = (Array.isArray(prompt) ? prompt : [prompt]).map((p: Prompt) => promptIds(model, p));
     const sequences = prompts.map((ids, i) => {
       const capacity = Math.min(config.context, ids.length + mostTokens(options));
       caches.push(new KvCache(engine, config, capacity, kvType(model, options.kv)));
-      return newSequence(model, { cache: caches[i] as KvCache, tokens: [] }, ids, options, i);
+      return newSequence(model, { cache: caches[i] as KvCache, tokens: [], version: model.parameters.version }, ids, options, i);
     });
     yield* run(model, sequences, options);
   } finally {
@@ -86,7 +94,8 @@ export function promptIds({ config, tokenizer }: LanguageModel, prompt: Prompt):
     check(tokenizer !== undefined, "ERR_SWITCHYARD_USAGE", () => "generate: the model has no tokenizer; give token ids, or load it from a folder with a tokenizer.json or a GGUF file with a vocabulary");
     prompt = Int32Array.from([...tokenizer.prefix, ...tokenizer.encode(prompt)]);
   }
-  check(ArrayBuffer.isView(prompt), "ERR_SWITCHYARD_USAGE", () => `generate: expected a text or an Int32Array of token ids as a prompt, or a list of such, got ${JSON.stringify(prompt)}`);
+  const isNumbers = ArrayBuffer.isView(prompt) && Array.prototype.every.call(prompt, (id) => typeof id === "number") && !((prompt as unknown) instanceof DataView);
+  check(isNumbers, "ERR_SWITCHYARD_USAGE", () => `generate: expected a text or an Int32Array of token ids as a prompt, or a list of such, got ${show(prompt)}`);
   const unknown = prompt.find((id) => !Number.isInteger(id) || id < 0 || id >= config.vocab);
   check(unknown === undefined, "ERR_SWITCHYARD_USAGE", () => `generate: expected token ids from 0 to ${config.vocab - 1}, got ${unknown}`);
   check(prompt.length > 0, "ERR_SWITCHYARD_USAGE", () => "generate: the prompt is empty; give it at least one character");
@@ -95,7 +104,7 @@ export function promptIds({ config, tokenizer }: LanguageModel, prompt: Prompt):
 }
 
 function mostTokens({ maxTokens = Infinity }: GenerateOptions): number {
-  check(maxTokens === Infinity || (Number.isInteger(maxTokens) && maxTokens >= 1), "ERR_SWITCHYARD_USAGE", () => `generate: maxTokens: expected an integer of at least 1, got ${maxTokens}`);
+  check(maxTokens === Infinity || (Number.isInteger(maxTokens) && maxTokens >= 1), "ERR_SWITCHYARD_USAGE", () => `generate: maxTokens: expected an integer of at least 1, got ${show(maxTokens)}`);
   return maxTokens;
 }
 
@@ -103,11 +112,13 @@ function mostTokens({ maxTokens = Infinity }: GenerateOptions): number {
 export function newSequence(model: LanguageModel, context: Context, prompt: readonly number[], options: GenerateOptions, index: number): Sequence {
   const { stop = [], seed = 1, lookup = 0, kv: _, precision, ...sampling } = options;
   checkSampling(sampling, model.config.vocab);
-  check(Number.isInteger(lookup) && lookup >= 0 && lookup <= prefillTokens, "ERR_SWITCHYARD_USAGE", () => `generate: lookup: expected an integer from 0 to ${prefillTokens}, got ${lookup}`);
+  check(Number.isInteger(lookup) && lookup >= 0 && lookup <= prefillTokens, "ERR_SWITCHYARD_USAGE", () => `generate: lookup: expected an integer from 0 to ${prefillTokens}, got ${show(lookup)}`);
   check(precision === undefined || precision === "f32", "ERR_SWITCHYARD_USAGE", () => `generate: precision: expected "f32" or none, got "${String(precision)}"`);
   const stops = typeof stop === "string" ? [stop] : stop;
-  check(Array.isArray(stops) && stops.every((text) => typeof text === "string" && text !== ""), "ERR_SWITCHYARD_USAGE", () => `generate: stop: expected texts of at least one character, got ${JSON.stringify(stop)}`);
-  return new Sequence(context, prompt, model, { ...sampling, maxTokens: mostTokens(options), lookup, stop: stops, seed: checkSeed(typeof seed === "number" ? seed : (seed[index] ?? NaN)) });
+  check(Array.isArray(stops) && stops.every((text) => typeof text === "string" && text !== ""), "ERR_SWITCHYARD_USAGE", () => `generate: stop: expected texts of at least one character, got ${show(stop)}`);
+  const own = Array.isArray(seed) ? (seed as readonly number[])[index] : seed;
+  check(own !== undefined, "ERR_SWITCHYARD_USAGE", () => `generate: seed: expected one for each prompt, got ${show(seed)}`);
+  return new Sequence(context, prompt, model, { ...sampling, maxTokens: mostTokens(options), lookup, stop: stops, seed: checkSeed(own as number) });
 }
 
 /** Runs sequences in one batch until all are finished. */

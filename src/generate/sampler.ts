@@ -1,4 +1,5 @@
 import { check, SwitchyardError } from "../errors.js";
+import { show } from "../options.js";
 import type { Random } from "../tensor/random.js";
 
 /**
@@ -7,22 +8,26 @@ import type { Random } from "../tensor/random.js";
  */
 export interface SamplingOptions {
   /** 0: always the most likely token. Default 0.8. */
-  temperature?: number;
+  temperature?: number | undefined;
   /** Only the k most likely tokens take part. Default: all. */
-  topK?: number;
+  topK?: number | undefined;
   /** Only the fewest tokens whose probabilities reach this sum take part (Holtzman et al. 2020). Default 1. */
-  topP?: number;
+  topP?: number | undefined;
   /** Only tokens at least this fraction as likely as the likeliest take part (Nguyen et al. 2024). Default 0. */
-  minP?: number;
+  minP?: number | undefined;
   /** Divides positive logits of tokens that occur in the prompt or the answer, multiplies negative ones (Keskar et al. 2019). Default 1. */
-  repetitionPenalty?: number;
+  repetitionPenalty?: number | undefined;
   /** Subtracted from the logits of tokens that occur in the answer, as in OpenAI's API. Default 0. */
-  presencePenalty?: number;
+  presencePenalty?: number | undefined;
   /** Subtracted from a token's logit for each of its occurrences in the answer. Default 0. */
-  frequencyPenalty?: number;
+  frequencyPenalty?: number | undefined;
   /** Token id -> number added to its logit; -Infinity forbids it. */
-  logitBias?: Readonly<Record<number, number>>;
+  logitBias?: Readonly<Record<number, number>> | undefined;
 }
+
+export const samplingOptions: Record<keyof SamplingOptions, true> = {
+  temperature: true, topK: true, topP: true, minP: true, repetitionPenalty: true, presencePenalty: true, frequencyPenalty: true, logitBias: true,
+};
 
 /** The tokens that penalties look at. */
 interface History {
@@ -36,15 +41,16 @@ interface History {
 export function checkSampling(options: SamplingOptions, vocab: number): void {
   const { temperature = 0, topK = 1, topP = 1, minP = 0, repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias = {} } = options;
   const require = (condition: boolean, message: string) => check(condition, "ERR_SWITCHYARD_USAGE", () => `sampling: ${message}`);
-  require(temperature >= 0 && Number.isFinite(temperature), `temperature must be a number of at least 0, got ${temperature}`);
-  require(Number.isInteger(topK) && topK >= 1, `top-k must be a positive integer, got ${topK}`);
-  require(topP > 0 && topP <= 1, `top-p must be above 0 and at most 1, got ${topP}`);
-  require(minP >= 0 && minP <= 1, `min-p must be between 0 and 1, got ${minP}`);
-  require(repetitionPenalty > 0 && Number.isFinite(repetitionPenalty), `the repetition penalty must be a number above 0, got ${repetitionPenalty}`);
-  require(Number.isFinite(presencePenalty) && Number.isFinite(frequencyPenalty), `penalties must be numbers, got ${presencePenalty} and ${frequencyPenalty}`);
+  require(temperature >= 0 && Number.isFinite(temperature), `temperature must be a number of at least 0, got ${show(temperature)}`);
+  require(Number.isInteger(topK) && topK >= 1, `top-k must be a positive integer, got ${show(topK)}`);
+  require(Number.isFinite(topP) && topP > 0 && topP <= 1, `top-p must be above 0 and at most 1, got ${show(topP)}`);
+  require(Number.isFinite(minP) && minP >= 0 && minP <= 1, `min-p must be between 0 and 1, got ${show(minP)}`);
+  require(repetitionPenalty > 0 && Number.isFinite(repetitionPenalty), `the repetition penalty must be a number above 0, got ${show(repetitionPenalty)}`);
+  require(Number.isFinite(presencePenalty) && Number.isFinite(frequencyPenalty), `penalties must be numbers, got ${show(presencePenalty)} and ${show(frequencyPenalty)}`);
+  require(typeof logitBias === "object" && logitBias !== null && !(logitBias instanceof Map), `logit bias: expected an object with token ids as keys, got ${logitBias instanceof Map ? "a Map; use Object.fromEntries" : show(logitBias)}`);
   for (const [id, bias] of Object.entries(logitBias)) {
     require(/^\d+$/.test(id) && Number(id) < vocab, `logit bias: expected token ids from 0 to ${vocab - 1}, got ${id}`);
-    require(bias < Infinity, `logit bias of token ${id}: expected a number or -Infinity, got ${bias}`);
+    require(typeof bias === "number" && bias < Infinity, `logit bias of token ${id}: expected a number or -Infinity, got ${show(bias)}`);
   }
 }
 

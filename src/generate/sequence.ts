@@ -11,6 +11,8 @@ import { StopMatcher } from "./stop.js";
 export interface Context {
   cache: KvCache;
   tokens: number[];
+  /** Of the model's parameters, when they were run. */
+  version: number;
 }
 
 /** "stop": a token that ends texts or turns, or a stop sequence; "length": `maxTokens` or the model's context. */
@@ -52,10 +54,12 @@ export class Sequence {
   constructor(
     readonly context: Context,
     prompt: readonly number[],
-    { tokenizer }: LanguageModel,
+    { tokenizer, parameters }: LanguageModel,
     private readonly options: SequenceOptions,
   ) {
     const { cache, tokens } = context;
+    if (context.version !== parameters.version) tokens.length = 0; // what the cache has was computed with other weights
+    context.version = parameters.version;
     let common = 0;
     while (common < prompt.length - 1 && tokens[common] === prompt[common]) common++;
     cache.expect(prompt.length);

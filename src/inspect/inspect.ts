@@ -1,6 +1,7 @@
 import { existsSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { check } from "../errors.js";
+import { checkPath } from "../options.js";
 import { openCheckpointTensors } from "../formats/checkpoint.js";
 import { checkModelFolder, verifyFolder } from "../formats/folder.js";
 import { readJsonFile } from "../formats/json.js";
@@ -47,6 +48,7 @@ interface StoredWeights {
  * ERR_SWITCHYARD_CONFIG naming file and field.
  */
 export async function inspect(path: string): Promise<Inspection> {
+  checkPath("inspect", path);
   return isGguf(path) ? inspectGguf(path) : inspectFolder(path);
 }
 

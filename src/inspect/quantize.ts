@@ -3,6 +3,7 @@ import { evaluationWindows, loadTokens, type Tokens } from "../data/index.js";
 import type { Engine } from "../engine/engine.js";
 import { loadEngine } from "../engine/load.js";
 import { check } from "../errors.js";
+import { checkOptions, checkPath } from "../options.js";
 import { writeFileAtomically } from "../formats/atomic-file.js";
 import { calibrate, type Calibration } from "../model/calibrate.js";
 import type { ModelConfig } from "../model/config.js";
@@ -50,7 +51,7 @@ export interface QuantizationReport extends Quantities {
   seconds: number;
 }
 
-interface CalibrationReport {
+export interface CalibrationReport {
   tokens: number;
   /** Tokens that every expert was to see. */
   expertTokens: number;
@@ -71,9 +72,14 @@ const [leastTokens, calibrationTokens, comparisonTokens, windowTokens] = [1024, 
  * target, without a report, where the comparison was aborted or failed.
  */
 export async function quantize(source: string, target: string, options: QuantizeOptions): Promise<QuantizationReport> {
+  checkPath("quantize: the source", source);
+  checkPath("quantize: the target", target);
+  checkOptions("quantize", options, { type: true, tensorTypes: true, calibrate: true, data: true, expertTokens: true, engine: true, signal: true, onStep: true });
   const { type, tensorTypes, data, expertTokens = 256, engine = loadEngine(), signal, onStep } = options;
   check(existsSync(source), "ERR_SWITCHYARD_CHECKPOINT", () => `quantize: ${source} does not exist; name the folder of a model, or a .gguf file`);
   check(!existsSync(target), "ERR_SWITCHYARD_USAGE", () => `quantize: ${target} exists; name another target, or move it away`);
+  const isList = tensorTypes === undefined || (Array.isArray(tensorTypes) && tensorTypes.every(({ tensors }: TensorType) => tensors instanceof RegExp));
+  check(isList, "ERR_SWITCHYARD_USAGE", () => "quantize: tensorTypes: expected a list of { tensors: a RegExp of names, type }");
   for (const wanted of [type, ...(tensorTypes ?? []).map((special) => special.type)]) {
     check(fileTypes.includes(wanted), "ERR_SWITCHYARD_USAGE", () => `quantize: type: expected one of ${fileTypes.join(", ")}, got ${JSON.stringify(wanted)}`);
   }

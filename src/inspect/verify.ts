@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { check } from "../errors.js";
+import { checkPath } from "../options.js";
 import type { Routing } from "../routing/types.js";
 import { compareRouting, relativeError, type RoutingComparison } from "./compare.js";
 import { type Golden, type GoldenLayer, readGolden } from "./golden.js";
@@ -40,6 +41,8 @@ function defaultTolerance({ recurrent }: Subject, { f32Error = 0 }: Golden): num
  */
 export async function verify(checkpoint: string, golden: string, { tolerance }: { tolerance?: number | undefined } = {}): Promise<Verification> {
   check(tolerance === undefined || tolerance >= 0, "ERR_SWITCHYARD_USAGE", () => `verify: tolerance: expected a number of at least 0, got ${tolerance}`);
+  checkPath("verify: the model", checkpoint);
+  checkPath("verify: the golden", golden);
   const wanted = readGolden(golden);
   using model = await openModel(checkpoint);
   return await verifySubject(subjectOf(model), wanted, tolerance);

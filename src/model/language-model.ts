@@ -1,5 +1,7 @@
 import type { Engine } from "../engine/engine.js";
 import { loadEngine } from "../engine/load.js";
+import { check } from "../errors.js";
+import { checkOptions, checkPath, show } from "../options.js";
 import type { Router } from "../routing/types.js";
 import { checkSeed } from "../tensor/random.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
@@ -10,13 +12,13 @@ import { checkModelConfig, type ModelConfig } from "./config.js";
 import type { ParameterSource } from "./mapped.js";
 import { countParameters, initialise } from "./parameter-specs.js";
 import { type OnProgress, Parameters } from "./parameters.js";
-import { type ModelOptions, modelConfig } from "./presets.js";
+import { type ModelOptions, modelConfig, modelOptions } from "./presets.js";
 import { readModel } from "./read.js";
 import { type Needs, processRoom, type Room } from "./residency/room.js";
 import { RopeTables } from "./rope.js";
 import type { TransformerParts } from "./transformer.js";
 
-interface LoadOptions {
+export interface LoadOptions {
   engine?: Engine | undefined;
   /**
    * Bytes that the process may take: the dense part of the model stays in memory, and of its experts those that there is room for, the others are
@@ -27,6 +29,22 @@ interface LoadOptions {
   onProgress?: OnProgress | undefined;
 }
 
+export interface CreateOptions {
+  /** Default 0. */
+  seed?: number | undefined;
+  tokenizer?: Tokenizer | undefined;
+  engine?: Engine | undefined;
+}
+
+function checkEngine(call: string, engine: Engine): void {
+  check(typeof engine === "object" && "float" in engine, "ERR_SWITCHYARD_USAGE", () => `${call}: engine: expected what loadEngine returns, got ${show(engine)}; for the reference engine give loadEngine({ engine: "reference" })`);
+}
+
+/** Throws ERR_SWITCHYARD_USAGE for what is no language model. */
+export function checkLanguageModel(call: string, model: LanguageModel): void {
+  check(model instanceof LanguageModel, "ERR_SWITCHYARD_USAGE", () => `${call}: expected a model, as Model.create and Model.load give it, got ${typeof model}`);
+}
+
 /** This class, or one that extends it. */
 type ModelClass<M> = new (engine: Engine, config: ModelConfig, tokenizer: Tokenizer | undefined, sources?: ReadonlyMap<string, ParameterSource>, roomFor?: (needs: Needs) => Room, onProgress?: OnProgress) => M;
 
@@ -34,8 +52,7 @@ type ModelClass<M> = new (engine: Engine, config: ModelConfig, tokenizer: Tokeni
 export class LanguageModel implements TransformerParts {
   readonly parameters: Parameters;
   readonly ropes: RopeTables;
-  /** A user's own router, used by every sparse layer instead of the configured one. Not saved. */
-  router: Router | undefined;
+  private ownRouter: Router | undefined;
 
   /** Without `sources` the parameters are uninitialised: `create` fills them. With `roomFor` a cache holds the experts that it has room for. */
   constructor(
@@ -52,11 +69,14 @@ export class LanguageModel implements TransformerParts {
   }
 
   /** A new model with random weights; the same seed, engine and kernel variant give the same bits. */
-  static create<M extends LanguageModel>(this: ModelClass<M>, options: (ModelOptions | { config: ModelConfig }) & { seed?: number; tokenizer?: Tokenizer; engine?: Engine }): M {
-    const config = "config" in options ? options.config : modelConfig(options);
-    const seed = checkSeed(options.seed ?? 0);
-    const model = new this(options.engine ?? loadEngine(), config, options.tokenizer);
-    initialise(model.parameters, seed);
+  static create<M extends LanguageModel>(this: ModelClass<M>, options: (ModelOptions | { config: ModelConfig }) & CreateOptions): M {
+    checkOptions<ModelOptions & { config?: ModelConfig } & CreateOptions>("create", options as ModelOptions, { ...modelOptions, config: true, seed: true, tokenizer: true, engine: true });
+    const { seed = 0, tokenizer, engine = loadEngine(), ...rest } = options;
+    checkEngine("create", engine);
+    const config = "config" in rest ? rest.config : modelConfig(rest);
+    check(tokenizer === undefined || tokenizer.vocabSize <= config?.vocab, "ERR_SWITCHYARD_CONFIG", () => `create: the tokenizer has ${show(tokenizer?.vocabSize)} tokens, and the model a vocabulary of ${show(config?.vocab)}; give \`vocab: tokenizer.vocabSize\``);
+    const model = new this(engine, config, tokenizer);
+    initialise(model.parameters, checkSeed(seed));
     return model;
   }
 
@@ -66,13 +86,30 @@ export class LanguageModel implements TransformerParts {
    * ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field, ERR_SWITCHYARD_MEMORY for a budget that is too small.
    */
   static async load<M extends LanguageModel>(this: ModelClass<M>, path: string, options: LoadOptions = {}): Promise<M> {
-    const { config, sources, tokenizer } = asLanguageModel(await readModel(path), path);
+    checkPath("load", path);
+    checkOptions("load", options, { engine: true, memory: true, onProgress: true });
     const { engine = loadEngine(), memory, onProgress } = options;
+    checkEngine("load", engine);
+    const { config, sources, tokenizer } = asLanguageModel(await readModel(path), path);
     return new this(engine, config, tokenizer, sources, memory === undefined ? undefined : (needs) => processRoom(memory, needs), onProgress);
+  }
+
+  /** A user's own router (`defineRouter`), used by every sparse layer instead of the configured one. Not saved. */
+  get router(): Router | undefined {
+    return this.ownRouter;
+  }
+
+  /** Throws ERR_SWITCHYARD_USAGE for what is no function, and for a dense model. */
+  set router(router: Router | undefined) {
+    check(router === undefined || typeof router === "function", "ERR_SWITCHYARD_USAGE", () => `router: expected what defineRouter returns, got ${show(router)}; a preset or a config is given to Model.create, as \`moe: { router }\``);
+    check(router === undefined || this.config.moe !== undefined, "ERR_SWITCHYARD_USAGE", () => "router: the model is dense, so it has nothing to route");
+    this.ownRouter = router;
+    this.parameters.version++;
   }
 
   /** Writes the folder in one step: it is there whole or not at all. */
   async save(folder: string): Promise<void> {
+    checkPath("save", folder);
     await writeModelFolder(folder, this.config, this.parameters, this.tokenizer);
   }
 

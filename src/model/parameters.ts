@@ -36,6 +36,8 @@ export class Parameters {
   private readonly stored: StoredWeights;
   private readonly arena: Arena;
   private disposed = false;
+  /** Is another number once the weights have changed: what was computed from them before holds no longer. */
+  version = 0;
   /** The experts, where they are not all in memory at a time. */
   readonly cache: ExpertCache | undefined;
   /** Bytes in files of the parameters that `cache` has the matrices of. */

@@ -1,4 +1,5 @@
 import { check, SwitchyardError } from "../errors.js";
+import { checkOptions, show } from "../options.js";
 import { type RouterPreset, routerConfig } from "../routing/presets.js";
 import type { Balance, RouterConfig } from "../routing/types.js";
 import type { MoeConfig, SharedExpert } from "../moe/layer.js";
@@ -39,17 +40,21 @@ export interface MoeOptions {
   shared?: number | undefined;
   /** Default sigmoid, as Qwen2-MoE, and with a router of sigmoids add, as DeepSeek-V3. */
   sharedCombine?: SharedExpert["combine"] | undefined;
-  /** A named router, or all of one. Default mixtral: softmax, top-k, weights summing to 1. */
-  router?: RouterPreset | RouterConfig | undefined;
+  /** A named router, or what differs from softmax-top-k. Default mixtral: softmax, top-k, weights summing to 1. */
+  router?: RouterPreset | Partial<RouterConfig> | undefined;
   balance?: Balance | undefined;
   zLoss?: number | undefined;
   /** Which layers are sparse. Default all; "every-other" starts with the second. */
   layers?: "all" | "every-other" | { firstDense: number } | undefined;
 }
 
+export const modelOptions: Record<keyof ModelOptions, true> = { size: true, vocab: true, context: true, width: true, layers: true, heads: true, kvHeads: true, hidden: true, tiedEmbeddings: true, moe: true };
+const moeOptionNames: Record<keyof MoeOptions, true> = { experts: true, active: true, hidden: true, shared: true, sharedCombine: true, router: true, balance: true, zLoss: true, layers: true };
+
 function sparseLayers(layers: number, placement: MoeOptions["layers"] = "all"): number[] {
   const all = Array.from({ length: layers }, (_, l) => l);
   if (placement === "all") return all;
+  check(placement === "every-other" || Number.isInteger(placement.firstDense), "ERR_SWITCHYARD_USAGE", () => `model config: moe.layers: expected "all", "every-other" or { firstDense: number of layers }, got ${show(placement)}`);
   return all.filter((l) => (placement === "every-other" ? l % 2 === 1 : l >= placement.firstDense));
 }
 
@@ -63,7 +68,9 @@ function attentionStyle(moe: MoeConfig, everywhere: boolean): Pick<ModelConfig, 
 
 /** The config of a new model. Throws ERR_SWITCHYARD_CONFIG, ERR_SWITCHYARD_USAGE for an unknown size. */
 export function modelConfig(options: ModelOptions): ModelConfig {
+  checkOptions("model config", options, modelOptions);
   const { size = "xs", moe: moeOptions = {} } = options;
+  if (moeOptions !== false) checkOptions("model config: moe", moeOptions, moeOptionNames);
   if (!Object.hasOwn(sizes, size)) throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `size: expected ${Object.keys(sizes).join(", ")}, got "${size}"`);
   const preset = sizes[size];
   const layers = options.layers ?? preset.layers;
@@ -92,7 +99,7 @@ export function modelConfig(options: ModelOptions): ModelConfig {
   };
   if (moeOptions === false) return checkModelConfig(config);
   const hidden = moeOptions.hidden ?? preset.expertHidden;
-  const router = typeof moeOptions.router === "object" ? moeOptions.router : routerConfig(moeOptions.router ?? "mixtral");
+  const router = routerConfig(moeOptions.router ?? "mixtral");
   const balance = moeOptions.balance ?? router.balance;
   const moe: MoeConfig = {
     experts: moeOptions.experts ?? preset.experts,

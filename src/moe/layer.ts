@@ -1,4 +1,5 @@
 import type { Tape } from "../autograd/tape.js";
+import { check } from "../errors.js";
 import { add, gatherColumns, linear, mul, scale, softmax, unary } from "../ops/index.js";
 import { route } from "../routing/route.js";
 import type { Router, RouterConfig, RouterParameters, Routing } from "../routing/types.js";
@@ -52,6 +53,7 @@ export function moeLayer(tape: Tape, x: Tensor, parameters: MoeParameters, confi
     return router === undefined ? route(config.router, input) : router(input);
   };
   const routing = decide(parameters.router);
+  check((routing as Partial<Routing> | undefined)?.load !== undefined, "ERR_SWITCHYARD_CONFIG", () => "router: expected a whole routing decision as its result; make the router with defineRouter");
   const plan = dispatchPlan(tape, routing);
   const experts = typeof parameters.experts === "function" ? parameters.experts(plan, decide) : parameters.experts;
   const routed = routedExperts(tape, x, routing, plan, experts, config);

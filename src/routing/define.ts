@@ -29,6 +29,7 @@ export function defineRouter(name: string, fn: (input: RouterInput) => RouterRes
 }
 
 function complete(op: string, { tape, x, parameters }: RouterInput, result: RouterResult): Routing {
+  check(!((result as unknown) instanceof Promise), "ERR_SWITCHYARD_CONFIG", () => `${op}: expected a result, got a Promise of one; a router cannot wait`);
   const { experts, weights } = result ?? {};
   check(experts !== undefined && weights !== undefined, "ERR_SWITCHYARD_CONFIG", () => `${op}: expected experts and weights in its result, got ${Object.keys(result ?? {}).join(", ") || typeof result}`);
   check(result.logits !== undefined || result.scores !== undefined, "ERR_SWITCHYARD_CONFIG", () => `${op}: expected logits or scores [T, E] in its result, got neither`);

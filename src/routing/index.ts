@@ -1,3 +1,5 @@
+export { type Tape } from "../autograd/tape.js";
+export { type Tensor } from "../tensor/tensor.js";
 export { gatherColumns, linear, add, binary, div, mean, mul, scale, sum, unary, logSumExp, normal, softmax, topK, type TopKOptions, uniform } from "../ops/index.js";
 export {
   auxiliaryLoss,

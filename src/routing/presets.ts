@@ -1,4 +1,5 @@
 import { check } from "../errors.js";
+import { checkOptions, show } from "../options.js";
 import type { RouterConfig } from "./types.js";
 
 const plain: RouterConfig = {
@@ -48,15 +49,28 @@ export const routerPresets = {
   "expert-choice": { ...plain, selection: "expert-choice" },
 } as const satisfies Record<string, RouterConfig>;
 
+const routerFields: Record<keyof RouterConfig, true> = {
+  selection: true, score: true, weight: true, closeness: true, normalize: true, scale: true, groups: true, bias: true, selectionBias: true, jitter: true, capacity: true, balance: true, zLoss: true,
+};
+
 export type RouterPreset = keyof typeof routerPresets;
 
 /**
- * A router by name, with overrides; the loss-free balance brings its selection bias along.
- * Throws ERR_SWITCHYARD_CONFIG for an unknown name; `checkRouterConfig` checks the rest.
+ * A router by name, or what differs from softmax-top-k, with overrides; the loss-free balance brings its selection bias along.
+ * Throws ERR_SWITCHYARD_CONFIG for an unknown name, ERR_SWITCHYARD_USAGE for an unknown field; `checkRouterConfig` checks the rest.
  */
 export function routerConfig(preset: RouterPreset | Partial<RouterConfig> = "softmax-top-k", overrides: Partial<RouterConfig> = {}): RouterConfig {
-  if (typeof preset === "object") return routerConfig("softmax-top-k", { ...preset, ...overrides });
-  check(Object.hasOwn(routerPresets, preset), "ERR_SWITCHYARD_CONFIG", () => `router: expected one of ${Object.keys(routerPresets).join(", ")}, or a config, got "${preset}"`);
-  const config: RouterConfig = { ...routerPresets[preset], ...overrides };
-  return { ...config, selectionBias: overrides.selectionBias ?? (config.selectionBias || config.balance.method === "loss-free") };
+  if (typeof preset === "object") {
+    const given = { ...preset, ...overrides };
+    // Of a whole config what is not there is left out on purpose.
+    return Object.keys(plain).every((field) => field in preset) ? withBias(given as RouterConfig, given) : routerConfig("softmax-top-k", given);
+  }
+  check(Object.hasOwn(routerPresets, preset), "ERR_SWITCHYARD_CONFIG", () => `router: expected one of ${Object.keys(routerPresets).join(", ")}, or a config, got ${show(preset)}`);
+  return withBias({ ...routerPresets[preset], ...overrides }, overrides);
+}
+
+function withBias(config: RouterConfig, given: Partial<RouterConfig>): RouterConfig {
+  checkOptions("router", given, routerFields);
+  check(config.balance !== undefined, "ERR_SWITCHYARD_CONFIG", () => 'router: balance: expected a method, such as { method: "none" }, got undefined');
+  return { ...config, selectionBias: given.selectionBias ?? (config.selectionBias || config.balance.method === "loss-free") };
 }

@@ -1,11 +1,12 @@
 import { check } from "../errors.js";
+import { show } from "../options.js";
 
 /** Throws unless `seed` is an integer in 0..2^53-1. */
 export function checkSeed(seed: number): number {
   check(
     Number.isSafeInteger(seed) && seed >= 0,
     "ERR_SWITCHYARD_USAGE",
-    () => `seed: expected an integer from 0 to ${Number.MAX_SAFE_INTEGER}, got ${seed}`,
+    () => `seed: expected an integer from 0 to ${Number.MAX_SAFE_INTEGER}, got ${show(seed)}`,
   );
   return seed;
 }

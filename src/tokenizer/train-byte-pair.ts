@@ -1,14 +1,15 @@
 import { check } from "../errors.js";
+import { checkOptions, show } from "../options.js";
 import { byteCharacters } from "./byte-level.js";
 import { BytePairTokenizer, wordPattern } from "./byte-pair.js";
 import { Heap } from "./heap.js";
 import { maxVocab, pairKey } from "./merge.js";
 
-interface BytePairOptions {
+export interface BytePairOptions {
   /** Tokens in all: 256 bytes, the merges and the end of text. Fewer if the text has no pair left that occurs twice. */
   vocab: number;
   /** Special token that separates documents; default "<|endoftext|>". */
-  endOfText?: string;
+  endOfText?: string | undefined;
 }
 
 /** Longer words are data, not language: they would teach nothing and cost the square of their length. */
@@ -41,16 +42,17 @@ interface Candidate {
 
 /**
  * Trains byte-level BPE (Sennrich et al. 2016): merges the most frequent pair of tokens within words, of equally frequent ones
- * that with the lowest ids, again and again. Throws ERR_SWITCHYARD_USAGE, ERR_SWITCHYARD_DATA.
+ * that with the lowest ids, again and again. `texts`: one text, or several. Throws ERR_SWITCHYARD_USAGE, ERR_SWITCHYARD_DATA.
  */
-export function trainBytePairTokenizer(texts: Iterable<string>, options: BytePairOptions): BytePairTokenizer {
+export function trainBytePairTokenizer(texts: string | Iterable<string>, options: BytePairOptions): BytePairTokenizer {
+  checkOptions("train tokenizer", options, { vocab: true, endOfText: true });
   const { vocab, endOfText = "<|endoftext|>" } = options;
   check(
     Number.isInteger(vocab) && vocab >= 257 && vocab <= maxVocab,
     "ERR_SWITCHYARD_USAGE",
-    () => `train tokenizer: expected a vocabulary of 257 (the bytes and the end of text) to ${maxVocab}, got ${vocab}`,
+    () => `train tokenizer: expected a vocabulary of 257 (the bytes and the end of text) to ${maxVocab}, got ${show(vocab)}`,
   );
-  const words = countWords(texts);
+  const words = countWords(typeof texts === "string" ? [texts] : texts);
   check(words.length > 0, "ERR_SWITCHYARD_DATA", () => "train tokenizer: the text is empty");
   const pairs = new PairTable();
   for (const word of words) pairs.add(word, 1);

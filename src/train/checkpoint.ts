@@ -84,6 +84,7 @@ export async function restoreCheckpoint(folder: string, trainer: Trainer): Promi
       readTensor(model.engine, tensor, { ...stored, file });
     }
   }
+  model.parameters.version++;
   trainer.step = state.step;
   trainer.skipped = state.skipped;
   optimizer.steps = state.updates;
@@ -101,7 +102,7 @@ export async function latestCheckpoint(out: string, warn: (message: string) => v
       warn(`${(error as Error).message}; trying the one before`);
     }
   }
-  throw new SwitchyardError("ERR_SWITCHYARD_CHECKPOINT", `resume: ${found.length === 0 ? "no checkpoint" : "no complete checkpoint"} in ${join(out, "checkpoints")}; start without --resume, in another folder or after moving this one away`);
+  throw new SwitchyardError("ERR_SWITCHYARD_CHECKPOINT", `resume: ${found.length === 0 ? "no checkpoint" : "no complete checkpoint"} in ${join(out, "checkpoints")}; start without resuming, in another folder or after moving this one away`);
 }
 
 /** Removes all but the newest `keep` checkpoints and the one of step `best`, and what killed runs began to write. Throws ERR_SWITCHYARD_IO. */

@@ -1,8 +1,9 @@
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { check, checkAborted } from "../errors.js";
+import { checkOptions, show } from "../options.js";
 import { evaluationWindows } from "../data/index.js";
-import type { LanguageModel } from "../model/language-model.js";
+import { checkLanguageModel, type LanguageModel } from "../model/language-model.js";
 import { forward, logits } from "../model/transformer.js";
 import { crossEntropy, sum } from "../ops/index.js";
 import { loadStatistics, type LoadStatistics } from "../routing/statistics.js";
@@ -28,10 +29,13 @@ export interface EvaluateSettings {
 }
 
 /** Loss and routing of `model` over each token of `data` but the first. Throws ERR_SWITCHYARD_USAGE, ERR_SWITCHYARD_DATA, ERR_SWITCHYARD_IO, ERR_SWITCHYARD_ABORTED. */
-export async function evaluate(model: LanguageModel, { data, context = model.config.context, batch, signal }: EvaluateSettings): Promise<Evaluation> {
+export async function evaluate(model: LanguageModel, settings: EvaluateSettings): Promise<Evaluation> {
+  checkLanguageModel("eval", model);
+  checkOptions("eval", settings, { data: true, context: true, batch: true, signal: true });
+  const { data, context = model.config.context, batch, signal } = settings;
   const most = model.config.context;
-  check(Number.isInteger(context) && context >= 1 && context <= most, "ERR_SWITCHYARD_USAGE", () => `eval: context: expected an integer from 1 to the model's ${most}, got ${context}`);
-  check(batch === undefined || (Number.isInteger(batch) && batch >= 1), "ERR_SWITCHYARD_USAGE", () => `eval: batch: expected an integer of at least 1, got ${batch}`);
+  check(Number.isInteger(context) && context >= 1 && context <= most, "ERR_SWITCHYARD_USAGE", () => `eval: context: expected an integer from 1 to the model's ${most}, got ${show(context)}`);
+  check(batch === undefined || (Number.isInteger(batch) && batch >= 1), "ERR_SWITCHYARD_USAGE", () => `eval: batch: expected an integer of at least 1, got ${show(batch)}`);
   const windows = batch ?? Math.min(16, Math.max(1, Math.floor(8192 / context)));
   return evaluateBatches(model, evaluationWindows(modelTokens(model, data, "eval"), { context, batch: windows }), signal);
 }

@@ -88,6 +88,7 @@ export class AdamW {
     const { beta1, beta2, eps, weightDecay, decay, clipNorm, routerRate } = this.options;
     const gradScale = norms.total > clipNorm ? clipNorm / (norms.total + 1e-6) : 1;
     const step = ++this.steps;
+    this.parameters.version++;
     this.parameters.engine.together(() => {
       for (const { parameter, m, v } of this.moments) {
         this.parameters.engine.adamW(parameter.tensor, gradientOf(parameter.tensor).grad, m, v, {

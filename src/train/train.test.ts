@@ -120,7 +120,7 @@ it.each([256, -1])("refuses token %i, which the vocabulary does not have", async
 it.each<[string, object, string]>([
   ["a list of numbers as data", { data: [1, 2, 3] }, "train: data: expected text files or folders, or a Uint16Array or Int32Array of token ids, got a list of other things"],
   ["a rate in quotes", { learningRate: "1e-3" }, 'train: learningRate: Invalid input: expected number, received string, got "1e-3"'],
-  ["an option that is none", { learnigRate: 1 }, 'train: options: Unrecognized key: "learnigRate"'],
+  ["an option that is none", { learnigRate: 1 }, 'train: unknown option "learnigRate"; did you mean learningRate?'],
 ])("refuses %s", async (_, settings, message) => {
   await expect(run(settings)).rejects.toMatchObject({ code: "ERR_SWITCHYARD_USAGE", message });
 });

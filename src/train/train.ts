@@ -3,9 +3,10 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { NativeEngine } from "../engine/native.js";
 import { check } from "../errors.js";
+import { checkOptions, checkPath } from "../options.js";
 import { makeFolders, withIoErrors } from "../formats/io.js";
 import { BatchSampler, evaluationWindows, splitTokens, type Tokens } from "../data/index.js";
-import type { LanguageModel } from "../model/language-model.js";
+import { checkLanguageModel, type LanguageModel } from "../model/language-model.js";
 import { latestCheckpoint, checkpoints, pruneCheckpoints, publish, restoreCheckpoint, type RunState, saveCheckpoint } from "./checkpoint.js";
 import { claimRun } from "./claim.js";
 import { evaluateBatches, type Evaluation } from "./evaluate.js";
@@ -14,7 +15,7 @@ import type { StepRecord } from "./log/record.js";
 import { TensorBoardLog } from "./log/tensorboard.js";
 import { modelTokens, type TextData } from "./model-tokens.js";
 import { RoutingObserver } from "./observer.js";
-import { type TrainInput, trainOptions } from "./options.js";
+import { type TrainInput, trainOptions, trainSchema } from "./options.js";
 import { type StepResult, Trainer } from "./trainer.js";
 
 export interface TrainSettings extends TrainInput {
@@ -28,6 +29,8 @@ export interface TrainSettings extends TrainInput {
   /** Hears of things that are not errors. Default: nobody. */
   warn?: ((message: string) => void) | undefined;
 }
+
+const trainSettings = Object.fromEntries([...Object.keys(trainSchema.shape), "data", "out", "resume", "signal", "warn"].map((name) => [name, true]));
 
 /** What a step did. `routing`, `evaluation` and `record` are there on the steps that log or evaluate. */
 export interface TrainStep extends StepResult {
@@ -49,7 +52,10 @@ const tokenHash = (tokens: Tokens): string => createHash("sha256").update(new Ui
  * Throws ERR_SWITCHYARD_DATA, ERR_SWITCHYARD_USAGE, ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_DIVERGED, ERR_SWITCHYARD_IO.
  */
 export async function* train(model: LanguageModel, settings: TrainSettings): AsyncGenerator<TrainStep> {
+  checkLanguageModel("train", model);
+  checkOptions<object>("train", settings, trainSettings);
   const { data, out, resume = false, signal, warn = () => undefined, ...input } = settings;
+  if (out !== undefined) checkPath("train: out", out);
   const options = trainOptions(input);
   const tokens = modelTokens(model, data, "train");
   const { training, validation } = splitTokens(tokens, options.validation);
@@ -163,7 +169,7 @@ const ownFiles = ["README.md", "config.json", "generation_config.json", "model.s
 
 /** Throws ERR_SWITCHYARD_USAGE when `out` holds a run already, or files that a run would write over. */
 export function checkNewRun(out: string): void {
-  check(checkpoints(out).length === 0, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds a run; continue it with --resume, or choose another folder`);
+  check(checkpoints(out).length === 0, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds a run; resume it (--resume), or choose another folder`);
   const taken = ownFiles.find((name) => existsSync(join(out, name)));
   check(taken === undefined, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds ${taken}, which a run would write over; choose another folder`);
 }

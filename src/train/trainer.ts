@@ -1,6 +1,6 @@
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
-import { SwitchyardError } from "../errors.js";
+import { check, SwitchyardError } from "../errors.js";
 import type { LanguageModel } from "../model/language-model.js";
 import { loss } from "../model/transformer.js";
 import { updateSelectionBias } from "../routing/balance.js";
@@ -67,6 +67,7 @@ export class Trainer {
       this.arena.reset();
       const tape = new Tape(model.engine, this.arena, { recording: true, training: true, precision: options.precision, seed: (options.seed % 2 ** 32) + (this.step * accumulation + micro) * 0x1000193 });
       const { inputs, targets, batch } = nextBatch();
+      check(inputs.length === targets.length && inputs.length > 0 && inputs.length % batch === 0, "ERR_SWITCHYARD_USAGE", () => `train: expected as many targets as inputs, for ${batch} sequences of one length, got ${inputs.length} and ${targets.length}`);
       const ids = tape.constant([inputs.length], inputs, "i32");
       const { total, crossEntropy, routings } = loss(tape, model, { ids, batch, dropout: options.dropout }, tape.constant([targets.length], targets, "i32"));
       result.loss += (model.engine.read(total)[0] as number) / accumulation;
