@@ -16,7 +16,7 @@ test("the package has what build-engine compiles, and what its documents link to
     for (const [, link = ""] of links) {
       const target = join(dirname(document), link);
       expect(existsSync(join(root, target)), `${document}: ${link}`).toBe(true);
-      if (/^docs\/(?:guide\/|errors)/.test(target)) expect(paths).toContain(target);
+      if (/^(?:docs\/(?:guide\/|errors)|examples)/.test(target)) expect([...paths].some((path) => path === target || path.startsWith(`${target}/`)), `${document}: ${link}`).toBe(true);
     }
   }
 });
@@ -27,6 +27,6 @@ test.skipIf(spawnSync("make", ["--version"]).status !== 0)("the engine compiles 
 });
 
 test("the package has nothing that only a clone needs", () => {
-  const known = /^(?:package\.json|README\.md|LICENSE|Makefile|native\/(?:binding|core|kernels)\/[\w.]+|docs\/(?:guide\/[\w-]+\.md|errors\.md|demo\.svg)|dist\/.+\.(?:js|d\.ts))$/;
+  const known = /^(?:package\.json|README\.md|LICENSE|Makefile|native\/(?:binding|core|kernels)\/[\w.]+|examples\/[\w-]+\.(?:ts|md)|docs\/(?:guide\/[\w-]+\.md|errors\.md|demo\.svg)|dist\/.+\.(?:js|d\.ts))$/;
   expect([...paths].filter((path) => !known.test(path) || path.includes(".test."))).toEqual([]);
 });

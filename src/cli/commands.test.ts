@@ -1,7 +1,7 @@
 import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { cli, cliJson, tiny } from "../../test/cli.js";
 
 const folder = mkdtempSync(join(tmpdir(), "switchyard-cli-"));
@@ -34,6 +34,13 @@ describe("train", () => {
     expect(trained.best.loss).toBeLessThanOrEqual(trained.validation.loss);
   });
 
+  it("has the short names of other programs' flags, and computes with as many threads as told to", async () => {
+    vi.stubEnv("SWITCHYARD_THREADS", "2");
+    const result = await cliJson<Trained & { engine: { threads: number } }>("train", "--data", text, "-o", join(folder, "short"), ...tiny, "--lr", "1e-2", "-t", "1");
+    vi.unstubAllEnvs();
+    expect(result).toMatchObject({ loss: trained.loss, engine: { threads: 1 } });
+  });
+
   it("goes on by --data, --out and --resume alone, and longer with --steps", async () => {
     const out = join(folder, "resumed");
     await cliJson("train", "--data", text, "--out", out, ...tiny, "--balance", "loss-free", "--z-loss", "0.001", "--warmup", "2");
@@ -49,7 +56,7 @@ describe("train", () => {
 
   it("refuses to go on with another model, and to write over a run", async () => {
     const another = await cli(["train", "--data", text, "--out", model, ...tiny, "--experts", "8", "--resume"]);
-    expect(another).toMatchObject({ code: 2, stderr: expect.stringMatching(/describe another \(moe: .*leave them out/) });
+    expect(another).toMatchObject({ code: 2, stderr: expect.stringMatching(/describe another \(moe\.experts: 8, not 4\); leave them out/) });
     const again = await cli(["train", "--data", text, "--out", model, ...tiny]);
     expect(again).toMatchObject({ code: 2, stderr: expect.stringContaining("already holds a run; resume it (--resume)") });
     const otherData = join(folder, "other.txt");
@@ -140,7 +147,15 @@ describe("generate", () => {
 
   it.each<[string, string[], number, RegExp]>([
     ["no tokens", ["x", "--max-tokens", "0"], 2, /^switchyard: generate: --max-tokens: expected an integer of at least 1, got 0$/m],
-    ["a negative temperature", ["x", "--temperature", "-1"], 2, /temperature must be/],
+    ["a negative temperature", ["x", "--temperature", "-1"], 2, /^switchyard: sampling: --temperature: expected a number of at least 0, got -1$/m],
+    ["a top-k below 0", ["x", "--top-k", "-1"], 2, /sampling: --top-k: expected an integer/],
+    ["a penalty that is none", ["x", "--repetition-penalty", "0"], 2, /sampling: --repetition-penalty: expected a number above 0, got 0$/m],
+    ["a seed below 0", ["x", "--seed", "-2"], 2, /^switchyard: --seed: expected an integer from 0/],
+    ["no threads", ["x", "-t", "0"], 2, /'-t, --threads <n>' argument '0' is invalid. Expected a number of threads from 1 to 256/],
+    ["a number in other digits", ["x", "-n", "0x10"], 2, /argument '0x10' is invalid. Expected a decimal number, such as 200, 0\.5 or 1e-3/],
+    ["a number that is none", ["x", "-n", ""], 2, /argument '' is invalid. Expected a decimal number/],
+    ["a number too large", ["x", "--temp", "1e999"], 2, /argument '1e999' is invalid. Expected a decimal number/],
+    ["a file without a name", ["x", "--routing-out", ""], 2, /generate: --routing-out: expected the path of a file or folder, got ""/],
     ["an empty prompt", [""], 2, /prompt is empty/],
     ["a prompt longer than the context", ["x".repeat(40)], 2, /context of 16; shorten it/],
     ["an unknown flag", ["x", "--max-token", "3"], 2, /unknown option '--max-token'/],
@@ -219,6 +234,9 @@ describe("bad input to train: a clear error, the right exit code, nothing left b
     ["heads that do not divide the width", () => ["--data", text, "--width", "130"], 2, /the width \(130\) must be an even multiple of the heads \(4\)/],
     ["no sparse layer", () => ["--data", text, "--layers-sparse", "first-dense:4"], 2, /none of the 4 layers is sparse; choose others, or a dense model/],
     ["a batch that no memory holds", () => ["--data", text, "--batch", "100000000"], 2, /at most 268435456 tokens, got 100000000 sequences of 128/],
+    ["steps in parts", () => ["--data", text, "--steps", "1.5"], 2, /train: --steps: expected an integer of at least 1, got 1\.5$/m],
+    ["steps in other digits", () => ["--data", text, "--steps", "0x10"], 2, /argument '0x10' is invalid. Expected a decimal number/],
+    ["settings without a name", () => ["--config", ""], 2, /train: --config: expected the path of a file or folder, got ""/],
     ["a negative seed", () => ["--data", text, "--seed", "-1"], 2, /--seed: .*got -1/],
     ["a seed too large", () => ["--data", text, "--seed", "9007199254740993"], 2, /--seed/],
     ["a seed that is no number", () => ["--data", text, "--seed", "many"], 2, /--seed <n>' argument 'many' is invalid/],
@@ -243,7 +261,7 @@ describe("bad input to train: a clear error, the right exit code, nothing left b
     ["resuming without a checkpoint", () => ["--data", text, "--resume"], 1, /no checkpoint in/],
     ["a folder that no file system takes", () => ["--data", text, ...tiny, "--out", "/proc/switchyard/run"], 1, /create \/proc\/switchyard\/run: E/],
     ["a folder without a name", () => ["--data", text, "--out", ""], 2, /no folder for the model/],
-    ["a folder that is a file", () => ["--data", text, ...tiny, "--out", "/dev/null"], 1, /\/dev\/null: EEXIST/],
+    ["a folder that is a file", () => ["--data", text, ...tiny, "--out", "/dev/null"], 1, /write in \/dev\/null: ENOTDIR/],
   ])("%s", async (_, args, code, message) => {
     const outcome = await cli(["train", "--out", out, ...args()]);
     expect(outcome).toMatchObject({ code, stdout: "", stderr: expect.stringMatching(message) });

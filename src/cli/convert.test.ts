@@ -87,6 +87,7 @@ describe("convert", () => {
   it.each<[string, () => string[], number, RegExp]>([
     ["an unknown type", () => [model, join(folder, "x.gguf"), "--type", "q9"], 2, /Allowed choices are f32, f16, bf16, q8_0/],
     ["a missing source", () => [join(folder, "none.gguf"), join(folder, "x")], 1, /none\.gguf does not exist/],
+    ["a target without a name", () => [model, ""], 2, /convert: the target: expected the path of a file or folder, got ""/],
     ["a target that exists", () => [model, file], 2, /model\.gguf exists; name another target/],
     ["a folder that exists", () => [file, model], 2, /model exists; name another target/],
     ["a file that is no GGUF", () => [join(folder, "fake.gguf"), join(folder, "x")], 1, /fake\.gguf: magic: expected "GGUF"/],

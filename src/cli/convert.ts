@@ -2,6 +2,7 @@ import { Command } from "commander";
 import { existsSync } from "node:fs";
 import { loadEngine } from "../engine/load.js";
 import { check } from "../errors.js";
+import { checkPath } from "../options.js";
 import { countParameters } from "../model/parameter-specs.js";
 import { readModel } from "../model/read.js";
 import { StagedWeights } from "../model/staged.js";
@@ -30,7 +31,9 @@ export function convertCommand(io: Io): Command {
 }
 
 async function convertAction(io: Io, source: string, target: string, { type, json }: ConvertFlags): Promise<void> {
+  checkPath("convert: the source", source);
   check(existsSync(source), "ERR_SWITCHYARD_CHECKPOINT", () => `convert: ${source} does not exist; name the folder of a model, or a .gguf file`);
+  checkPath("convert: the target", target);
   check(!existsSync(target), "ERR_SWITCHYARD_USAGE", () => `convert: ${target} exists; name another target, or move it away`);
   using interrupt = onInterrupt(io);
   const start = performance.now();

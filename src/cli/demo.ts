@@ -1,8 +1,8 @@
 import { Command } from "commander";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { loadTokens, splitTokens } from "../data/index.js";
 import { loadEngine } from "../engine/load.js";
-import { SwitchyardError } from "../errors.js";
+import { check, SwitchyardError } from "../errors.js";
 import { modelConfig, type ModelOptions } from "../model/presets.js";
 import { byteTokenizer } from "../tokenizer/bytes.js";
 import { formatDuration, formatNumber } from "../train/log/format.js";
@@ -50,6 +50,7 @@ async function demo(io: Io, { json = false, seconds, out = freeFolder() }: DemoF
   const { paint } = place;
   const heading = (text: string) => say(`\n${paint(text, "bold")}`);
 
+  check(!existsSync(out) || (statSync(out).isDirectory() && readdirSync(out).length === 0), "ERR_SWITCHYARD_USAGE", () => `demo: --out: ${out} exists; name a new folder, or move it away`);
   const engine = loadEngine();
   const small = engine.name === "reference";
   const corpus = declarationCorpus(corpusBytes);

@@ -97,12 +97,19 @@ function trainKeys(given: RunInput): Partial<TrainInput> {
 function checkSameModel(given: ModelConfig, stored: ModelConfig, out: string): void {
   const plain = (config: ModelConfig) => JSON.parse(JSON.stringify(config)) as Record<string, unknown>;
   const [a, b] = [plain(given), plain(stored)];
-  const key = Object.keys({ ...a, ...b }).find((name) => !isDeepStrictEqual(a[name], b[name]));
-  check(
-    key === undefined,
-    "ERR_SWITCHYARD_USAGE",
-    () => `train: --resume goes on with the model in ${out}, and the given options describe another (${key}: ${JSON.stringify(a[key as string])}, not ${JSON.stringify(b[key as string])}); leave them out, or start anew with another --out`,
-  );
+  const other = difference(a, b);
+  check(other === undefined, "ERR_SWITCHYARD_USAGE", () => `train: --resume goes on with the model in ${out}, and the given options describe another (${other}); leave them out, or start anew with another --out`);
+}
+
+/** Where two configs first differ: "moe.active: 3, not 2". */
+function difference(a: Record<string, unknown>, b: Record<string, unknown>, path: string[] = []): string | undefined {
+  const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
+  const name = Object.keys({ moe: 0, ...a, ...b }).find((key) => !isDeepStrictEqual(a[key], b[key]));
+  if (name === undefined) return undefined;
+  const [given, stored] = [a[name], b[name]];
+  if (isObject(given) && isObject(stored)) return difference(given, stored, [...path, name]);
+  const brief = (value: unknown) => (value === undefined ? "none" : isObject(value) ? "one" : JSON.stringify(value));
+  return `${[...path, name].join(".")}: ${brief(given)}, not ${brief(stored)}`;
 }
 
 function firstWords(text: string): string {

@@ -70,6 +70,7 @@ it.skipIf(!posix)("a second Ctrl-C ends at once", { timeout: 60_000 }, async () 
     if (stderr.includes("Stopping")) child.kill("SIGINT");
   });
   expect(code).toBe(130);
+  expect(readdirSync(join(folder, "twice")).filter((name) => name.startsWith("."))).toEqual([]);
 });
 
 it.skipIf(!posix)("a full disk is said, leaves no half-written checkpoint and loses no earlier one", { timeout: 60_000 }, () => {

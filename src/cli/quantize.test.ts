@@ -151,6 +151,7 @@ describe("calibration", () => {
 
 describe("what quantize refuses leaves nothing behind", () => {
   it.each<[string, () => string[], number, RegExp]>([
+    ["a target without a name", () => [model, "--out", ""], 2, /quantize: the target: expected the path of a file or folder, got ""/],
     ["a target that exists", () => [model, "--out", model], 2, /model exists; name another target/],
     ["an unknown type", () => [model, "--out", target(), "--type", "q9"], 2, /Allowed choices are f32, f16, bf16, q8_0, q6_k/],
     ["a rounded router", () => [model, "--out", target(), "--router", "q8_0"], 2, /'--router <name>' argument 'q8_0' is invalid\. Allowed choices are f32/],

@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { SwitchyardError } from "../errors.js";
 import { Progress } from "../train/log/progress.js";
 import { formatDuration, formatNumber } from "../train/log/format.js";
-import { checkpoints, readRunState } from "../train/checkpoint.js";
+import { checkpoints, latestCheckpoint, readRunState } from "../train/checkpoint.js";
 import { train, type TrainStep } from "../train/train.js";
 import { describeCommand } from "./flags.js";
 import { counted, grouped, type Io, onInterrupt, printJson, quote } from "./io.js";
@@ -33,26 +33,27 @@ async function trainAction(io: Io, flags: TrainFlags): Promise<void> {
   using interrupt = onInterrupt(io, () => progress.message("Stopping after this step, with a checkpoint. Ctrl-C again to stop at once."));
   const started = performance.now();
   let last: TrainStep | undefined;
-  let tokens = 0;
+  const done = { tokens: 0, seconds: 0 };
   const warn = (message: string) => progress.message(`switchyard: ${message}`);
   try {
     // V8 doubles its young generation whenever as much has survived as that holds, once in some thousand steps. Garbage of steps needs no larger one.
     setFlagsFromString("--semi-space-growth-factor=1");
     for await (const step of train(model, { ...run.train, data: run.tokens, out: run.out, resume: run.resume, signal: interrupt.signal, warn })) {
       last = { ...step, evaluation: step.evaluation ?? last?.evaluation } as TrainStep;
-      tokens += step.tokens;
+      done.tokens += step.tokens;
+      done.seconds += step.tokens / step.tokensPerSecond;
       if (step.record !== undefined) progress.update(step.record);
     }
   } catch (error) {
-    const [newest] = checkpoints(run.out);
+    const newest = await latestCheckpoint(run.out, () => undefined).catch(() => undefined);
     progress.finish();
     // With other data, a damaged checkpoint, or beside another process it does not go on.
     const goesOn = !(error instanceof SwitchyardError && ["ERR_SWITCHYARD_CHECKPOINT", "ERR_SWITCHYARD_USAGE"].includes(error.code));
-    if (newest !== undefined && goesOn) say(`Step ${newest.step} is saved; to go on from it: ${resumeCommand(run)}`);
+    if (newest !== undefined && goesOn) say(`Step ${readRunState(newest).step} is saved; to go on from it: ${resumeCommand(run)}`);
     throw error;
   }
   progress.finish();
-  const result = summary(run, last, tokens, (performance.now() - started) / 1e3, interrupt.signal.aborted);
+  const result = summary(run, last, done, (performance.now() - started) / 1e3, interrupt.signal.aborted);
   if (flags.json === true) printJson(io, result);
   else io.stdout.write(describeResult(result, terminal(io.stdout, io.env).paint));
 }
@@ -72,7 +73,8 @@ const resumeCommand = ({ data, out }: PreparedRun): string => `npx switchyard tr
 
 type Summary = ReturnType<typeof summary>;
 
-function summary(run: PreparedRun, last: TrainStep | undefined, tokens: number, seconds: number, interrupted: boolean) {
+/** `done`: tokens of this process's steps and their seconds; `seconds`: those with evaluations and checkpoints. */
+function summary(run: PreparedRun, last: TrainStep | undefined, done: { tokens: number; seconds: number }, seconds: number, interrupted: boolean) {
   const { out, model, train: options, startStep, resume } = run;
   const { engine } = model;
   const [newest] = checkpoints(out);
@@ -80,17 +82,17 @@ function summary(run: PreparedRun, last: TrainStep | undefined, tokens: number, 
   return {
     out,
     steps: step,
-    totalSteps: options.steps,
+    totalSteps: Math.max(step, options.steps),
     resumedFrom: resume ? startStep : null,
     interrupted: interrupted && step < options.steps,
     parameters: model.parameterCount,
-    tokens,
+    tokens: done.tokens,
     loss: last?.loss ?? null,
     crossEntropy: last?.crossEntropy ?? null,
     validation: last?.evaluation === undefined ? null : { loss: last.evaluation.loss, perplexity: last.evaluation.perplexity },
     best: newest === undefined ? null : readRunState(newest.folder).best,
     seconds,
-    tokensPerSecond: tokens / seconds,
+    tokensPerSecond: done.tokens / done.seconds,
     engine: { name: engine.name, isa: engine.isa, threads: engine.threads },
     checkpoint: newest?.folder ?? null,
     next: interrupted && step < options.steps ? resumeCommand(run) : `npx switchyard generate ${quote(out)} ${quote(run.sample)} --routing`,
@@ -101,7 +103,7 @@ function describeResult(result: Summary, paint: ReturnType<typeof terminal>["pai
   const { steps, totalSteps, loss, validation, best, seconds, tokens, tokensPerSecond, interrupted, out, next } = result;
   const lines = [`${interrupted ? "Stopped" : "Done"} at step ${steps} of ${totalSteps}`];
   if (loss !== null) {
-    lines[0] += `: ${formatNumber(tokens)} tokens in ${formatDuration(seconds)}, ${formatNumber(tokensPerSecond)} tokens/s`;
+    lines[0] += `: ${formatNumber(tokens)} tokens in ${formatDuration(seconds)}, ${formatNumber(tokensPerSecond)} tokens/s in training`;
     lines.push(`loss ${paint(loss.toFixed(3), "cyan")} in training${validation === null ? "" : `, ${paint(validation.loss.toFixed(3), "cyan")} on the validation part`}${best === null ? "" : ` (best ${best.loss.toFixed(3)} at step ${best.step})`}`);
     lines.push(`model, checkpoints and logs are in ${paint(out, "bold")}`);
   }

@@ -10,6 +10,8 @@ export const wholeFloats = new WeakMap<object, Set<string>>();
 
 const number = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 const word = /true|false|null/y;
+/** What the end of a text may have left of a word or a number. */
+const partial = /(?:-|[.eE][-+]?|tr?u?|fa?l?s?|nu?l?)?$/y;
 const words = { true: true, false: false, null: null } as const;
 
 /** One pass over a JSON text (RFC 8259) that may be hostile; throws ERR_SWITCHYARD_FORMAT. */
@@ -28,6 +30,8 @@ export class JsonParser {
   ) {}
 
   parse(): Json {
+    this.space();
+    if (this.at === this.text.length) throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${this.source}: expected JSON, it is empty; copy or download it again`);
     const value = this.value();
     this.space();
     if (this.at < this.text.length) this.fail("expected nothing after the value");
@@ -52,17 +56,17 @@ export class JsonParser {
     if (this.skip("}")) return object;
     do {
       this.space();
-      if (this.text[this.at] !== '"') this.fail("expected a key in double quotes");
+      if (this.text[this.at] !== '"') this.missing("a key in double quotes");
       const key = this.string();
       if (key === "__proto__") this.fail('the key "__proto__" is not allowed');
       this.path.push(key);
       if (Object.hasOwn(object, key)) this.fail("duplicate key");
-      if (!this.skip(":")) this.fail('expected ":"');
+      if (!this.skip(":")) this.missing('":"');
       object[key] = this.value();
       this.noteFloat(object, key);
       this.path.pop();
     } while (this.skip(","));
-    if (!this.skip("}")) this.fail('expected "," or "}"');
+    if (!this.skip("}")) this.missing('"," or "}"');
     return object;
   }
 
@@ -75,7 +79,7 @@ export class JsonParser {
       this.noteFloat(array, array.length - 1);
       this.path.pop();
     } while (this.skip(","));
-    if (!this.skip("]")) this.fail('expected "," or "]"');
+    if (!this.skip("]")) this.missing('"," or "]"');
     return array;
   }
 
@@ -86,7 +90,7 @@ export class JsonParser {
     let at = start + 1;
     for (let c = text.charCodeAt(at); c !== 34; c = text.charCodeAt(++at)) {
       // charCodeAt is NaN beyond the end.
-      if (!(c >= 32)) this.fail(at < text.length ? "control character in a string" : "string without an end");
+      if (!(c >= 32)) this.fail(at < text.length ? "control character in a string" : "string without an end", at >= text.length);
       if (c === 92) {
         escaped = true;
         at++;
@@ -106,7 +110,7 @@ export class JsonParser {
 
   private number(): number {
     const digits = this.match(number);
-    if (digits === undefined) this.fail(this.at < this.text.length ? "expected a value" : "the text ends too early");
+    if (digits === undefined) this.missing("a value");
     const value = Number(digits);
     const fits = this.integersOnly ? /^[0-9]+$/.test(digits) && Number.isSafeInteger(value) : Number.isFinite(value);
     if (!fits) this.fail(`expected ${this.integersOnly ? "a non-negative integer up to 2^53 - 1" : "a finite number"}, got ${digits.slice(0, 40)}`);
@@ -145,10 +149,17 @@ export class JsonParser {
     }
   }
 
-  private fail(what: string): never {
+  /** Another thing is here, or the text was cut before it. */
+  private missing(what: string): never {
+    partial.lastIndex = this.at;
+    this.fail(`expected ${what}`, partial.test(this.text));
+  }
+
+  private fail(what: string, isCut = false): never {
     const before = this.text.slice(0, this.at).split("\n");
     const place = `line ${before.length}, column ${(before.at(-1) ?? "").length + 1}`;
     const field = this.path.map((key) => String(key).slice(0, 100)).join(".");
-    throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${this.source}: ${field === "" ? "" : `${field}: `}${what} (${place})`, { details: { field } });
+    const remedy = isCut ? "; the text ends in the middle, so it is incomplete or cut short: copy or download it again" : "";
+    throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${this.source}: ${field === "" ? "" : `${field}: `}${what} (${place})${remedy}`, { details: { field } });
   }
 }

@@ -40,7 +40,9 @@ describe("parseJson", () => {
     ["size", "[1,2,3]", "expected at most 3 bytes", { maxBytes: 3 }],
     ["trailing comma", '{"a":1,}', "expected a key in double quotes"],
     ["two values", "{} {}", "expected nothing after the value"],
-    ["nothing", "", "the text ends too early"],
+    ["nothing", "", "x.json: expected JSON, it is empty; copy or download it again"],
+    ["spaces", " \n", "x.json: expected JSON, it is empty; copy or download it again"],
+    ["an object cut off", '{"a":{"b":1', 'x.json: a: expected "," or "}" (line 1, column 12); the text ends in the middle, so it is incomplete or cut short: copy or download it again'],
     ["byte order mark", "\ufeff{}", "expected a value"],
     ["control character", '"a\nb"', "control character"],
     ["unfinished string", '{"a', "string without an end"],
@@ -60,8 +62,17 @@ describe("parseJson", () => {
     expect(error?.message).toContain(message);
   });
 
+  it("says of a text cut anywhere that it is cut, and of no other", () => {
+    const text = new TextEncoder().encode('{"a": [1.5, -2e+3, true, false, null], "\u00e9\\n": {"\u4e2d": "\ud83d\ude00"}}');
+    for (let length = 1; length < text.length; length++) {
+      expect(attempt(() => parseJson(text.subarray(0, length), "x.json")).error?.message, `${length} bytes`).toMatch(/; the text ends in the middle, .*: copy or download it again$/);
+    }
+    for (const other of ['{"a":1}}', "[1 2]", "[nul]", '{"a":1,"a"', '"\\ud800"']) expect(attempt(() => parse(other)).error?.message, other).toMatch(/\)$/);
+  });
+
   it("refuses text that is not UTF-8", () => {
     expect(() => parseJson(Uint8Array.of(0x22, 0xff, 0x22), "x.json")).toThrow("not valid UTF-8");
+    expect(() => parseJson(Uint8Array.of(0x7b, 0x7d, 0xc3), "x.json")).toThrow("not valid UTF-8");
   });
 });
 

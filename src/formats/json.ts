@@ -56,11 +56,16 @@ const mark = "\uf8ff";
 export function parseJson(bytes: Uint8Array, source: string, limits: JsonLimits = {}): Json {
   const { maxBytes = defaultMaxBytes, maxDepth = 32, integersOnly = false } = limits;
   if (bytes.length > maxBytes) throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${source}: expected at most ${maxBytes} bytes of JSON, got ${bytes.length}`);
-  let text: string;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (cause) {
-    throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${source}: the JSON text is not valid UTF-8`, { cause });
-  }
-  return new JsonParser(text, source, maxDepth, integersOnly).parse();
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  const decode = (part: Uint8Array, stream: boolean): string => {
+    try {
+      return decoder.decode(part, { stream });
+    } catch (cause) {
+      throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${source}: the JSON text is not valid UTF-8`, { cause });
+    }
+  };
+  // Of a text that was cut within a character the parser says so.
+  const value = new JsonParser(decode(bytes, true), source, maxDepth, integersOnly).parse();
+  decode(new Uint8Array(), false);
+  return value;
 }

@@ -1,6 +1,6 @@
 import { check, SwitchyardError } from "../errors.js";
 import { isJsonObject, type Json, type JsonObject, parseJson } from "./json.js";
-import { type Source, withFile } from "./source.js";
+import { cutShort, type Source, withFile } from "./source.js";
 
 /** Bits per element of every type of the format (safetensors 0.7). */
 const dtypeBits = {
@@ -53,15 +53,16 @@ export function readSafetensorsHeader(path: string): SafetensorsHeader {
 /** The same of a source that is open. */
 export function parseSafetensors(source: Source): SafetensorsHeader {
   const { name, bytes: fileBytes } = source;
-  check(fileBytes >= 8, "ERR_SWITCHYARD_FORMAT", () => `${name}: header length: expected 8 bytes, got a file of ${fileBytes}`);
+  check(fileBytes >= 8, "ERR_SWITCHYARD_FORMAT", () => `${name}: header length: expected 8 bytes, got a file of ${fileBytes}${cutShort(fileBytes, 8)}`);
   const prefix = new Uint8Array(8);
   source.read(prefix, 0);
   const headerBytes = Number(new DataView(prefix.buffer).getBigUint64(0, true));
   check(
-    headerBytes >= 2 && headerBytes <= maxHeaderBytes && 8 + headerBytes <= fileBytes,
+    headerBytes >= 2 && headerBytes <= maxHeaderBytes,
     "ERR_SWITCHYARD_FORMAT",
-    () => `${name}: header length: expected 2 to ${Math.min(maxHeaderBytes, fileBytes - 8)}, got ${headerBytes}; the file is truncated or of another format`,
+    () => `${name}: header length: expected 2 to ${maxHeaderBytes}, got ${headerBytes}; the file is damaged or of another format`,
   );
+  check(8 + headerBytes <= fileBytes, "ERR_SWITCHYARD_FORMAT", () => `${name}: header length: expected at most ${fileBytes - 8}, the bytes behind it, got ${headerBytes}${cutShort(fileBytes, 8 + headerBytes)}`);
   const header = new Uint8Array(headerBytes);
   source.read(header, 8);
   return parseHeader(header, fileBytes, name);
@@ -74,7 +75,8 @@ function parseHeader(header: Uint8Array, fileBytes: number, source: string): Saf
   const dataStart = 8 + header.length;
   const entries = Object.entries(root).filter(([name]) => name !== "__metadata__");
   check(entries.length <= maxTensors, "ERR_SWITCHYARD_FORMAT", () => `${source}: header: expected at most ${maxTensors} tensors, got ${entries.length}`);
-  const tensors = entries.map(([name, value]) => [name, storedTensor(name, value, dataStart, fileBytes, source)] as const);
+  const tensors = entries.map(([name, value]) => [name, storedTensor(name, value, dataStart, source)] as const);
+  checkEnds(tensors, dataStart, fileBytes, source);
   checkLayout(tensors.sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end), dataStart, fileBytes, source);
   return { tensors: new Map(tensors), metadata: metadataOf(root["__metadata__"], source), dataStart, fileBytes };
 }
@@ -92,10 +94,13 @@ function quote(name: string): string {
   return JSON.stringify(name.length > 100 ? `${name.slice(0, 100)}...` : name);
 }
 
-function storedTensor(name: string, value: Json, dataStart: number, fileBytes: number, source: string): StoredTensor {
+function tensorError(source: string, name: string, message: string): SwitchyardError {
+  return new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${source}: tensor ${quote(name)}: ${message}`, { details: { file: source, tensor: name } });
+}
+
+function storedTensor(name: string, value: Json, dataStart: number, source: string): StoredTensor {
   const require: (condition: boolean, message: () => string) => asserts condition = (condition, message) => {
-    if (condition) return;
-    throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${source}: tensor ${quote(name)}: ${message()}`, { details: { file: source, tensor: name } });
+    if (!condition) throw tensorError(source, name, message());
   };
   require(name.length <= maxNameBytes && Buffer.byteLength(name) <= maxNameBytes, () => `name: expected at most ${maxNameBytes} bytes`);
   require(isJsonObject(value), () => "expected an object with dtype, shape and data_offsets");
@@ -106,8 +111,7 @@ function storedTensor(name: string, value: Json, dataStart: number, fileBytes: n
   require(isIntegers(shape) && shape.length <= maxDimensions, () => `shape: expected at most ${maxDimensions} integers, got ${shown(shape)}`);
   require(isIntegers(offsets) && offsets.length === 2, () => `data_offsets: expected two integers, got ${shown(offsets)}`);
   const [begin = 0, end = 0] = offsets;
-  const dataBytes = fileBytes - dataStart;
-  require(begin <= end && end <= dataBytes, () => `data_offsets: expected begin <= end <= ${dataBytes}, the bytes of data in the file, got [${begin}, ${end}]`);
+  require(begin <= end, () => `data_offsets: expected begin <= end, got [${begin}, ${end}]`);
   const bytes = storedBytes(dtype as SafetensorsDtype, shape);
   require(bytes === end - begin, () => `data_offsets: expected ${bytes ?? "a whole number of"} bytes for ${dtype} [${shape.join(", ")}], got ${end - begin}`);
   return { dtype: dtype as SafetensorsDtype, shape, begin: dataStart + begin, end: dataStart + end };
@@ -122,8 +126,19 @@ function shown(value: Json | undefined): string {
   return value === undefined ? "nothing" : JSON.stringify(value).slice(0, 100);
 }
 
+type Tensors = readonly (readonly [string, StoredTensor])[];
+
+/** No tensor ends beyond the file. */
+function checkEnds(tensors: Tensors, dataStart: number, fileBytes: number, source: string): void {
+  for (const [name, { begin, end }] of tensors) {
+    if (end <= fileBytes) continue;
+    const last = tensors.reduce((max, [, tensor]) => Math.max(max, tensor.end), end);
+    throw tensorError(source, name, `data_offsets: expected begin <= end <= ${fileBytes - dataStart}, the bytes of data in the file, got [${begin - dataStart}, ${end - dataStart}]${cutShort(fileBytes, last)}`);
+  }
+}
+
 /** Every byte of data belongs to exactly one tensor. */
-function checkLayout(tensors: readonly (readonly [string, StoredTensor])[], dataStart: number, fileBytes: number, source: string): void {
+function checkLayout(tensors: Tensors, dataStart: number, fileBytes: number, source: string): void {
   let at = dataStart;
   let previous = "";
   for (const [name, { begin, end }] of tensors) {

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
 /** A file or folder is written beside its place and named when it is complete; what stood there stays beside it for that moment. A claim says that a process works on it. */
@@ -6,6 +7,11 @@ export type SiblingKind = "new" | "old" | "claim";
 
 /** Siblings that this process is working with. */
 const active = new Set<string>();
+
+// A process that ends at once, as after a second Ctrl-C, leaves nothing that only it knows of. "old" is the only copy for a moment.
+process.on("exit", () => {
+  for (const path of active) if (!/\.old-\d+-[0-9a-f]{8}$/.test(path)) rmSync(path, { recursive: true, force: true });
+});
 
 /** `.name.kind-pid-random` beside `path`, active until `release` is called; the pid tells others whether its writer still lives. */
 export function sibling(path: string, kind: SiblingKind): { path: string; release: () => void } {

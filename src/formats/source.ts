@@ -29,6 +29,11 @@ export function withFile<T>(path: string, kind: string, action: (source: Source)
   });
 }
 
+/** The end of a message about a file of `bytes` bytes whose header asks for at least `least`; of more than 2^53 the header is wrong. */
+export function cutShort(bytes: number, least: number): string {
+  return `; the file is ${Number.isSafeInteger(least) ? `cut short: ${bytes} of at least ${least} bytes` : "damaged"}; copy or download it again`;
+}
+
 /** Fills `into` from an open file. Throws ERR_SWITCHYARD_FORMAT where the file ends before. */
 export function readFully(fd: number, path: string, into: Uint8Array, position: number): void {
   for (let done = 0; done < into.length; ) {

@@ -2,9 +2,10 @@ import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { loadEngine } from "../engine/load.js";
 import type { NativeEngine } from "../engine/native.js";
-import { check } from "../errors.js";
+import { check, SwitchyardError } from "../errors.js";
 import { withIoErrors } from "../formats/io.js";
 import { conform, parseJson } from "../formats/json.js";
+import { show } from "../options.js";
 import { asLanguageModel } from "../model/any-model.js";
 import type { ModelConfig } from "../model/config.js";
 import { parameterSpecs } from "../model/parameter-specs.js";
@@ -66,13 +67,23 @@ export async function expectBudgets(path: string, trace?: string): Promise<Budge
 
 const line = z.object({ layers: z.array(z.object({ layer: z.number(), experts: z.array(z.number().int().min(0)) })) });
 
+const remedy = "record a trace with: npx switchyard generate MODEL PROMPT --routing-out FILE";
+
+function readLine(text: string, source: string): z.infer<typeof line> {
+  try {
+    return conform(line, parseJson(Buffer.from(text), source), source);
+  } catch (cause) {
+    throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${source}: expected a file that switchyard generate --routing-out wrote, got ${show(text.slice(0, 60))}; ${remedy}`, { cause });
+  }
+}
+
 /** Per token and sparse layer the experts, numbered through all layers. */
-function readTrace(path: string, { moe, sparseLayers }: ModelConfig): number[][] {
+export function readTrace(path: string, { moe, sparseLayers }: Pick<ModelConfig, "moe" | "sparseLayers">): number[][] {
   const lines = withIoErrors("read", path, () => readFileSync(path, "utf8")).trim().split("\n");
   return lines.flatMap((text, i) => {
-    const { layers } = conform(line, parseJson(Buffer.from(text), `${path}: line ${i + 1}`), `${path}: line ${i + 1}`);
+    const { layers } = readLine(text, `${path}: line ${i + 1}`);
     const fits = layers.length === sparseLayers.length && layers.every(({ layer, experts }, l) => layer === sparseLayers[l] && experts.every((e) => e < (moe?.experts ?? 0)));
-    check(fits, "ERR_SWITCHYARD_FORMAT", () => `${path}: line ${i + 1}: expected the experts of this model's ${sparseLayers.length} sparse layers; record a trace with: npx switchyard generate MODEL PROMPT --routing-out FILE`);
+    check(fits, "ERR_SWITCHYARD_FORMAT", () => `${path}: line ${i + 1}: expected the experts of this model's ${sparseLayers.length} sparse layers; ${remedy}`);
     return layers.map(({ experts }, l) => experts.map((e) => l * (moe?.experts ?? 0) + e));
   });
 }

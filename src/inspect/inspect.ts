@@ -1,6 +1,6 @@
 import { existsSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { check } from "../errors.js";
+import { check, SwitchyardError } from "../errors.js";
 import { checkPath } from "../options.js";
 import { openCheckpointTensors } from "../formats/checkpoint.js";
 import { checkModelFolder, verifyFolder } from "../formats/folder.js";
@@ -12,6 +12,7 @@ import { readFolder } from "../model/folder.js";
 import { isGguf, readGguf } from "../model/gguf-file.js";
 import { packedName } from "../model/packed.js";
 import { countParameters } from "../model/parameter-specs.js";
+import { loadTokenizer } from "../tokenizer/load.js";
 import { checkpoints } from "../train/checkpoint.js";
 import { describeLayers, describeStacks, type LayerDescription } from "./layers.js";
 import { estimateEncoderDecoderMemory, estimateMemory, type MemoryEstimate } from "./memory.js";
@@ -44,8 +45,8 @@ interface StoredWeights {
 
 /**
  * Inspects a model folder, a config.json or a GGUF file without loading weights; names and shapes of all tensors are checked against the
- * config, and sums where there is a manifest. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT, ERR_SWITCHYARD_UNSUPPORTED or
- * ERR_SWITCHYARD_CONFIG naming file and field.
+ * config, in a folder the tokenizer too, and sums where there is a manifest. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT,
+ * ERR_SWITCHYARD_UNSUPPORTED or ERR_SWITCHYARD_CONFIG naming file and field.
  */
 export async function inspect(path: string): Promise<Inspection> {
   checkPath("inspect", path);
@@ -58,6 +59,7 @@ function ofConfig({ config, family: { architecture, modelType }, sources }: Omit
   return { architecture, modelType, parameters: countParameters(config), memory, layers, config: isEncoderDecoder(config) ? config : { ...config, published: undefined } };
 }
 
+/** The vocabulary is read with the header; making a tokenizer of it would take twice as long as all the rest. */
 function inspectGguf(path: string): Inspection {
   const model = readGguf(path);
   const { gguf } = model;
@@ -68,7 +70,10 @@ function inspectGguf(path: string): Inspection {
 async function inspectFolder(path: string): Promise<Inspection> {
   const folder = path.endsWith(".json") ? dirname(path) : path;
   const file = path.endsWith(".json") ? path : join(path, "config.json");
-  if (folder === path && statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) checkModelFolder(path);
+  if (folder === path && existsSync(path)) {
+    await verifyFolder(path);
+    checkModelFolder(path);
+  }
   check(existsSync(file), "ERR_SWITCHYARD_CHECKPOINT", () => `inspect: ${file} does not exist; name the folder of a model, a config.json, or a .gguf file`);
   const hasWeights = folder === path && ["model.safetensors", "model.safetensors.index.json"].some((name) => existsSync(join(folder, name)));
   const weights = hasWeights ? await inspectWeights(folder) : null;
@@ -77,16 +82,27 @@ async function inspectFolder(path: string): Promise<Inspection> {
   return { ...ofConfig(known), weights, checkpoints: checkpoints(folder).map(({ step }) => step) };
 }
 
-/** What the files hold; with a manifest, its sums are checked. */
+/** Whether there is one that can be used. Throws what `loadTokenizer` throws for one that is damaged. */
+function hasTokenizer(folder: string): boolean {
+  try {
+    return loadTokenizer(folder) !== undefined;
+  } catch (error) {
+    if (error instanceof SwitchyardError && error.code === "ERR_SWITCHYARD_UNSUPPORTED") return false; // its weights can be inspected all the same
+    throw error;
+  }
+}
+
+/** What the files hold; the tokenizer, if there is one, is made, and with a manifest, its sums are checked. */
 async function inspectWeights(folder: string): Promise<StoredWeights> {
   const manifest = await verifyFolder(folder, { hashes: true });
   const tensors = [...openCheckpointTensors(folder)];
+  const parts = ["names", "shapes", ...(hasTokenizer(folder) ? ["tokenizer"] : []), ...(manifest === undefined ? [] : ["sha256 of every file"])];
   const files = [...new Set(tensors.map(([, { file }]) => file))];
   return {
     ...summary(tensors.map(([name, { dtype, begin, end }]) => ({ dtype: packedName(name)?.type ?? dtype, bytes: end - begin }))),
     bytes: files.reduce((sum, file) => sum + statSync(file).size, 0),
     files: files.length,
-    verified: manifest === undefined ? "names and shapes" : "names, shapes and sha256 of every file",
+    verified: `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`,
   };
 }
 

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Tape } from "../autograd/tape.js";
@@ -21,11 +22,12 @@ export function randomInputs({ vocab, context, decoderStart }: Subject, seed: nu
 
 /**
  * Writes what a model computes as a golden: golden.json and golden.safetensors, in one step. Logits and weights are F32, experts I64, in
- * the order of choice. Throws ERR_SWITCHYARD_USAGE for ids that are no rows of one length in the vocabulary, ERR_SWITCHYARD_IO.
+ * the order of choice. Throws ERR_SWITCHYARD_USAGE for a folder that exists and for ids that are no rows of one length in the vocabulary, ERR_SWITCHYARD_IO.
  */
 export async function recordGolden(model: Subject, folder: string, inputs: Inputs): Promise<void> {
   const { engine, vocab, context, decoderStart } = model;
   const { ids, decoderIds } = inputs;
+  check(!existsSync(folder), "ERR_SWITCHYARD_USAGE", () => `record: ${folder} exists; name another folder, or move it away`);
   checkRows(ids, vocab);
   check((decoderIds === undefined) === (decoderStart === undefined), "ERR_SWITCHYARD_USAGE", () => "record: an encoder-decoder needs ids for its decoder, and only that");
   if (decoderIds !== undefined) checkRows(decoderIds, vocab);

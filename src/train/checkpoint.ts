@@ -47,10 +47,17 @@ export function checkpoints(out: string): { step: number; folder: string }[] {
     .sort((a, b) => b.step - a.step);
 }
 
-/** Writes weights, moments and state as one complete folder (temporary folder, fsync, rename). Throws ERR_SWITCHYARD_IO and leaves earlier ones alone. */
+/**
+ * Writes weights, moments and state as one complete folder (temporary folder, fsync, rename). One of the same step that is damaged becomes "....damaged".
+ * Throws ERR_SWITCHYARD_IO and leaves earlier ones alone.
+ */
 export async function saveCheckpoint(out: string, trainer: Trainer, state: RunState): Promise<string> {
   const { model, optimizer } = trainer;
   const folder = folderOf(out, state.step);
+  if (existsSync(folder) && !(await isWhole(folder))) {
+    await rm(`${folder}.damaged`, { recursive: true, force: true });
+    await rename(folder, `${folder}.damaged`);
+  }
   const extra = async (temporary: string): Promise<void> => {
     await writeFile(join(temporary, stateFile), `${JSON.stringify(state, undefined, 2)}\n`);
     const tensors = optimizer.moments.flatMap(({ parameter: { name }, m, v }) => [storedTensor(model.engine, `m.${name}`, m), storedTensor(model.engine, `v.${name}`, v)]);
@@ -90,6 +97,8 @@ export async function restoreCheckpoint(folder: string, trainer: Trainer): Promi
   optimizer.steps = state.updates;
   return state;
 }
+
+const isWhole = (folder: string): Promise<boolean> => verifyFolder(folder, { hashes: true }).then((manifest) => manifest !== undefined, () => false);
 
 /** The newest checkpoint that is whole, passing over (and naming) those that are not. Throws ERR_SWITCHYARD_CHECKPOINT when there is none. */
 export async function latestCheckpoint(out: string, warn: (message: string) => void): Promise<string> {

@@ -29,6 +29,13 @@ describe("evaluate", () => {
     expect((await evaluate(model, { data: tokens, context: 4 })).loss).not.toBeCloseTo(whole.loss, 6);
   });
 
+  it("refuses weights that give no number", async () => {
+    using broken = LanguageModel.create({ config, seed: 1 });
+    const [{ tensor }] = broken.parameters.list as [(typeof broken.parameters.list)[number]];
+    broken.engine.fill(tensor, NaN);
+    await expect(evaluate(broken, { data: Int32Array.from(Buffer.from(text)) })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_DIVERGED", message: expect.stringMatching(/the loss is NaN; the weights are broken/) });
+  });
+
   it("refuses what cannot be read", async () => {
     const refused = (settings: Parameters<typeof evaluate>[1], code: string) => expect(evaluate(bare, settings)).rejects.toMatchObject({ code: `ERR_SWITCHYARD_${code}` });
     await refused({ data: join(root, "text.txt") }, "USAGE");

@@ -28,7 +28,7 @@ export interface EvaluateSettings {
   signal?: AbortSignal | undefined;
 }
 
-/** Loss and routing of `model` over each token of `data` but the first. Throws ERR_SWITCHYARD_USAGE, ERR_SWITCHYARD_DATA, ERR_SWITCHYARD_IO, ERR_SWITCHYARD_ABORTED. */
+/** Loss and routing of `model` over each token of `data` but the first. Throws ERR_SWITCHYARD_USAGE, ERR_SWITCHYARD_DATA, ERR_SWITCHYARD_IO, ERR_SWITCHYARD_DIVERGED, ERR_SWITCHYARD_ABORTED. */
 export async function evaluate(model: LanguageModel, settings: EvaluateSettings): Promise<Evaluation> {
   checkLanguageModel("eval", model);
   checkOptions("eval", settings, { data: true, context: true, batch: true, signal: true });
@@ -37,7 +37,9 @@ export async function evaluate(model: LanguageModel, settings: EvaluateSettings)
   check(Number.isInteger(context) && context >= 1 && context <= most, "ERR_SWITCHYARD_USAGE", () => `eval: context: expected an integer from 1 to the model's ${most}, got ${show(context)}`);
   check(batch === undefined || (Number.isInteger(batch) && batch >= 1), "ERR_SWITCHYARD_USAGE", () => `eval: batch: expected an integer of at least 1, got ${show(batch)}`);
   const windows = batch ?? Math.min(16, Math.max(1, Math.floor(8192 / context)));
-  return evaluateBatches(model, evaluationWindows(modelTokens(model, data, "eval"), { context, batch: windows }), signal);
+  const evaluation = await evaluateBatches(model, evaluationWindows(modelTokens(model, data, "eval"), { context, batch: windows }), signal);
+  check(Number.isFinite(evaluation.loss), "ERR_SWITCHYARD_DIVERGED", () => `eval: the loss is ${evaluation.loss}; the weights are broken, or their precision is too low`);
+  return evaluation;
 }
 
 /** Loss and routing over all of `batches`, noise and dropout off, capacities those of evaluation. Throws ERR_SWITCHYARD_ABORTED. */

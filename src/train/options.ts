@@ -5,7 +5,6 @@ import { defaultOptimizer } from "./optimizer.js";
 
 const count = z.number().int().min(1);
 const steps = z.number().int().min(0);
-const fraction = z.number().min(0).max(1);
 
 /** One schema for the API, the command line and the YAML file. Lengths are in optimiser steps. */
 export const trainSchema = z.strictObject({
@@ -27,8 +26,8 @@ export const trainSchema = z.strictObject({
   dropout: z.number().min(0).lt(1).default(0),
   precision: z.enum(["f32", "bf16"]).default("f32").describe("operand precision of matrix products"),
   order: z.enum(["shuffled", "random"]).default("shuffled").describe("every window once per epoch, or random offsets"),
-  validation: fraction.default(0.1).describe("last part of the data kept for evaluation"),
-  evalEvery: steps.optional().describe("steps between evaluations, 0: never; default: a tenth of the steps"),
+  validation: z.number().min(0).lt(1).default(0.1).describe("last part of the data kept for evaluation"),
+  evalEvery: steps.optional().describe("steps between evaluations, 0: never; default: a tenth of the steps, 10 at least"),
   evalTokens: count.default(65_536).describe("validation tokens per evaluation"),
   logEvery: count.default(10).describe("steps between log lines"),
   checkpointEvery: steps.optional().describe("steps between checkpoints, 0: only the last; default: a fifth of the steps"),
@@ -65,5 +64,5 @@ export function trainOptions(input: TrainInput): TrainOptions {
     wsd: { kind: "wsd", warmup, steps: total, decay: decaySteps ?? Math.floor(total / 5), floor },
   };
   checkSchedule(shapes[kind]);
-  return { ...rest, schedule: shapes[kind], evalEvery: rest.evalEvery ?? Math.ceil(total / 10), checkpointEvery: rest.checkpointEvery ?? Math.ceil(total / 5) };
+  return { ...rest, schedule: shapes[kind], evalEvery: rest.evalEvery ?? Math.max(10, Math.ceil(total / 10)), checkpointEvery: rest.checkpointEvery ?? Math.ceil(total / 5) };
 }

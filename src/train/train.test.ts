@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -33,6 +33,12 @@ describe("a run that diverges", () => {
     expect([indices[0], indices.at(-1)]).toEqual([6, 20]);
   });
 
+  it("at its last step is an error too, and is not saved", async () => {
+    const out = join(root, "late");
+    await expect(run({ out, checkpointEvery: 10, evalEvery: 0 }, breaks(19))).rejects.toMatchObject({ code: "ERR_SWITCHYARD_DIVERGED", message: expect.stringMatching(/not finite at the last step, 20/) });
+    expect(readdirSync(join(out, "checkpoints"))).toEqual(["step-00000010"]);
+  });
+
   it("from its first evaluation on: the best is one that is finite", async () => {
     const out = join(root, "recovered");
     const whole = new Float32Array(config.vocab * config.width);
@@ -61,6 +67,16 @@ it("a folder is for one run at a time", async () => {
   writeFileSync(join(out, `.train.jsonl.claim-${process.ppid}-00000000`), "");
   await expect(run({ out, resume: true, steps: 4 })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_USAGE", message: expect.stringContaining(`process ${process.ppid} trains in`) });
   expect(readdirSync(out).filter((name) => name.includes("claim"))).toEqual([`.train.jsonl.claim-${process.ppid}-00000000`]);
+});
+
+it("a damaged checkpoint is passed over, and set aside when its step is saved again", async () => {
+  const out = join(root, "damaged");
+  await run({ out, steps: 4, checkpointEvery: 2, evalEvery: 0 });
+  truncateSync(join(out, "checkpoints/step-00000004/manifest.json"), 100);
+  const warnings: string[] = [];
+  await run({ out, steps: 6, checkpointEvery: 2, evalEvery: 0, resume: true, warn: (message) => warnings.push(message) });
+  expect(warnings[0]).toMatch(/step-00000004.*trying the one before/);
+  expect(readdirSync(join(out, "checkpoints")).sort()).toEqual(["step-00000004", "step-00000004.damaged", "step-00000006"]);
 });
 
 it("what was to be published when the process ended is published when the run goes on", async () => {

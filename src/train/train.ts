@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { accessSync, constants, existsSync, opendirSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { NativeEngine } from "../engine/native.js";
 import { check } from "../errors.js";
 import { checkOptions, checkPath } from "../options.js";
@@ -106,6 +106,7 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
     const peak = engine instanceof NativeEngine ? engine.peakGflops(options.precision) * 1e9 : undefined;
     let since = { time: performance.now(), tokens: tokensSeen, flops: 0 };
     let flops = 0;
+    let isSound = true; // weights that give no finite loss are nothing to go on from
     while (trainer.step < options.steps) {
       if (signal?.aborted === true) break;
       const index = trainer.step + 1;
@@ -152,13 +153,13 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
         since = { time: performance.now(), tokens: tokensSeen, flops };
       }
       const isDue = options.checkpointEvery > 0 && index % options.checkpointEvery === 0;
-      // Weights that give no finite loss are nothing to go on from.
-      const isSound = result.applied && Number.isFinite(step.evaluation?.loss ?? 0);
-      if (last || (isDue && isSound)) await save(false);
+      isSound = Number.isFinite(result.loss) && Number.isFinite(step.evaluation?.loss ?? 0);
+      if (isSound && (last || (isDue && result.applied))) await save(false);
       yield step;
       await new Promise(setImmediate);
     }
-    await save(false);
+    if (isSound) await save(false);
+    check(isSound || trainer.step < options.steps, "ERR_SWITCHYARD_DIVERGED", () => `train: the loss is not finite at the last step, ${trainer.step}; resume from the last checkpoint, or begin again, with a lower learning rate`);
   } finally {
     for (const log of logs) log.close();
   }
@@ -167,8 +168,14 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
 /** Files of a model that a run writes into its folder, which may be those of another model, or a project's README. */
 const ownFiles = ["README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
 
-/** Throws ERR_SWITCHYARD_USAGE when `out` holds a run already, or files that a run would write over. */
+/** Throws ERR_SWITCHYARD_USAGE when `out` holds a run already, or files that a run would write over, ERR_SWITCHYARD_IO when it cannot be a folder to write in. */
 export function checkNewRun(out: string): void {
+  let existing = resolve(out);
+  while (!existsSync(existing)) existing = dirname(existing);
+  withIoErrors("write in", out, () => {
+    opendirSync(existing).closeSync();
+    accessSync(existing, constants.W_OK);
+  });
   check(checkpoints(out).length === 0, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds a run; resume it (--resume), or choose another folder`);
   const taken = ownFiles.find((name) => existsSync(join(out, name)));
   check(taken === undefined, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds ${taken}, which a run would write over; choose another folder`);

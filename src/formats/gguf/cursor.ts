@@ -1,5 +1,5 @@
 import { SwitchyardError } from "../../errors.js";
-import type { Source } from "../source.js";
+import { cutShort, type Source } from "../source.js";
 
 /** A larger header is no model: it is a mistake or an attack. The largest vocabularies published take some 15 MB. */
 const maxHeaderBytes = 25 * 2 ** 20;
@@ -59,11 +59,23 @@ export class Cursor {
     throw new SwitchyardError("ERR_SWITCHYARD_FORMAT", `${this.source.name}: ${this.field}: ${what}`, { details: { file: this.source.name, field: this.field } });
   }
 
+  /** The same of what makes a file of at least `least` bytes, which this is not. */
+  failShort(what: string, least: number): never {
+    this.fail(`${what}${cutShort(this.fileBytes, least)}`);
+  }
+
+  /** Fails for more than `most` things, and for more of at least `bytes` bytes each than are left. */
+  checkRoom(count: number, things: string, most: number, bytes: number): void {
+    const message = () => `expected at most ${most} ${things} that the ${this.left} bytes left can hold, got ${count}`;
+    if (count > most) this.fail(message());
+    if (count * bytes > this.left) this.failShort(message(), this.at + count * bytes);
+  }
+
   /** Moves over `count` bytes, which are then in `bytes`, and returns where they start. */
   private step(count: number): number {
     const start = this.at;
     const end = start + count;
-    if (end > this.fileBytes) this.fail(`expected ${count} bytes at ${start}, the file has ${this.fileBytes}: it is truncated or of another format`);
+    if (end > this.fileBytes) this.failShort(`expected ${count} bytes at ${start}, the file ends after ${this.left} of them`, end);
     if (end > maxHeaderBytes) this.fail(`expected a header of at most ${maxHeaderBytes} bytes`);
     if (end > this.bytes.length) this.load(end);
     this.at = end;

@@ -165,5 +165,5 @@ it("is a clear error where there is no file", () => {
   expect(() => readGgufHeader(join(dir, "folder.gguf"))).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_FORMAT" }));
   expect(() => readGgufHeader(join(dir, "none.gguf"))).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_IO" }));
   writeFileSync(join(dir, "empty.gguf"), "");
-  expect(() => readGgufHeader(join(dir, "empty.gguf"))).toThrow(/magic: expected 4 bytes at 0, the file has 0/);
+  expect(() => readGgufHeader(join(dir, "empty.gguf"))).toThrow(/magic: expected 4 bytes at 0, the file ends after 0 of them; the file is cut short: 0 of at least 4 bytes/);
 });

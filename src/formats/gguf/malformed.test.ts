@@ -67,8 +67,8 @@ const name = (bytes: Uint8Array): Bytes => [u64(bytes.length), bytes, u32(1), u6
 const big = 2n ** 63n;
 
 const malformed: [string, Uint8Array, RegExp][] = [
-  ["empty file", u8(), /^magic: .* truncated/],
-  ["three bytes", u8(71, 71, 85), /^magic: .* truncated/],
+  ["empty file", u8(), /^magic: .* cut short/],
+  ["three bytes", u8(71, 71, 85), /^magic: .* cut short/],
   ["another magic", file({ magic: new TextEncoder().encode("GGML") }), /^magic: expected "GGUF", got "GGML"/],
   ["magic in lower case", file({ magic: new TextEncoder().encode("gguf") }), /^magic:/],
   ["safetensors file", concat([u64(2), new TextEncoder().encode("{}      ")]), /^magic:/],
@@ -76,9 +76,9 @@ const malformed: [string, Uint8Array, RegExp][] = [
   ["version 1", file({ version: 1 }), /^version: expected 3, got 1/],
   ["version 4", file({ version: 4 }), /^version: expected 3, got 4/],
   ["big-endian", file({ version: 0x03000000 }), /^version: .* big-endian/],
-  ["only magic", new TextEncoder().encode("GGUF"), /^version: .* truncated/],
-  ["no counts", file().slice(0, 8), /^tensor count: .* truncated/],
-  ["no metadata count", file().slice(0, 16), /^metadata count: .* truncated/],
+  ["only magic", new TextEncoder().encode("GGUF"), /^version: .* cut short/],
+  ["no counts", file().slice(0, 8), /^tensor count: .* cut short/],
+  ["no metadata count", file().slice(0, 16), /^metadata count: .* cut short/],
   ["2^64 - 1 tensors", file({ tensorCount: 2n ** 64n - 1n }), /^tensor count: expected at most 2\^53 - 1/],
   ["2^53 - 1 tensors", file({ tensorCount: 2n ** 53n - 1n }), /^tensor count: expected at most 1000000 tensors/],
   ["more tensors than bytes", file({ tensorCount: 100 }), /^tensor count: .* bytes left can hold, got 100/],
@@ -101,17 +101,17 @@ const malformed: [string, Uint8Array, RegExp][] = [
   ["value type 2^32 - 1", withKey(2 ** 32 - 1, u32(1)), /^metadata "k": expected a value type/],
   ["boolean 2", withKey(7, u8(2)), /^metadata "k": expected booleans to be 0 or 1/],
   ["string of 17 MiB", withKey(8, u64(17 * 2 ** 20)), /^metadata "k": expected a string of at most 16777216 bytes/],
-  ["string beyond the end", withKey(8, u64(5000), u8(65)), /^metadata "k": expected 5000 bytes at .* truncated/],
+  ["string beyond the end", withKey(8, u64(5000), u8(65)), /^metadata "k": expected 5000 bytes at .* cut short/],
   ["string of 2^64 - 1 bytes", withKey(8, u64(2n ** 64n - 1n)), /^metadata "k": expected at most 2\^53/],
   ["string that is not UTF-8", withKey(8, u64(1), u8(0xff)), /^metadata "k": the string is not valid UTF-8/],
   ["string with a surrogate", withKey(8, u64(3), u8(0xed, 0xa0, 0x80)), /^metadata "k": the string is not valid UTF-8/],
   ["array of 2^64 - 1 bytes", withKey(9, u32(0), u64(2n ** 64n - 1n)), /^metadata "k": expected at most 2\^53/],
-  ["array of 2^53 - 1 doubles", withKey(9, u32(12), u64(2n ** 53n - 1n)), /^metadata "k": expected an array/],
+  ["array of 2^53 - 1 doubles", withKey(9, u32(12), u64(2n ** 53n - 1n)), /^metadata "k": expected at most 67108864 elements/],
   ["array of 2^61 doubles, whose bytes are 2^64", withKey(9, u32(12), u64(2n ** 61n)), /^metadata "k": expected at most 2\^53/],
-  ["array of 65 Mi bytes", withKey(9, u32(0), u64(65 * 2 ** 20)), /^metadata "k": expected an array of at most 67108864 elements/],
-  ["array longer than the file", withKey(9, u32(4), u64(1000)), /^metadata "k": expected an array .* got 1000 of u32/],
-  ["array of more strings than bytes", withKey(9, u32(8), u64(60)), /^metadata "k": expected an array .* got 60 of string/],
-  ["array of more arrays than bytes", withKey(9, u32(9), u64(60)), /^metadata "k": expected an array .* got 60 of array/],
+  ["array of 65 Mi bytes", withKey(9, u32(0), u64(65 * 2 ** 20)), /^metadata "k": expected at most 67108864 elements of u8 .*, got \d+$/],
+  ["array longer than the file", withKey(9, u32(4), u64(1000)), /^metadata "k": expected at most 67108864 elements of u32 .*, got 1000; the file is cut short/],
+  ["array of more strings than bytes", withKey(9, u32(8), u64(60)), /^metadata "k": expected at most 67108864 elements of string .*, got 60;/],
+  ["array of more arrays than bytes", withKey(9, u32(9), u64(60)), /^metadata "k": expected at most 67108864 elements of array .*, got 60;/],
   ["array of an unknown type", withKey(9, u32(77), u64(0)), /^metadata "k": expected a value type from 0 to 12, got 77/],
   ["array with a bad string", withKey(9, u32(8), u64(2), ...text("x"), u64(1), u8(0x80)), /^metadata "k": the string is not valid UTF-8/],
   ["array with a bad boolean", withKey(9, u32(7), u64(3), u8(1, 0, 9)), /^metadata "k": expected booleans/],
@@ -170,8 +170,19 @@ describe("malformed GGUF", () => {
   it("truncated at every byte", () => {
     const whole = file();
     for (let length = 0; length < file({ data: 32 + 68 }).length; length++) {
-      expect(refusal(whole.slice(0, length)), `${length} bytes`).toMatch(/^(magic|version|(tensor|metadata) count|metadata \d+: key|metadata "[\w.]+"|tensor \d+: name|tensor "\w+": (dimensions|type|offset)): /);
+      const message = refusal(whole.slice(0, length));
+      expect(message, `${length} bytes`).toMatch(/^(magic|version|(tensor|metadata) count|metadata \d+: key|metadata "[\w.]+"|tensor \d+: name|tensor "\w+": (dimensions|type|offset)): /);
+      const [, bytes, least] = /; the file is cut short: (\d+) of at least (\d+) bytes; copy or download it again$/.exec(message ?? "") ?? [];
+      expect(Number(bytes)).toBe(length);
+      expect(Number(least)).toBeGreaterThan(length);
+      expect(Number(least)).toBeLessThanOrEqual(whole.length);
     }
+  });
+
+  it("among its tensors, it says where the last one would end", () => {
+    const whole = file({ data: 32 + 68 });
+    expect(refusal(whole.slice(0, -90))).toBe(`tensor "a": offset: expected its bytes to end within the file of ${whole.length - 90}, they would at ${whole.length - 68}; the file is cut short: ${whole.length - 90} of at least ${whole.length} bytes; copy or download it again`);
+    expect(refusal(withTensors(info("a", [2 ** 50, 2 ** 50], 0, 0)))).toMatch(/larger than the file; the file is damaged; copy or download it again$/);
   });
 
   it("mutated at random: accepted, or refused by name", () => {

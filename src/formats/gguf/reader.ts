@@ -52,11 +52,9 @@ export function parseGguf(source: Source): GgufHeader {
   const tensorCount = cursor.u64();
   cursor.field = "metadata count";
   const keyCount = cursor.u64();
-  if (keyCount > maxKeys || keyCount * leastKeyBytes > cursor.left) cursor.fail(`expected at most ${maxKeys} keys that the ${cursor.left} bytes left can hold, got ${keyCount}`);
+  cursor.checkRoom(keyCount, "keys", maxKeys, leastKeyBytes);
   cursor.field = "tensor count";
-  if (tensorCount > maxTensors || tensorCount * leastTensorBytes > cursor.left) {
-    cursor.fail(`expected at most ${maxTensors} tensors that the ${cursor.left} bytes left can hold, got ${tensorCount}`);
-  }
+  cursor.checkRoom(tensorCount, "tensors", maxTensors, leastTensorBytes);
   const metadata = new GgufMetadata(readMetadata(cursor, keyCount), file);
   const alignment = alignmentOf(cursor, metadata.entries.get("general.alignment"));
   return { metadata, tensors: readTensors(cursor, tensorCount, alignment, file), fileBytes: cursor.fileBytes };
@@ -127,12 +125,14 @@ function readTensorInfo(cursor: Cursor, file: string, tensor: string, alignment:
   if (row % block.elements !== 0) cursor.fail(`expected rows of a multiple of ${block.elements} elements for ${type}, got ${row}`);
   // Each factor is at least 1, so the partial products only grow: an unsafe one stays unsafe.
   const bytes = dims.slice(1).reduce((product, n) => product * n, (row / block.elements) * block.bytes);
-  if (bytes > cursor.fileBytes) cursor.fail(`[${dims.join(", ")}] of ${type} is larger than the file`);
+  if (bytes > cursor.fileBytes) cursor.failShort(`[${dims.join(", ")}] of ${type} is larger than the file`, cursor.at + bytes);
   cursor.field = `${tensor}: offset`;
   const begin = cursor.u64();
   if (begin % alignment !== 0) cursor.fail(`expected a multiple of ${alignment}, the alignment, got ${begin}`);
   return { type, shape: dims.toReversed(), file, begin, end: begin + bytes };
 }
+
+const lastEnd = (tensors: ReadonlyMap<string, GgufTensor>): number => [...tensors.values()].reduce((last, { end }) => Math.max(last, end), 0);
 
 /** Tensors lie in the file, do not overlap, and nothing but padding follows them. */
 function checkLayout(cursor: Cursor, tensors: ReadonlyMap<string, GgufTensor>, alignment: number): void {
@@ -140,7 +140,7 @@ function checkLayout(cursor: Cursor, tensors: ReadonlyMap<string, GgufTensor>, a
   let previous = "";
   for (const [name, { begin, end }] of [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end)) {
     cursor.field = `tensor ${JSON.stringify(name)}: offset`;
-    if (end > cursor.fileBytes) cursor.fail(`expected its bytes to end within the file of ${cursor.fileBytes}, they would at ${end}`);
+    if (end > cursor.fileBytes) cursor.failShort(`expected its bytes to end within the file of ${cursor.fileBytes}, they would at ${end}`, lastEnd(tensors));
     if (begin < at) cursor.fail(`overlaps tensor ${JSON.stringify(previous)}`);
     at = end;
     previous = name;

@@ -32,9 +32,7 @@ function readArray(cursor: Cursor, depth: number): GgufArray {
   if (depth > maxNesting) cursor.fail(`arrays are nested deeper than ${maxNesting}`);
   const of = readType(cursor);
   const count = cursor.u64();
-  if (count > maxArrayElements || count * valueTypes[of].bytes > cursor.left) {
-    cursor.fail(`expected an array of at most ${maxArrayElements} elements that the ${cursor.left} bytes left can hold, got ${count} of ${of}`);
-  }
+  cursor.checkRoom(count, `elements of ${of}`, maxArrayElements, valueTypes[of].bytes);
   if (of === "array") return { type: "array", of, value: Array.from({ length: count }, () => readArray(cursor, depth + 1)) };
   if (of === "string") return { type: "array", of, value: Array.from({ length: count }, () => cursor.string(maxStringBytes)) };
   return { type: "array", of, value: readNumbers(cursor, of, count) };

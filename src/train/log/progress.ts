@@ -66,13 +66,13 @@ export class Progress {
       { text: `step ${this.paint(`${record.step}/${totalSteps}`, "bold")}`, rank: 0 },
       { text: `loss ${this.paint(record.loss.toFixed(3), "cyan")}`, rank: 1 },
     ];
-    if (this.validation !== undefined) parts.push({ text: `val ${this.paint(this.validation.toFixed(3), "cyan")}`, rank: 3 });
-    parts.push({ text: `${formatNumber(record.tok_s)} tok/s`, rank: 4 });
+    if (this.validation !== undefined) parts.push({ text: `val ${this.paint(this.validation.toFixed(3), "cyan")}`, rank: 4 });
+    parts.push({ text: `${formatNumber(record.tok_s)} tok/s`, rank: 5 });
     if (record.step < totalSteps) parts.push({ text: `eta ${formatDuration((msPerStep * (totalSteps - record.step)) / 1000)}`, rank: 2 });
     const maxvio = overLayers(record.moe, (layer) => layer.maxvio);
     if (maxvio) {
       const worst = record.moe[maxvio.worstIndex]!;
-      parts.push({ text: `layer ${worst.layer} ${loadBar(worst.load, this.paint)} maxvio ${worst.maxvio.toFixed(2)}`, rank: 5 });
+      parts.push({ text: `layer ${worst.layer} ${loadBar(worst.load, this.paint)}`, rank: 3 }, { text: `maxvio ${worst.maxvio.toFixed(2)}`, rank: 6 });
     }
     return parts;
   }
