@@ -7,7 +7,7 @@ import { measureSpeed, type SpeedTest } from "../inspect/speed.js";
 import { measurePeaks } from "../inspect/work.js";
 import type { KvType } from "../model/cache.js";
 import { formatBytes, formatPercent } from "../train/log/format.js";
-import { describeCommand, memoryOption, modelArgument, parseNumber } from "./flags.js";
+import { describeCommand, memoryOption, modelArgument, parseNumber, threadsOption } from "./flags.js";
 import { counted, grouped, type Io, printJson } from "./io.js";
 import { loadModel } from "./load-model.js";
 import { table, terminal } from "./terminal.js";
@@ -19,7 +19,6 @@ interface BenchFlags {
   repetitions: number;
   depth: number;
   kv?: KvType;
-  threads?: number;
   memory?: number;
 }
 
@@ -36,12 +35,12 @@ export function benchCommand(io: Io): Command {
     .option("-r, --repetitions <n>", "times that each test runs; the median counts", parseNumber, 5)
     .option("-d, --depth <n>", "tokens before each test", parseNumber, 0)
     .option("--kv <type>", "keep keys and values as f32 or f16 (default: f16 for quantised models)")
-    .option("-t, --threads <n>", "compute threads (default: one per core)", parseNumber)
+    .option(...threadsOption)
     .option(...memoryOption)
     .action((path: string, flags: BenchFlags) => benchAction(io, path, flags));
 }
 
-async function benchAction(io: Io, path: string, { prompt, generate, repetitions, depth, kv: wanted, threads, memory, json }: BenchFlags): Promise<void> {
+async function benchAction(io: Io, path: string, { prompt, generate, repetitions, depth, kv: wanted, memory, json }: BenchFlags): Promise<void> {
   for (const [flag, n, least] of [["--repetitions", repetitions, 1], ["--depth", depth, 0]] as const) {
     check(Number.isInteger(n) && n >= least, "ERR_SWITCHYARD_USAGE", () => `bench: ${flag}: expected an integer of at least ${least}, got ${n}`);
   }
@@ -52,7 +51,6 @@ async function benchAction(io: Io, path: string, { prompt, generate, repetitions
   const room = config.context - depth;
   check(room >= 1, "ERR_SWITCHYARD_USAGE", () => `bench: --depth: expected less than the model's context of ${config.context}, got ${depth}`);
   const fitting = (lengths: readonly number[]) => [...new Set(lengths.map((n) => Math.min(n, room)))];
-  if (threads !== undefined) engine.threads = threads;
   const kv = kvType(model, wanted);
   const loadSeconds = (performance.now() - start) / 1000;
   const { name, isa } = engine;

@@ -3,7 +3,7 @@ import { check } from "../errors.js";
 import { overLayers } from "../routing/statistics.js";
 import { evaluate, type Evaluation } from "../train/evaluate.js";
 import { loadBar } from "../train/log/format.js";
-import { describeCommand, memoryOption, modelArgument, parseNumber } from "./flags.js";
+import { describeCommand, memoryOption, modelArgument, parseNumber, threadsOption } from "./flags.js";
 import { grouped, type Io, printJson } from "./io.js";
 import { loadModel } from "./load-model.js";
 import { table, terminal } from "./terminal.js";
@@ -27,6 +27,7 @@ export function evalCommand(io: Io): Command {
     .option("--context <n>", "tokens per window (default: the model's context)", parseNumber)
     .option("--batch <n>", "windows at a time (default: 16, or as many as have 8,192 tokens)", parseNumber)
     .option(...memoryOption)
+    .option(...threadsOption)
     .action((dir: string, flags: EvalFlags) => evalAction(io, dir, flags));
 }
 

@@ -1,10 +1,12 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { z } from "zod";
+import { mostThreads } from "../engine/native-memory.js";
+import { nearest } from "../options.js";
 
 /** learningRate -> learning-rate */
 export const flagName = (key: string): string => key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
-/** One flag per field of a schema; the flag's value is left under the field's name. `rename` gives a flag another name than its field's. */
+/** One flag per field of a schema; the flag's value is left under the field's name. `rename` gives a flag another name than its field's, or two. */
 export function addSchemaFlags(command: Command, shape: Readonly<Record<string, z.ZodType>>, group: string, rename: Readonly<Record<string, string>> = {}): void {
   command.optionsGroup(group);
   for (const [key, schema] of Object.entries(shape)) {
@@ -18,10 +20,10 @@ export function addSchemaFlags(command: Command, shape: Readonly<Record<string, 
   }
 }
 
-/** A finite number; ranges are the schema's business. */
+/** A finite number in decimal digits; ranges are the schema's business. */
 export function parseNumber(text: string): number {
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value)) throw new InvalidArgumentError("Expected a number.");
+  const value = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text) ? Number(text) : NaN;
+  if (!Number.isFinite(value)) throw new InvalidArgumentError("Expected a decimal number, such as 200, 0.5 or 1e-3.");
   return value;
 }
 
@@ -79,11 +81,18 @@ export function parseBytes(text: string): number {
 
 /** `--type`: one of `types`, in capitals or not, as programs that make GGUF files differ in that. */
 export function typeOption(description: string, types: readonly string[], fallback: string): Option {
-  const option = new Option("--type <name>", description).choices(types.map((name) => name.toLowerCase())).default(fallback);
-  const parse = option.parseArg;
-  return option.argParser((text, before: string) => parse?.(text.toLowerCase(), before) as string);
+  const names = types.map((name) => name.toLowerCase());
+  return new Option("--type <name>", description).choices(names).default(fallback).argParser((text) => {
+    const name = text.toLowerCase();
+    if (names.includes(name)) return name;
+    const guess = nearest(name, names); // q4_k for q4_k_m, which mixes it with others
+    throw new InvalidArgumentError(`${guess === undefined ? "" : `Did you mean ${guess}? `}Allowed choices are ${names.join(", ")}.`);
+  });
 }
+
+const parseThreads = (text: string): number => ranged(text, (n) => Number.isInteger(n) && n >= 1 && n <= mostThreads, `of threads from 1 to ${mostThreads}`);
 
 /** Arguments of `argument` and of `option`, for commands that run a model. */
 export const modelArgument = ["<model>", "folder of a model, or a .gguf file (of a split one, the first)"] as const;
 export const memoryOption = ["--memory <size>", 'memory for the whole process, as in "6GiB": experts that do not fit are read from the file when they are needed', parseBytes] as const;
+export const threadsOption = ["-t, --threads <n>", "compute threads (default: one per core)", parseThreads] as const;

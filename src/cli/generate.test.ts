@@ -1,7 +1,7 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { cli, cliJson } from "../../test/cli.js";
 import type { GgufValue } from "../formats/gguf/metadata.js";
 import { readGgufHeader } from "../formats/gguf/reader.js";
@@ -38,6 +38,22 @@ describe("generate --chat", () => {
     expect(await cli(["generate", folder, "Hi", "--chat", ...run])).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("no chat template") });
     expect(await cli(["generate", folder, "Hi", "--system", "x", ...run])).toMatchObject({ code: 2, stdout: "", stderr: expect.stringContaining("--chat") });
   });
+});
+
+it("generate has the short names of llama.cpp's flags, and its top-k of 0 for none", async () => {
+  vi.stubEnv("SWITCHYARD_THREADS", "2");
+  const { ids } = await cliJson<{ ids: number[] }>("generate", folder, "abc", "--max-tokens", "4", "--temperature", "0.5");
+  expect(await cliJson("generate", folder, "abc", "-n", "4", "--temp", "0.5", "-t", "1", "--top-k", "0")).toMatchObject({ ids, seed: 1 });
+  expect(process.env["SWITCHYARD_THREADS"]).toBe("1");
+  vi.unstubAllEnvs();
+});
+
+it.each(["random", "-1"])("generate --seed %s says which seed it took", async (random) => {
+  const args = ["generate", folder, "abc", "-n", "8", "--temp", "2", "--seed"];
+  const { seed, ids } = await cliJson<{ seed: number; ids: number[] }>(...args, random);
+  expect(await cliJson(...args, String(seed))).toMatchObject({ seed, ids });
+  expect((await cliJson<{ seed: number }>(...args, random)).seed).not.toBe(seed);
+  expect((await cli([...args, random])).stderr).toMatch(/tokens\/s, seed \d+$/m);
 });
 
 it("generate --logit-bias forbids a token, and asks for another", async () => {

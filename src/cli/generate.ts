@@ -1,6 +1,8 @@
 import { Command, InvalidArgumentError } from "commander";
+import { randomInt } from "node:crypto";
 import { closeSync, openSync, writeSync } from "node:fs";
 import { check } from "../errors.js";
+import { checkPath } from "../options.js";
 import { withIoErrors } from "../formats/io.js";
 import { chatPrompt } from "../generate/chat.js";
 import type { Chunk, GenerateOptions } from "../generate/generate.js";
@@ -9,14 +11,14 @@ import { type CacheReport, cacheReport } from "../inspect/residency.js";
 import type { ExpertCache } from "../model/residency/expert-cache.js";
 import type { ChatMessage } from "../tokenizer/chat.js";
 import { formatBytes, formatNumber } from "../train/log/format.js";
-import { describeCommand, memoryOption, modelArgument, parseNumber } from "./flags.js";
+import { describeCommand, memoryOption, modelArgument, parseNumber, threadsOption } from "./flags.js";
 import { type Io, printJson } from "./io.js";
 import { loadModel } from "./load-model.js";
 import { RoutingView } from "./routing-view.js";
 import { terminal } from "./terminal.js";
 
 /** Beside these, options of `generate` by their own names. */
-interface GenerateFlags extends GenerateOptions {
+interface GenerateFlags extends Omit<GenerateOptions, "seed"> {
   json?: boolean;
   chat?: boolean;
   system?: string;
@@ -24,6 +26,8 @@ interface GenerateFlags extends GenerateOptions {
   routingOut?: string;
   layer?: number;
   memory?: number;
+  threads?: number;
+  seed: number | "random";
 }
 
 export function generateCommand(io: Io): Command {
@@ -37,9 +41,9 @@ export function generateCommand(io: Io): Command {
   ])
     .argument(...modelArgument)
     .argument("<prompt>", 'text to continue; "-" reads it from standard input')
-    .option("--max-tokens <n>", "tokens to generate at most", parseNumber, 200)
-    .option("--temperature <n>", "0: always the most likely token; 1: as the model believes", parseNumber, 0.8)
-    .option("--top-k <n>", "choose among the n most likely tokens only", parseNumber)
+    .option("-n, --max-tokens <n>", "tokens to generate at most", parseNumber, 200)
+    .option("--temp, --temperature <n>", "0: always the most likely token; 1: as the model believes", parseNumber, 0.8)
+    .option("--top-k <n>", "choose among the n most likely tokens only; 0: among all", parseNumber)
     .option("--top-p <n>", "choose among the most likely tokens whose probabilities reach n", parseNumber)
     .option("--min-p <n>", "choose among the tokens at least n times as likely as the likeliest", parseNumber)
     .option("--repetition-penalty <n>", "divide the logits of tokens that occurred by n", parseNumber)
@@ -49,18 +53,21 @@ export function generateCommand(io: Io): Command {
     .option("--stop <text>", "end before this text; may be given several times", (text: string, before: string[] = []) => [...before, text])
     .option("--lookup <n>", "guess up to n tokens ahead where the text repeats itself: the same tokens, sooner", parseNumber)
     .option("--kv <type>", "keep keys and values as f32 or f16 (default: f16 for quantised models)")
-    .option("--seed <n>", "seed of the choice", parseNumber, 1)
+    .option("--seed <n>", 'seed of the choice; "random" or -1: another each time', parseSeed, 1)
     .option("--chat", "the prompt is a message, and the model answers it, by its chat template")
     .option("--system <text>", "with --chat: what the model is told before")
     .option("--routing", "show, or add to the JSON, the experts and weights of every token and layer")
     .option("--routing-out <file>", "write them to a file, one line of JSON per token")
     .option(...memoryOption)
+    .option(...threadsOption)
     .option("--layer <n>", "layer whose experts colour the text (default: the middle sparse one)", parseNumber)
     .action((dir: string, prompt: string, flags: GenerateFlags) => generateAction(io, dir, prompt, flags));
 }
 
-async function generateAction(io: Io, path: string, given: string, { json = false, chat = false, system, routing = false, routingOut, layer: chosenLayer, memory, ...options }: GenerateFlags): Promise<void> {
+async function generateAction(io: Io, path: string, given: string, { json = false, chat = false, system, routing = false, routingOut, layer: chosenLayer, memory, topK, seed: wantedSeed, ...rest }: GenerateFlags): Promise<void> {
   const prompt = given === "-" ? await readAll(io.stdin) : given;
+  const { threads: _, ...options } = rest;
+  const seed = wantedSeed === "random" ? randomInt(2 ** 32) : wantedSeed;
   const trace = routing || routingOut !== undefined;
   check(chat || system === undefined, "ERR_SWITCHYARD_USAGE", () => "generate: --system goes with --chat");
   using model = await loadModel(io, path, { memory, json });
@@ -80,7 +87,7 @@ async function generateAction(io: Io, path: string, given: string, { json = fals
   const started = performance.now();
   // The prompt is printed once it has turned out to be one.
   const start = () => chunks.length === 0 && view === undefined && print(out.paint(out.shown(chat ? `${prompt}\n` : prompt), "dim"));
-  for await (const chunk of model.generate(ids, { ...options, trace })) {
+  for await (const chunk of model.generate(ids, { ...options, topK: topK === 0 ? undefined : topK, seed, trace })) {
     start();
     chunks.push(chunk);
     for (const route of chunk.routing ?? []) {
@@ -98,13 +105,13 @@ async function generateAction(io: Io, path: string, given: string, { json = fals
   const residency = cache && { memory, ...cache.size, ...cacheReport(cache.counts) };
   if (json) {
     const record = routing ? { routing: routes, routed_experts: routedExperts(routes) } : {};
-    printJson(io, { prompt, text, tokens: chunks.length, tokensPerSecond, seconds, ids: chunks.map(({ token }) => token), finish: chunks.at(-1)?.finish, residency, ...record });
+    printJson(io, { prompt, text, seed, tokens: chunks.length, tokensPerSecond, seconds, ids: chunks.map(({ token }) => token), finish: chunks.at(-1)?.finish, residency, ...record });
     return;
   }
   // The last token was chosen, but not run: it has no experts yet.
   if (view !== undefined) print(`${view.unrouted(chunks.at(-1)?.token)}\n\n${view.legend()}`);
   print("\n");
-  io.stderr.write(`${out.paint(`${chunks.length} tokens, ${formatNumber(tokensPerSecond)} tokens/s${residency === undefined ? "" : `, ${describeResidency(residency)}`}`, "dim")}\n`);
+  io.stderr.write(`${out.paint(`${chunks.length} tokens, ${formatNumber(tokensPerSecond)} tokens/s${residency === undefined ? "" : `, ${describeResidency(residency)}`}${wantedSeed === "random" ? `, seed ${seed}` : ""}`, "dim")}\n`);
 }
 
 const describeResidency = ({ slots, experts, hitRate, bytesPerToken }: CacheReport & ExpertCache["size"]): string =>
@@ -112,12 +119,15 @@ const describeResidency = ({ slots, experts, hitRate, bytesPerToken }: CacheRepo
 
 /** A file of one line of JSON per token, written as they come. */
 function routeFile(path: string): { write(route: TokenRoute): void; [Symbol.dispose](): void } {
+  checkPath("generate: --routing-out", path);
   const file = withIoErrors("write", path, () => openSync(path, "w"));
   return {
     write: (route) => void withIoErrors("write", path, () => writeSync(file, `${JSON.stringify(route)}\n`)),
     [Symbol.dispose]: () => closeSync(file),
   };
 }
+
+const parseSeed = (text: string): number | "random" => (text === "random" || text === "-1" ? "random" : parseNumber(text));
 
 /** "17=-2.5" -> { 17: -2.5 } beside those before; "17=-Infinity" forbids the token. */
 function addBias(text: string, before: Record<number, number> = {}): Record<number, number> {

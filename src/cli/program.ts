@@ -12,6 +12,7 @@ import { inspectCommand } from "./inspect.js";
 import { type Io, processIo } from "./io.js";
 import { makeModelCommand } from "./make-model.js";
 import { quantizeCommand } from "./quantize.js";
+import { withSynonym } from "./synonyms.js";
 import { trainCommand } from "./train.js";
 import { verifyCommand } from "./verify.js";
 import { packageVersion } from "./version.js";
@@ -22,7 +23,9 @@ const exitCode = { failure: 1, usage: 2 } as const;
 export async function run(args: readonly string[], io: Io = processIo()): Promise<number> {
   const root = program(io);
   try {
-    await root.parseAsync(args, { from: "user" });
+    // Commander helps with everything: of a command that does not exist there is no help.
+    const isNone = args[0] === "help" && args[1] !== undefined && !root.commands.some((each) => each.name() === args[1]);
+    await root.parseAsync(isNone ? args.slice(1) : args, { from: "user" });
     return io.exitCode;
   } catch (error) {
     // Commander has printed its message; help and version are no errors.
@@ -39,10 +42,10 @@ export async function run(args: readonly string[], io: Io = processIo()): Promis
   }
 }
 
-/** The message of an error, which names an option as the API does ("generate: maxTokens: ..."), with the flag that was typed. */
+/** The message of an error, which names an option as the API does ("generate: maxTokens: ...", "seed: expected ..."), with the flag that was typed. */
 function withFlag({ code, message }: SwitchyardError, command: Command | undefined): string {
   if (code !== "ERR_SWITCHYARD_USAGE") return message;
-  return message.replace(/^(\w+: )(\w+)(?=: )/, (named, operation: string, name: string) => {
+  return message.replace(/^(\w+: )?(\w+)(?=: expected )/, (named, operation = "", name: string) => {
     const flag = command?.options.find((option) => option.attributeName() === name)?.long;
     return flag === undefined ? named : operation + flag;
   });
@@ -53,7 +56,11 @@ function program(io: Io): Command {
     .description("Trains, runs and explains mixture-of-experts language models on your own CPU.")
     .version(packageVersion, "-V, --version")
     .showSuggestionAfterError()
-    .addHelpText("after", rootHelp);
+    .addHelpText("after", rootHelp)
+    .hook("preAction", (_, command) => {
+      const { threads } = command.opts<{ threads?: number }>();
+      if (threads !== undefined) process.env["SWITCHYARD_THREADS"] = String(threads); // for whatever loads an engine
+    });
   const commands = [trainCommand, generateCommand, evalCommand, inspectCommand, verifyCommand, benchCommand, quantizeCommand, convertCommand, makeModelCommand, doctorCommand, buildEngineCommand, demoCommand];
   for (const create of commands) root.addCommand(create(io));
   for (const command of [root, ...root.commands]) {
@@ -62,7 +69,7 @@ function program(io: Io): Command {
       writeErr: (text) => io.stderr.write(text),
       getOutHelpWidth: () => Math.min(io.stdout.columns ?? 100, 120),
       getErrHelpWidth: () => Math.min(io.stderr.columns ?? 100, 120),
-      outputError: (text, write) => write(`switchyard: ${text.replace(/^error: /, "")}See: npx switchyard ${command === root ? "" : `${command.name()} `}--help\n`),
+      outputError: (text, write) => write(`switchyard: ${withSynonym(text, command).replace(/^error: /, "")}See: npx switchyard ${command === root ? "" : `${command.name()} `}--help\n`),
     });
   }
   return root;

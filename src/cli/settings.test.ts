@@ -66,10 +66,23 @@ describe("a YAML file of settings", () => {
     for (let n = 0; n < 3; n++) expect(read(text)).toMatch(/^train\.yaml: /);
   });
 
-  it.each<[string, RegExp]>([
-    ["moe: true\n", /moe: .*expected object, received boolean, got true$/],
-    ["steps: .inf\n", /received Infinity, got Infinity$/],
-    ["moe: { router: { capacity: { train: 1 } } }\n", /moe\.router\.capacity\.eval: .*received undefined$/],
+  it.each<[string | Buffer, RegExp]>([
+    ["moe: true\n", /moe: expected a mapping \(experts, .*, layers\) or false, got true$/],
+    ["steps: 1.5\n", /steps: expected an integer of at least 1, got 1\.5$/],
+    ["steps: .nan\n", /steps: expected an integer of at least 1, got NaN$/],
+    ["steps: '5'\n", /steps: expected an integer of at least 1, got "5"$/],
+    ["seed: 1e16\n", /seed: expected an integer of at least 0 and at most 9007199254740991, got 10000000000000000$/],
+    ["dropout: 1\n", /dropout: expected a number of at least 0 and below 1, got 1$/],
+    ["learningRate: 0\n", /learningRate: expected a number above 0, got 0$/],
+    ["size: huge\n", /size: expected xs, s or m, got "huge"$/],
+    ["tiedEmbeddings: 1\n", /tiedEmbeddings: expected true or false, got 1$/],
+    ["data: []\n", /data: expected a text or a list of at least one text, got \[\]$/],
+    ["data: [1]\n", /data\.0: expected a text, got 1$/],
+    ["moe: { layers: { firstDense: -1 } }\n", /moe\.layers\.firstDense: expected an integer of at least 0, got -1$/],
+    ["moe: { balance: some }\n", /moe\.balance: expected none, .* loss-free or a mapping \(method, coefficient, rate, update\), got "some"$/],
+    ["moe: { router: { capacity: { train: 1 } } }\n", /moe\.router\.capacity\.eval: expected a number, got nothing$/],
+    ["hello\n", /^train\.yaml: expected YAML with the options of train, as in "steps: 500", got "hello"$/],
+    [Buffer.from([0x1f, 0x8b, 0, 7]), /^train\.yaml: expected YAML with the options of train, as in "steps: 500", got bytes that are no text$/],
   ])("says what was expected and given: %j", (text, message) => expect(read(text)).toMatch(message));
 
   it.each([["switch", "rate", 0.001], ["none", "update", "sign"], ["loss-free", "coefficient", 0.01]])("of balance %s refuses %s, which does nothing", (method, key, value) => {

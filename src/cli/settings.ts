@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { parse } from "yaml";
 import { z } from "zod";
 import { check, SwitchyardError } from "../errors.js";
@@ -8,7 +9,8 @@ import { routerConfig, type RouterPreset, routerPresets } from "../routing/prese
 import type { Balance, RouterConfig } from "../routing/types.js";
 import { type TrainInput, trainSchema } from "../train/options.js";
 import { trainingPresets } from "../train/presets.js";
-import { nearest } from "../options.js";
+import { checkPath, nearest, show } from "../options.js";
+import { expected } from "./expected.js";
 
 const count = z.number().int().min(1);
 const names = <T extends object>(table: T) => Object.keys(table) as [keyof T & string, ...(keyof T & string)[]];
@@ -83,6 +85,8 @@ export interface RunSettings {
   train: TrainInput;
 }
 
+const wholeConfig = 'YAML with the options of train, as in "steps: 500"';
+
 /** A few pages; a parser of YAML takes seconds for a megabyte. */
 const maxConfigBytes = 2 ** 16;
 
@@ -91,7 +95,10 @@ const isNestedTooDeep = (text: string): boolean => text.split(/[[{]/).length > 2
 
 /** Keys of a YAML file. Throws ERR_SWITCHYARD_USAGE naming file and line or key, ERR_SWITCHYARD_IO. */
 export function readConfigFile(path: string): RunInput {
-  const text = readFileUpTo(path, maxConfigBytes, "ERR_SWITCHYARD_USAGE").toString();
+  checkPath("train: --config", path);
+  const bytes = readFileUpTo(path, maxConfigBytes, "ERR_SWITCHYARD_USAGE");
+  check(isUtf8(bytes) && !bytes.includes(0), "ERR_SWITCHYARD_USAGE", () => `${path}: expected ${wholeConfig}, got bytes that are no text`);
+  const text = bytes.toString();
   check(!isNestedTooDeep(text), "ERR_SWITCHYARD_USAGE", () => `${path}: nested deeper than settings are`);
   try {
     return checkRun((parse(text) as unknown) ?? {}, path);
@@ -122,8 +129,8 @@ function describeIssue(issue: z.core.$ZodIssue, input: unknown, nameOf: (path: r
     return `unknown key "${[...path, key].join(".")}"; ${guess === undefined ? `known are ${known.join(", ")}` : `did you mean "${guess}"?`}`;
   }
   const given = path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown>)?.[key], input);
-  const shown = typeof given === "number" ? String(given) : JSON.stringify(given)?.slice(0, 200);
-  return `${path.length === 0 ? "" : `${nameOf(path)}: `}${issue.message}${shown === undefined ? "" : `, got ${shown}`}`;
+  const wanted = path.length === 0 ? wholeConfig : expected(runSchema, path, given);
+  return `${path.length === 0 ? "" : `${nameOf(path)}: `}expected ${wanted}, got ${given === undefined ? "nothing" : show(given)}`;
 }
 
 const depth = (issue: z.core.$ZodIssue): number => issue.path.length * 2 + Number(issue.code === "unrecognized_keys");
@@ -145,14 +152,15 @@ export function mergeRuns(...layers: readonly RunInput[]): RunInput {
 
 /** Splits checked input into what each part takes, and fills in what the size decides. Throws ERR_SWITCHYARD_USAGE. */
 export function resolveRun(input: RunInput, shorthands: MoeShorthands): RunSettings {
-  const { data, out, tokenizer, vocab = 4096, moe, size = "xs", context, width, layers, heads, kvHeads, hidden, tiedEmbeddings, ...train } = input;
+  const { data, out, size = "xs", tokenizer = size === "xs" ? "bytes" : "bpe", vocab, moe, context, width, layers, heads, kvHeads, hidden, tiedEmbeddings, ...train } = input;
   check(data !== undefined, "ERR_SWITCHYARD_USAGE", () => "train: no data; name text files or folders with --data");
   check(out !== undefined && out !== "", "ERR_SWITCHYARD_USAGE", () => "train: no folder for the model; name one with --out");
+  check(vocab === undefined || tokenizer === "bpe", "ERR_SWITCHYARD_USAGE", () => `train: --vocab does nothing for the tokenizer ${tokenizer}, which has its own; choose --tokenizer bpe`);
   return {
     data: typeof data === "string" ? [data] : data,
     out,
-    tokenizer: tokenizer ?? (size === "xs" ? "bytes" : "bpe"),
-    vocab,
+    tokenizer,
+    vocab: vocab ?? 4096,
     model: { size, context, width, layers, heads, kvHeads, hidden, tiedEmbeddings, moe: moeOptions(moe, shorthands) },
     train: { ...trainingPresets[size], ...train } as TrainInput,
   };
@@ -163,6 +171,7 @@ function moeOptions(moe: RunInput["moe"], { auxCoeff, biasRate, capacityFactor }
   check(moe !== false || shorthand === undefined, "ERR_SWITCHYARD_USAGE", () => `train: ${shorthand} is for mixture-of-experts models; remove it or --dense`);
   if (moe === false) return false;
   const { router: given, balance, ...rest } = moe ?? {};
+  check(rest.sharedCombine === undefined || (rest.shared ?? 0) > 0, "ERR_SWITCHYARD_USAGE", () => "train: --shared-combine does nothing without a shared expert; give --shared");
   // Names and types are checked here, what they mean together by the model's config.
   const base = routerConfig(given as RouterPreset | Partial<RouterConfig> | undefined);
   const capacity = capacityFactor === undefined ? base.capacity : { train: capacityFactor, eval: capacityFactor, drop: base.capacity?.drop ?? ("position" as const) };

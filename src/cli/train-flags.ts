@@ -4,7 +4,7 @@ import type { MoeOptions } from "../model/presets.js";
 import { balanceMethods } from "../routing/config.js";
 import { routerPresets } from "../routing/presets.js";
 import { trainSchema } from "../train/options.js";
-import { addSchemaFlags, flagName, parseNotNegative, parsePositive } from "./flags.js";
+import { addSchemaFlags, flagName, parseNotNegative, parsePositive, threadsOption } from "./flags.js";
 import { checkRun, modelFields, moeSchema, type MoeShorthands, type RunInput, runSchema } from "./settings.js";
 
 /** Fields of `moe` that are plain values, under the names that the field's tools give them. */
@@ -31,10 +31,11 @@ export function addTrainFlags(command: Command): void {
   command
     .optionsGroup("Run:")
     .option("--data <files...>", "text files, or folders of them")
-    .option("--out <dir>", "folder for the model, its checkpoints and logs")
+    .option("-o, --out <dir>", "folder for the model, its checkpoints and logs")
     .option("--resume", "go on from the newest checkpoint in --out; options are remembered")
     .option("--config <file>", "YAML file with the options, under their names in the API; flags win")
-    .option("--tokenizer <kind>", "bytes, chars, bpe, or a folder with a tokenizer.json (default: bytes for xs, else bpe)");
+    .option("--tokenizer <kind>", "bytes, chars, bpe, or a folder with a tokenizer.json (default: bytes for xs, else bpe)")
+    .option(...threadsOption);
   addSchemaFlags(command, { ...modelFields, vocab: runSchema.shape.vocab }, "Model:");
   addSchemaFlags(command, plainMoeFields, "Experts:", moeFlags);
   command
@@ -45,7 +46,7 @@ export function addTrainFlags(command: Command): void {
     .option("--aux-coeff <n>", "coefficient of the balancing loss", parseNotNegative)
     .option("--bias-rate <n>", "step of the selection bias of --balance loss-free", parsePositive)
     .option("--capacity-factor <n>", "room per expert, 1: an equal share; without it nothing is dropped", parsePositive);
-  addSchemaFlags(command, trainSchema.omit({ context: true }).shape, "Training:");
+  addSchemaFlags(command, trainSchema.omit({ context: true }).shape, "Training:", { learningRate: "lr, --learning-rate" });
 }
 
 function parseLayers(text: string): MoeOptions["layers"] {

@@ -20,7 +20,7 @@ interface VerifyFlags {
   record?: string;
   ids?: number[][];
   data?: string[];
-  tokens: number;
+  tokens?: number;
 }
 
 export function verifyCommand(io: Io): Command {
@@ -35,7 +35,7 @@ export function verifyCommand(io: Io): Command {
     .option("--record <dir>", "write a golden instead; of random tokens, or of:")
     .option("--ids <list>", "token ids separated by commas, e.g. 1,100,200; given several times, sequences of one length", addIds)
     .option("--data <files...>", "the first tokens of text files")
-    .option("--tokens <n>", "how many of them", parseNumber, 40)
+    .option("--tokens <n>", "how many of them (default: 40)", parseNumber)
     .action((checkpoint: string, flags: VerifyFlags) => verifyAction(io, checkpoint, flags));
 }
 
@@ -68,13 +68,14 @@ function addIds(text: string, before: number[][] = []): number[][] {
 
 function inputsToRecord(subject: Subject, checkpoint: string, { ids, data, tokens }: VerifyFlags): Inputs {
   const { context, decoderStart } = subject;
+  check(data !== undefined || tokens === undefined, "ERR_SWITCHYARD_USAGE", () => "verify: --tokens says how many of --data are recorded; give a text with --data");
   if (ids === undefined && data === undefined) return randomInputs(subject, 0);
-  const rows = ids ?? [textIds(checkpoint, data ?? [], tokens, context)];
+  const rows = ids ?? [textIds(checkpoint, data ?? [], context, tokens)];
   return { ids: rows, ...(decoderStart === undefined ? {} : { decoderIds: rows.map(() => [decoderStart]) }) };
 }
 
 /** The first tokens of a text. */
-function textIds(checkpoint: string, data: readonly string[], tokens: number, context: number): number[] {
+function textIds(checkpoint: string, data: readonly string[], context: number, tokens = 40): number[] {
   check(Number.isInteger(tokens) && tokens >= 1 && tokens <= context, "ERR_SWITCHYARD_USAGE", () => `verify: --tokens: expected an integer from 1 to the model's context of ${context}, got ${tokens}`);
   const tokenizer = isGguf(checkpoint) ? ggufTokenizer(openGguf(checkpoint).metadata) : loadTokenizer(checkpoint);
   check(tokenizer !== undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `verify: ${checkpoint} has no tokenizer.json, so text cannot be read; give token ids with --ids`);

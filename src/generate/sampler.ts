@@ -41,16 +41,17 @@ interface History {
 export function checkSampling(options: SamplingOptions, vocab: number): void {
   const { temperature = 0, topK = 1, topP = 1, minP = 0, repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias = {} } = options;
   const require = (condition: boolean, message: string) => check(condition, "ERR_SWITCHYARD_USAGE", () => `sampling: ${message}`);
-  require(temperature >= 0 && Number.isFinite(temperature), `temperature must be a number of at least 0, got ${show(temperature)}`);
-  require(Number.isInteger(topK) && topK >= 1, `top-k must be a positive integer, got ${show(topK)}`);
-  require(Number.isFinite(topP) && topP > 0 && topP <= 1, `top-p must be above 0 and at most 1, got ${show(topP)}`);
-  require(Number.isFinite(minP) && minP >= 0 && minP <= 1, `min-p must be between 0 and 1, got ${show(minP)}`);
-  require(repetitionPenalty > 0 && Number.isFinite(repetitionPenalty), `the repetition penalty must be a number above 0, got ${show(repetitionPenalty)}`);
-  require(Number.isFinite(presencePenalty) && Number.isFinite(frequencyPenalty), `penalties must be numbers, got ${show(presencePenalty)} and ${show(frequencyPenalty)}`);
-  require(typeof logitBias === "object" && logitBias !== null && !(logitBias instanceof Map), `logit bias: expected an object with token ids as keys, got ${logitBias instanceof Map ? "a Map; use Object.fromEntries" : show(logitBias)}`);
+  require(temperature >= 0 && Number.isFinite(temperature), `temperature: expected a number of at least 0, got ${show(temperature)}`);
+  require(Number.isInteger(topK) && topK >= 1, `topK: expected an integer of at least 1, got ${show(topK)}`);
+  require(Number.isFinite(topP) && topP > 0 && topP <= 1, `topP: expected a number above 0 and at most 1, got ${show(topP)}`);
+  require(Number.isFinite(minP) && minP >= 0 && minP <= 1, `minP: expected a number from 0 to 1, got ${show(minP)}`);
+  require(repetitionPenalty > 0 && Number.isFinite(repetitionPenalty), `repetitionPenalty: expected a number above 0, got ${show(repetitionPenalty)}`);
+  require(Number.isFinite(presencePenalty), `presencePenalty: expected a number, got ${show(presencePenalty)}`);
+  require(Number.isFinite(frequencyPenalty), `frequencyPenalty: expected a number, got ${show(frequencyPenalty)}`);
+  require(typeof logitBias === "object" && logitBias !== null && !(logitBias instanceof Map), `logitBias: expected an object with token ids as keys, got ${logitBias instanceof Map ? "a Map; use Object.fromEntries" : show(logitBias)}`);
   for (const [id, bias] of Object.entries(logitBias)) {
-    require(/^\d+$/.test(id) && Number(id) < vocab, `logit bias: expected token ids from 0 to ${vocab - 1}, got ${id}`);
-    require(typeof bias === "number" && bias < Infinity, `logit bias of token ${id}: expected a number or -Infinity, got ${show(bias)}`);
+    require(/^\d+$/.test(id) && Number(id) < vocab, `logitBias: expected token ids from 0 to ${vocab - 1}, got ${id}`);
+    require(typeof bias === "number" && bias < Infinity, `logitBias: expected a number or -Infinity for token ${id}, got ${show(bias)}`);
   }
 }
 

@@ -56,6 +56,7 @@ export function trainOptions(input: TrainInput): TrainOptions {
   const { schedule: kind, warmup: warm, decaySteps, minLearningRate, ...rest } = parsed.data;
   const { steps: total, learningRate } = rest;
   check(!((minLearningRate ?? 0) > learningRate), "ERR_SWITCHYARD_USAGE", () => `train: minLearningRate: expected at most the learning rate of ${learningRate}, got ${minLearningRate}`);
+  check(decaySteps === undefined || kind === "wsd", "ERR_SWITCHYARD_USAGE", () => `train: decaySteps does nothing for schedule "${kind}"; choose wsd`);
   const warmup = warm ?? Math.ceil(total / 20);
   const floor = (minLearningRate ?? learningRate / 10) / learningRate;
   const shapes: Record<typeof kind, Schedule> = {
