@@ -108,6 +108,7 @@ void Args::check_offsets(const int32_t* offsets, int64_t groups, const char* nam
   for (int64_t e = 0; e < groups; e++) {
     if (offsets[e] > offsets[e + 1]) return fail("%s must not fall, but %s[%lld] = %d and then %d", name, name, (long long)e, offsets[e], offsets[e + 1]);
   }
+  if (groups == 0 && offsets[0] != 0) return fail("%s of no group must be 0, not %d", name, offsets[0]);
   if (offsets[0] < 0 || offsets[groups] > high) fail("%s must lie in 0..%lld, but run from %d to %d", name, (long long)high, offsets[0], offsets[groups]);
 }
 
@@ -151,7 +152,7 @@ const KernelTable* kernel_table(int isa) {
   static const KernelTable* const tables[kIsaCount] = {&kernels_x86_64, &kernels_avx2, &kernels_avx512, &kernels_avx512_bf16};
   // Computed once; writing the same values twice from two threads is harmless.
   static bool known[kIsaCount], supported[kIsaCount];
-  if (!known[isa]) {
+  if (!__atomic_load_n(&known[isa], __ATOMIC_ACQUIRE)) {
     supported[isa] = cpu_supports((Isa)isa);
     __atomic_store_n(&known[isa], true, __ATOMIC_RELEASE);
   }

@@ -3,7 +3,9 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "../core/memory.h"
 #include "../core/pool.h"
+#include "../core/reads.h"
 #include "binding.h"
 
 namespace sw {
@@ -109,8 +111,13 @@ void add_command(const NumericOp& op) {
 
 void export_lists(napi_env env, napi_value exports) {
   export_ops(env, exports, ops);
-  // A JavaScript thread may be terminated while it prepares a list, which goes with it.
-  napi_add_env_cleanup_hook(env, [](void*) { stop(started), started = {}; }, nullptr);
+  // A JavaScript thread may be terminated at any time, while it prepares a list, or reads are under way: all of it goes with it. Node takes an argument once.
+  const auto end = [](void*) {
+    stop(started), started = {};
+    end_owned_reads();
+    release_owned();
+  };
+  napi_add_env_cleanup_hook(env, end, env);
 }
 
 }  // namespace sw

@@ -7,9 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+
+#include "owner.h"
 
 namespace sw {
 namespace {
@@ -21,6 +24,7 @@ struct LiveRegion {
   bool writable;
   int file;  // of a mapped file; -1 for other memory
   bool cut;  // the file has become shorter
+  uint64_t owner;
 };
 
 // Sorted by start.
@@ -118,7 +122,7 @@ uintptr_t allocate(size_t bytes) {
   if (before) munmap(raw, before);
   if (after) munmap((void*)(start + mapped), after);
   if (alignment == huge) madvise((void*)start, mapped, MADV_HUGEPAGE);
-  return insert({start, bytes, mapped, true, -1, false}) ? start : 0;
+  return insert({start, bytes, mapped, true, -1, false, this_owner()}) ? start : 0;
 }
 
 uintptr_t map_file(const char* path, size_t* bytes) {
@@ -139,7 +143,7 @@ uintptr_t map_file(const char* path, size_t* bytes) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, catch_bus_errors);
   *bytes = size;
-  if (insert({(uintptr_t)address, *bytes, *bytes, false, file, false})) return (uintptr_t)address;
+  if (insert({(uintptr_t)address, *bytes, *bytes, false, file, false, this_owner()})) return (uintptr_t)address;
   close(file);
   return 0;
 }
@@ -159,7 +163,13 @@ void advise(uintptr_t address, size_t bytes, bool needed) {
 bool file_was_cut() {
   pthread_mutex_lock(&lock);
   bool cut = false;
-  for (size_t i = 0; i < count; i++) cut |= regions[i].cut;
+  for (size_t i = 0; i < count; i++) {
+    LiveRegion& region = regions[i];
+    // What is missing of the last page is zeros without a signal.
+    struct stat now;
+    if (region.file >= 0 && !region.cut) region.cut = fstat(region.file, &now) == 0 && (size_t)now.st_size < region.bytes;
+    cut |= region.cut;
+  }
   pthread_mutex_unlock(&lock);
   return cut;
 }
@@ -179,6 +189,18 @@ bool release(uintptr_t address) {
   if (found) munmap((void*)region.start, region.mapped);
   if (found && region.file >= 0) close(region.file);
   return found;
+}
+
+void release_owned() {
+  for (;;) {
+    pthread_mutex_lock(&lock);
+    size_t i = 0;
+    while (i < count && regions[i].owner != this_owner()) i++;
+    const uintptr_t start = i < count ? regions[i].start : 0;
+    pthread_mutex_unlock(&lock);
+    if (start == 0) return;
+    release(start);
+  }
 }
 
 bool is_live(uintptr_t address, size_t bytes, bool writable) {

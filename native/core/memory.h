@@ -23,6 +23,9 @@ bool file_was_cut();
 // Gives back what allocate or map_file returned; false for any other address.
 bool release(uintptr_t address);
 
+// Gives back all that the calling thread allocated and mapped.
+void release_owned();
+
 // Whether [address, address + bytes) lies inside one live region, a writable one if `writable`.
 bool is_live(uintptr_t address, size_t bytes, bool writable);
 

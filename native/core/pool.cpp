@@ -89,7 +89,7 @@ __thread int64_t after = -1;
 void run_tasks() {
   Claim now = claim(0);
   while (now.task >= 0) {
-    const Claim next = claim(pool.threads);
+    const Claim next = claim(thread_count());
     after = next.task;
     const int64_t tasks = pool.tasks;
     pool.fn(pool.context, now.task);
@@ -161,7 +161,7 @@ void free_blocks(void* all) {
 }  // namespace
 
 void parallel_for(int64_t tasks, TaskFn fn, void* context) {
-  if (tasks <= 1 || pool.threads == 1 || pthread_mutex_trylock(&pool.job) != 0) {
+  if (tasks <= 1 || tasks > UINT32_MAX || thread_count() == 1 || pthread_mutex_trylock(&pool.job) != 0) {
     for (int64_t task = 0; task < tasks; task++) {
       after = task + 1 < tasks ? task + 1 : -1;
       fn(context, task);
@@ -172,7 +172,7 @@ void parallel_for(int64_t tasks, TaskFn fn, void* context) {
   pool.context = context;
   pool.tasks = tasks;
   pool.done = 0;
-  const int32_t job = (int32_t)(pool.ticket >> 32) + 1;
+  const int32_t job = (int32_t)((uint32_t)(pool.ticket >> 32) + 1);
   __atomic_store_n(&pool.ticket, (uint64_t)(uint32_t)job << 32 | (uint32_t)tasks, __ATOMIC_SEQ_CST);
   if (__atomic_load_n(&pool.sleepers, __ATOMIC_SEQ_CST)) wake_all();
   run_tasks();
@@ -189,15 +189,15 @@ void parallel_for(int64_t tasks, TaskFn fn, void* context) {
 int64_t task_after() { return after; }
 
 void start_beside(TaskFn fn, void* context) {
-  if (pool.threads == 1 || !change_beside(kNone, kPrepared)) return;
+  if (thread_count() == 1 || !change_beside(kNone, kPrepared)) return;
   pool.beside_fn = fn;
-  pool.beside_context = context;
+  __atomic_store_n(&pool.beside_context, context, __ATOMIC_RELEASE);
   __atomic_store_n(&pool.beside, kAsked, __ATOMIC_SEQ_CST);
   if (__atomic_load_n(&pool.sleepers, __ATOMIC_SEQ_CST)) wake_all();
 }
 
 void finish_beside(void* context) {
-  const auto finished = [context] { return __atomic_load_n(&pool.beside, __ATOMIC_SEQ_CST) == kNone || pool.beside_context != context; };
+  const auto finished = [context] { return __atomic_load_n(&pool.beside, __ATOMIC_SEQ_CST) == kNone || __atomic_load_n(&pool.beside_context, __ATOMIC_ACQUIRE) != context; };
   if (finished() || change_beside(kAsked, kNone)) return;
   while (!finished()) {
     if (!spin([&] { return work_waits() || finished(); })) sched_yield();
@@ -205,7 +205,7 @@ void finish_beside(void* context) {
   }
 }
 
-int thread_count() { return pool.threads; }
+int thread_count() { return __atomic_load_n(&pool.threads, __ATOMIC_RELAXED); }
 
 void set_thread_count(int threads) {
   pthread_mutex_lock(&pool.job);

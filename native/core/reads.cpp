@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "owner.h"
+
 namespace sw {
 namespace {
 
@@ -24,6 +26,7 @@ struct Read {
   int64_t begin, bytes, order;
   int64_t taken;  // bytes that readers have begun with, of whole pages from that of `begin` on
   char* out;
+  uint64_t owner;
 
   int64_t whole() const { return (begin % kPageBytes + bytes + kPageBytes - 1) / kPageBytes * kPageBytes; }
   bool waits() const { return live && error == 0 && taken < whole(); }
@@ -36,7 +39,7 @@ pthread_cond_t queued = PTHREAD_COND_INITIALIZER, done = PTHREAD_COND_INITIALIZE
 Read* reads = nullptr;
 int64_t capacity = 0, started = 0;
 int readers = 0;
-bool open_files[kMaxFiles];
+uint64_t open_files[kMaxFiles];  // owner of each; 0: not open
 
 // The read to go on with, or null. The caller holds the lock.
 Read* next_read() {
@@ -132,21 +135,21 @@ int open_reads(const char* path) {
     errno = EMFILE;
     return -1;
   }
-  if (file >= 0) __atomic_store_n(&open_files[file], true, __ATOMIC_RELEASE);
+  if (file >= 0) __atomic_store_n(&open_files[file], this_owner(), __ATOMIC_RELEASE);
   return file;
 }
 
-bool is_open(int file) { return file >= 0 && file < kMaxFiles && __atomic_load_n(&open_files[file], __ATOMIC_ACQUIRE); }
+bool is_open(int file) { return file >= 0 && file < kMaxFiles && __atomic_load_n(&open_files[file], __ATOMIC_ACQUIRE) != 0; }
 
 void close_reads(int file) {
-  __atomic_store_n(&open_files[file], false, __ATOMIC_RELEASE);
+  __atomic_store_n(&open_files[file], 0, __ATOMIC_RELEASE);
   close(file);
 }
 
 int64_t start_read(int file, int64_t begin, int64_t bytes, char* out, bool urgent) {
   pthread_mutex_lock(&lock);
   const int64_t place = start_readers() ? free_place() : -1;
-  if (place >= 0) reads[place] = {true, file, urgent, 0, 0, begin, bytes, started++, 0, out};
+  if (place >= 0) reads[place] = {true, file, urgent, 0, 0, begin, bytes, started++, 0, out, this_owner()};
   pthread_mutex_unlock(&lock);
   pthread_cond_broadcast(&queued);
   return place + 1;
@@ -170,6 +173,7 @@ int64_t stop_read(int64_t read) {
   const int64_t left = reads[read - 1].whole() - reads[read - 1].taken;
   reads[read - 1].taken += left;
   const int64_t bytes = reads[read - 1].bytes;
+  if (reads[read - 1].ended()) pthread_cond_broadcast(&done);
   pthread_mutex_unlock(&lock);
   return left < bytes ? left : bytes;
 }
@@ -194,6 +198,21 @@ int finish_read(int64_t read) {
   reads[read - 1].live = false;
   pthread_mutex_unlock(&lock);
   return error;
+}
+
+void end_owned_reads() {
+  for (int64_t read = 1;; read++) {
+    pthread_mutex_lock(&lock);
+    while (read <= capacity && !(reads[read - 1].live && reads[read - 1].owner == this_owner())) read++;
+    const bool any = read <= capacity;
+    pthread_mutex_unlock(&lock);
+    if (!any) break;
+    stop_read(read);
+    finish_read(read);
+  }
+  for (int file = 0; file < kMaxFiles; file++) {
+    if (__atomic_load_n(&open_files[file], __ATOMIC_ACQUIRE) == this_owner()) close_reads(file);
+  }
 }
 
 }  // namespace sw

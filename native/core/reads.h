@@ -38,4 +38,7 @@ bool is_being_read(const char* begin, int64_t bytes, bool wait);
 constexpr int kFileEnded = -1;
 int finish_read(int64_t read);
 
+// Ends all reads that the calling thread started, and closes the files that it opened.
+void end_owned_reads();
+
 }  // namespace sw

@@ -40,7 +40,11 @@ static void unary_backward(UnaryFn fn, float* dx, const float* dout, const float
     case kNeg: return chain_all(dx, dout, x, n, accumulate, [](vf) { return splat(-1); });
     case kExp: return chain_all(dx, dout, x, n, accumulate, [](vf v) { return vexp(v); });
     case kLog: return chain_all(dx, dout, x, n, accumulate, [](vf v) { return 1.0f / v; });
-    case kSqrt: return chain_all(dx, dout, x, n, accumulate, [](vf v) { return 0.5f / vsqrt(v); });
+    case kSqrt:
+      return chain_all(dx, dout, x, n, accumulate, [](vf v) {
+        const vf root = vsqrt(v), least = splat(1e-19f);  // finite: what it multiplies may be 0
+        return 0.5f / (root < least ? least : root);
+      });
     case kSquare: return chain_all(dx, dout, x, n, accumulate, [](vf v) { return 2.0f * v; });
     case kSigmoid: return chain_all(dx, dout, x, n, accumulate, [](vf v) { return vsigmoid(v) * vsigmoid(-v); });
     case kTanh:

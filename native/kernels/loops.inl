@@ -9,7 +9,7 @@ constexpr int64_t kHeavyGrain = 1 << 13;
 constexpr int64_t kFloatsAhead = 256;
 SW_INLINE void ask_ahead(const float* p) { __builtin_prefetch(p + kFloatsAhead); }
 
-SW_INLINE int64_t rows_per_task(int64_t grain, int64_t cols) { return cols == 0 || grain < cols ? 1 : grain / cols; }
+SW_INLINE int64_t rows_per_task(int64_t grain, int64_t cols) { return cols == 0 ? grain : grain < cols ? 1 : grain / cols; }
 
 // body(first, last) over [0, n) in blocks of `grain`; the division depends on no thread count.
 template <class Body>

@@ -1,6 +1,6 @@
-import { mkdtempSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir, totalmem } from "node:os";
+import { dirname, join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { expect, it } from "vitest";
@@ -55,19 +55,27 @@ describeNative("native engine memory", () => {
     }
   });
 
-  it("survives a mapped file that is cut short, and gives out nothing that was computed from it", () => {
+  it.each([4096, 4 * 64 * 1024 - 8])("survives a mapped file that is cut short to %i bytes, and gives out nothing that was computed from it", (left) => {
     const path = join(mkdtempSync(join(tmpdir(), "switchyard-")), "weights");
     writeFileSync(path, new Float32Array(64 * 1024).fill(1));
     const region = engine.mapFile(path);
     const t = region.tensor("f32", [64 * 1024], 0);
-    truncateSync(path, 4096);
+    truncateSync(path, left);
     const own = engine.allocate(t.bytes);
     const sum = own.tensor("f32", [64 * 1024], 0);
     engine.copy(sum, t);
     expect(() => engine.read(sum)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_IO", message: expect.stringContaining("cut short") }));
     region.free();
-    expect(engine.read(sum).subarray(1022, 1026)).toEqual(Float32Array.of(1, 1, 0, 0));
+    expect(engine.read(sum).subarray(left / 4 - 2, left / 4 + 2)).toEqual(Float32Array.of(1, 1, 0, 0));
     own.free();
+  });
+
+  it("refuses rows of no group", () => {
+    const region = engine.allocate(4096 + 4);
+    const [x, out, bias, offsets] = [region.tensor("f32", [5, 16], 0), region.tensor("f32", [5, 8], 1024), region.tensor("f32", [16], 2048), region.tensor("i32", [1], 4096)];
+    engine.write(offsets, [5]);
+    expect(() => engine.glu(out, x, { activation: "silu", gated: true, offsets, bias })).toThrow(/offsets of no group must be 0, not 5/);
+    region.free();
   });
 
   it("survives that on every thread", () => {
@@ -199,5 +207,34 @@ describeNative("thread pool", () => {
       expect(done()).toBe(last);
     }
     region.free();
+  });
+
+  it("takes back what a JavaScript thread had when that has ended, and can be loaded again", async () => {
+    const engine = loadEngine({ engine: "native" });
+    const file = join(mkdtempSync(join(tmpdir(), "switchyard-threads-")), "file");
+    writeFileSync(file, new Uint8Array(1 << 20));
+    const program = `
+      const { parentPort, workerData: { source, file, most } } = require("node:worker_threads");
+      const addon = require(source);
+      const held = addon.allocate(most);
+      addon.mapFile(file);
+      const reads = addon.openReads(file);
+      for (let i = 0; i < 16; i++) addon.startRead(reads, i << 16, 1 << 16, held + (i << 16), 0);
+      delete require.cache[source];
+      require(source);
+      parentPort.postMessage({ held, descriptors: require("node:fs").readdirSync("/proc/self/fd").length });`;
+    // More than half of what may be allocated in all: two at a time have no room.
+    const most = Math.floor(totalmem() * 0.6);
+    const descriptors: number[] = [];
+    for (let i = 0; i < 3; i++) {
+      const worker = new Worker(program, { eval: true, workerData: { source: engine.source, file, most } });
+      const ended = new Promise((resolve) => worker.once("exit", resolve));
+      const seen = await new Promise<{ held: number; descriptors: number }>((resolve, reject) => worker.once("message", resolve).once("error", reject));
+      expect(seen.held).toBeGreaterThan(0);
+      descriptors.push(seen.descriptors);
+      await ended;
+    }
+    expect(descriptors[2]).toBeLessThan((descriptors[0] as number) + 2);
+    rmSync(dirname(file), { recursive: true });
   });
 });

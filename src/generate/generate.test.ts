@@ -197,6 +197,15 @@ describe("a generation", () => {
     await expect(collect(gone.generate("abc"))).rejects.toThrow(usage(/disposed of/));
   });
 
+  it("is refused when its model is trained between two layers of its prompt", async () => {
+    using other = make(true);
+    const answer = other.generate("The quick brown fox").next();
+    other.router = defineRouter("none", () => {
+      throw new Error("never asked");
+    });
+    await expect(answer).rejects.toThrow(usage(/was trained, or got another router, while it read a prompt/));
+  });
+
   it.each(["model", "session"])("is refused once its %s was disposed of between two layers of its prompt", async (what) => {
     const gone = make(true);
     const session = new Session(gone);

@@ -12,6 +12,7 @@ import type { MixerConfig } from "./config.js";
 import { readModelGguf, writeModelGguf } from "./gguf-file.js";
 import type { StoredModel } from "./any-model.js";
 import type { ModelConfig } from "./config.js";
+import { readHfConfig } from "./families/hf-config.js";
 import { readModelFolder, writeModelFolder } from "./folder.js";
 import { initialise } from "./parameter-specs.js";
 import { Parameters } from "./parameters.js";
@@ -189,9 +190,10 @@ describe.skipIf(absent)("a checkpoint as GGUF (needs ../shared/goldens)", () => 
 
 type Change = (metadata: Map<string, GgufValue>, tensors: GgufTensorToWrite[]) => unknown;
 
+const tiny = modelConfig({ vocab: 32, width: 16, layers: 2, heads: 2, context: 8, moe: { experts: 4, active: 2 } });
+
 /** A tiny mixture as a file, spoiled by `change`. */
-async function spoil(change: Change): Promise<string> {
-  const config = modelConfig({ vocab: 32, width: 16, layers: 2, heads: 2, context: 8, moe: { experts: 4, active: 2 } });
+async function spoil(change: Change, config = tiny): Promise<string> {
   const parameters = new Parameters(engine, config);
   initialise(parameters, 1);
   const whole = join(dir, "whole.gguf");
@@ -207,6 +209,42 @@ async function spoil(change: Change): Promise<string> {
 
 const u32 = (value: number): GgufValue => ({ type: "u32", value });
 const text = (value: string): GgufValue => ({ type: "string", value });
+
+describe("expert groups of architecture deepseek2", () => {
+  /** One without groups, so that our writer has no part in their keys. */
+  const latent = (modelType: string) =>
+    readHfConfig({
+      model_type: modelType, vocab_size: 32, hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 2, max_position_embeddings: 8,
+      q_lora_rank: null, kv_lora_rank: 8, qk_rope_head_dim: 4, qk_nope_head_dim: 4, v_head_dim: 8, intermediate_size: 16, moe_intermediate_size: 8, first_k_dense_replace: 1,
+      n_routed_experts: 8, n_shared_experts: 1, num_experts_per_tok: 2, n_group: 1, topk_group: 1,
+    }, "config.json").config;
+  const grouped = (modelType: string, count?: number, keep?: number) =>
+    spoil((m) => {
+      expect(m.get("general.architecture")).toEqual(text("deepseek2"));
+      expect([...m.keys()].filter((key) => key.includes("group"))).toEqual([]);
+      if (count !== undefined) m.set("deepseek2.expert_group_count", u32(count));
+      if (keep !== undefined) m.set("deepseek2.expert_group_used_count", u32(keep));
+    }, latent(modelType));
+
+  // The score is no key: DeepSeek-V2 takes the largest of a group, V3, with its selection bias, the sum of the two largest.
+  it.each([["deepseek_v2", "max"], ["deepseek_v3", "top2sum"]])("%s: groups scored by %s, and none where the file has none", async (modelType, score) => {
+    const read = readModelGguf(await grouped(modelType, 4, 2));
+    expect([read.family.modelType, read.config.moe?.router.groups]).toEqual([modelType, { count: 4, keep: 2, score }]);
+    expect(read.config.moe?.router.selectionBias).toBe(modelType === "deepseek_v3");
+    for (const counts of [[], [1, 1]]) expect(readModelGguf(await grouped(modelType, ...counts)).config.moe?.router.groups).toBeUndefined();
+  });
+
+  it.each<[string, number, number | undefined, string, RegExp]>([
+    ["groups without how many to keep", 4, undefined, "FORMAT", /"deepseek2.expert_group_used_count": expected a non-negative integer, the key is missing/],
+    ["groups of unequal size", 3, 2, "CONFIG", /group/],
+    ["more groups kept than there are", 4, 5, "CONFIG", /group/],
+  ])("%s", async (_, count, keep, code, message) => {
+    for (const modelType of ["deepseek_v2", "deepseek_v3"]) {
+      const file = await grouped(modelType, count, keep);
+      expect(() => readModelGguf(file), modelType).toThrow(expect.objectContaining({ code: `ERR_SWITCHYARD_${code}`, message: expect.stringMatching(message) }));
+    }
+  });
+});
 
 describe("a GGUF file that is no model of ours", () => {
   it("the file that the rest were made from is one", async () => {

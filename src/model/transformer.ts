@@ -1,5 +1,6 @@
 import type { Tape } from "../autograd/tape.js";
 import type { ExpertMatrices } from "../engine/engine.js";
+import { check } from "../errors.js";
 import { feedForward, type FeedForwardParameters } from "../moe/experts.js";
 import { moeLayer, type MoeParameters } from "../moe/layer.js";
 import { add, crossEntropy, dropout, gatherRows, layerNorm, linear, mean, rmsNorm, scale } from "../ops/index.js";
@@ -50,15 +51,19 @@ export function forward(tape: Tape, parts: TransformerParts, input: ForwardInput
 
 /**
  * The same, and between two layers whoever shares the event loop has a turn: a layer of a long prompt takes long enough. `afterTurn` is called after each and
- * may throw. Throws ERR_SWITCHYARD_USAGE if a cache was disposed of meanwhile.
+ * may throw. Throws ERR_SWITCHYARD_USAGE if a cache was disposed of meanwhile, or the weights are others.
  */
 export async function forwardInTurns(tape: Tape, parts: TransformerParts, input: ForwardInput, afterTurn: () => void): Promise<HiddenStates> {
+  const { parameters } = parts;
+  const { version } = parameters;
   const pass = layers(tape, parts, input);
   for (;;) {
     const { done, value } = tape.engine.together(() => pass.next());
     if (done === true) return ended(parts, input, value);
+    parameters.cache?.endLayer();
     await new Promise(setImmediate);
     afterTurn();
+    check(parameters.version === version, "ERR_SWITCHYARD_USAGE", () => "generate: the model was trained, or got another router, while it read a prompt; let one end before the other begins");
     if (typeof input.batch !== "number") for (const { cache } of input.batch) cache.checkLive();
   }
 }

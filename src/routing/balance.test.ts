@@ -85,6 +85,25 @@ test("switch and gshard: E * sum f P, with f over all choices or over first choi
   expect(scalar(auxiliaryLoss(tape, matrix(tape, p), [2, 3, 1, 2]))).toBeCloseTo(dot([2 / 8, 3 / 8, 1 / 8, 2 / 8]), 12);
 });
 
+/** Probabilities 0.7 for the expert that each token wants and 0.1 for the other three. */
+const wanting = (experts: number[]) => experts.map((wanted) => [0, 1, 2, 3].map((e) => Math.log(e === wanted ? 0.7 : 0.1)));
+/** A capacity of one row leaves one choice of each expert, with which the losses would look balanced. P = [3.8, 1.4, 1.4, 1.4] / 8, weights sum to [3.5, 0.7, 0.7, 0.7]. */
+const uneven = [0, 0, 0, 0, 0, 1, 2, 3];
+
+test.each<[BalanceLoss, number[], number, number]>([
+  ["switch", [0, 0, 0, 0, 0, 0, 0, 0], 7, 4 * 1 * 0.7],
+  ["switch", uneven, 4, 4 * ((5 / 8) * (3.8 / 8) + 3 * (1 / 8) * (1.4 / 8))],
+  ["gshard", uneven, 4, 4 * ((5 / 8) * (3.8 / 8) + 3 * (1 / 8) * (1.4 / 8))],
+  ["importance", uneven, 4, 1.47 / 1.4 ** 2],
+])("%s of choices %j counts what was chosen before any drop", (method, wanted, drops, expected) => {
+  const tape = newTape();
+  const config = router(method, { capacity: { train: 0.5, eval: 0.5, drop: "position" } });
+  const { raw, losses, dropped } = decide(config, { tape, logits: matrix(tape, wanting(wanted)), k: 1 });
+  expect(dropped).toBe(drops);
+  expect(raw.balance).toBeCloseTo(expected, 12);
+  expect(scalar(losses.balance!)).toBeCloseTo(expected, 12);
+});
+
 test("importance, load, entropy and z of small cases worked out by hand", () => {
   const tape = newTape();
   // Importance [0.9, 0.4, 0.7]: mean 2/3, variance (0.81 + 0.16 + 0.49) / 3 - 4/9.

@@ -24,9 +24,9 @@ export function scoreFunction(tape: Tape, score: RouterConfig["score"], logits: 
   }
 }
 
-/** Scores [T,E] with rows divided by their sum, as DeepSeek-V3's balance loss has them; softmax scores are left alone. */
+/** Scores [T,E] with rows divided by their sum, as DeepSeek-V3's balance loss has them; softmax scores are left alone. Of a row that is all 0, 0. */
 export function probabilities(tape: Tape, score: RouterConfig["score"], scores: Tensor): Tensor {
-  return score === "sigmoid" || score === "sqrt-softplus" ? div(tape, scores, sum(tape, scores, "rows")) : scores;
+  return score === "sigmoid" || score === "sqrt-softplus" ? div(tape, scores, plus(tape, sum(tape, scores, "rows"), tiny)) : scores;
 }
 
 /** What of a router's config turns the chosen experts into weights. */

@@ -47,8 +47,8 @@ export function decide(config: RouterConfig, input: DecisionInput): Routing {
   const { tape, logits, k } = input;
   const compared = scoreFunction(tape, config.score, logits);
   const scores = config.score === "logits" ? softmax(tape, logits) : compared;
-  // Gumbel noise belongs on logits; every score function rises with them, so that they choose as the scores do.
-  const choice = config.selection === "stochastic" ? gumbelLogits(tape, logits) : compared;
+  // Gumbel noise belongs on logits, a bias and groups on scores.
+  const choice = config.selection === "stochastic" && tape.training ? scoreFunction(tape, config.score, gumbelLogits(tape, logits)) : compared;
   const chosen = chooseExperts(config, input, choice);
   const weights = expertWeights(tape, config, logits, compared, chosen);
   const count = once(() => countExperts(tape.engine.read(chosen), chosen.cols, logits.cols));

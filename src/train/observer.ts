@@ -60,7 +60,7 @@ export class RoutingObserver {
     const meanOf = (name: string) => this.layers.reduce((sum, { raw }) => sum + (raw[name] ?? 0), 0) / (this.layers.length * this.batches);
     if (moe === undefined || this.layers.length === 0) return { aux: null, z: null };
     const { balance, zLoss } = moe.router;
-    const aux = "coefficient" in balance ? { method: balance.method, raw: meanOf("balance"), scaled: balance.coefficient * meanOf("balance"), ...balanceRange(balance.method, moe.experts, moe.active) } : null;
+    const aux = "coefficient" in balance && balance.coefficient !== 0 ? { method: balance.method, raw: meanOf("balance"), scaled: balance.coefficient * meanOf("balance"), ...balanceRange(balance.method, moe.experts, moe.active) } : null;
     return { aux, z: zLoss === 0 ? null : zLoss * meanOf("z") };
   }
 }

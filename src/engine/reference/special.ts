@@ -78,7 +78,7 @@ export const unaryFns: Readonly<Record<UnaryFn, Differentiable>> = {
   neg: { value: (x) => -x, slope: () => -1 },
   exp: { value: Math.exp, slope: Math.exp },
   log: { value: Math.log, slope: (x) => 1 / x },
-  sqrt: { value: Math.sqrt, slope: (x) => 0.5 / Math.sqrt(x) },
+  sqrt: { value: Math.sqrt, slope: (x) => 0.5 / Math.max(Math.sqrt(x), 1e-19) }, // finite: what it multiplies may be 0
   square: { value: (x) => x * x, slope: (x) => 2 * x },
   sigmoid: { value: sigmoid, slope: (x) => sigmoid(x) * sigmoid(-x) },
   tanh: { value: Math.tanh, slope: (x) => 1 - Math.tanh(x) ** 2 },

@@ -12,7 +12,7 @@ import { type Tensor, view } from "../../tensor/tensor.js";
 import { readSwitchConfig, writeSwitchConfig } from "../families/switch.js";
 import { DecoderCache } from "./cache.js";
 import { EncoderDecoderModel } from "./model.js";
-import { decode, encode, readSources, vocabularyLogits } from "./stacks.js";
+import { decode, encode, readSources, sparseBlock, vocabularyLogits } from "./stacks.js";
 
 const json = {
   model_type: "switch_transformers", vocab_size: 50, d_model: 24, d_kv: 8, d_ff: 32, num_layers: 3, num_decoder_layers: 4, num_heads: 3, num_experts: 4,
@@ -47,6 +47,32 @@ describe.each(engines.map((engine) => [`${engine.name} ${engine.isa}`, engine] a
     }
     expect(dropped).toBeGreaterThan(0);
     expect(() => decode(tape, model, i32(new Array(9).fill(0)), [cache])).toThrow(/12 \+ 9 tokens do not fit in a cache of 20/);
+  });
+
+  // Expected: the mask of transformers 5.23, SwitchTransformersTop1Router in evaluation, with these choices; tokens without an expert come out of its
+  // SwitchTransformersSparseMLP as zeros.
+  it.each([
+    [1, [[0, -1, 1, -1, -1, -1], [0, 1, -1, -1, -1, 2]]],
+    [2, [[0, 0, 1, -1, -1, 1], [0, 1, 1, -1, 0, 2]]],
+    [3, [[0, 0, 1, 0, -1, 1], [0, 1, 1, 1, 0, 2]]],
+    [4, [[0, 0, 1, 0, 0, 1], [0, 1, 1, 1, 0, 2]]],
+  ])("with capacity %i an expert takes the first tokens of each sequence, the others get zeros", (capacity, expected) => {
+    using model = EncoderDecoderModel.create({ config: configOf({ expert_capacity: capacity, router_bias: false }), seed: 3, engine });
+    const tape = new Tape(engine, new Arena(engine));
+    const wanted = [[0, 0, 1, 0, 0, 1], [0, 1, 1, 1, 0, 2]];
+    engine.write(model.parameters.get("encoder.layers.1.router.weight"), Array.from({ length: 4 * 24 }, (__, i) => (i % 24 === Math.floor(i / 24) ? 1 : 0)));
+    const x = tape.constant([12, 24], wanted.flat().flatMap((e) => Array.from({ length: 24 }, (__, d) => (d === e ? 3 : 0.1))));
+    const used = [0, 1].map(() => new Int32Array(4));
+    const { out, routing } = sparseBlock(tape, model, "encoder", 1, x, used);
+    expect(Array.from(engine.read(routing.experts))).toEqual(expected.flat());
+    const without = expected.flat().map((e) => e < 0);
+    const values = engine.read(out);
+    expect(without.map((__, t) => values.subarray(t * 24, (t + 1) * 24).every((v) => v === 0))).toEqual(without);
+    expect(Array.from(engine.read(routing.weights), (w) => w === 0)).toEqual(without);
+    const drops = without.filter(Boolean).length;
+    expect([routing.dropped, routing.fullyDropped]).toEqual([drops, drops]);
+    // The choices before any drop.
+    expect([...routing.load]).toEqual([6, 5, 1, 0]);
   });
 });
 

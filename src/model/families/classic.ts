@@ -8,7 +8,8 @@ import { attentionBiases, layersFrom, mixture, slidingMixers, steppedLayers, uni
 
 /* Llama, Mixtral, OLMoE and the Qwens: softmax scores; the families that new models of ours are saved as. */
 
-const topKSoftmax = (hf: HfConfig, hidden: number, normalised: boolean, rest: Partial<MoeConfig> = {}): MoeConfig => mixture(hf, hidden, normalised ? routerPresets.mixtral : routerPresets.olmoe, rest);
+const topKSoftmax = (hf: HfConfig, hidden: number, normalised: boolean, rest: Partial<MoeConfig> = {}): MoeConfig =>
+  mixture(hf, hidden, normalised ? routerPresets.mixtral : { ...routerPresets.mixtral, normalize: undefined }, rest);
 
 /** Dense layers of a Qwen mixture: the complement of the sparse ones. */
 function qwenFields(config: ModelConfig): Record<string, unknown> {
@@ -65,7 +66,7 @@ export const classicFamilies: readonly Family[] = [
       qkNorm: "row",
       ...attentionBiases(hf),
       ...(hf.clip_qkv == null ? {} : { clipQkv: hf.clip_qkv }),
-      moe: topKSoftmax(hf, required(hf, "intermediate_size"), hf.norm_topk_prob === true),
+      moe: hf.norm_topk_prob === true ? topKSoftmax(hf, required(hf, "intermediate_size"), true) : mixture(hf, required(hf, "intermediate_size"), routerPresets.olmoe),
       sparseLayers: layersFrom(hf),
     }),
     write: ({ moe, qkvBias }) => ({

@@ -1,11 +1,13 @@
 import { mkdtempSync, rmSync, truncateSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, expect, it } from "vitest";
+import { afterAll, expect, it, vi } from "vitest";
 import { describeNative } from "../../../test/engines.js";
 import { Tape } from "../../autograd/tape.js";
 import { Arena } from "../../engine/arena.js";
 import { loadEngine } from "../../engine/load.js";
+import { NativeEngine } from "../../engine/native.js";
+import { SwitchyardError } from "../../errors.js";
 import { Model } from "../../generate/model.js";
 import { KvCache } from "../cache.js";
 import { readModelGguf } from "../gguf-file.js";
@@ -140,5 +142,43 @@ describeNative("a cache of experts", () => {
     truncateSync(cut, 100_000);
     expect(() => run(budgeted)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_IO", message: expect.stringContaining("cut short") }));
     budgeted[Symbol.dispose]();
+  });
+
+  it("a read that fails is told to the prompt that waited for it, not to the one that came in between; tokens count once", async () => {
+    const long = Int32Array.from({ length: 24 }, (_, i) => (i * 7 + 3) % 300);
+    const ended = async (model: Model, ids: Int32Array) => {
+      for await (const _ of model.generate(ids, { maxTokens: 1 }));
+    };
+    const openFile = vi.spyOn(engine as NativeEngine, "openFile").mockImplementation((path) => {
+      const reads = NativeEngine.prototype.openFile.call(engine, path);
+      let first = 0;
+      return {
+        start: (...read) => {
+          const number = reads.start(...read);
+          first ||= number;
+          return number;
+        },
+        hurry: (read) => reads.hurry(read),
+        stop: (read) => reads.stop(read),
+        finish: (read) => {
+          reads.finish(read);
+          if (read === first) {
+            first = -1;
+            throw new SwitchyardError("ERR_SWITCHYARD_IO", "read: it failed");
+          }
+        },
+        close: () => reads.close(),
+      };
+    });
+    try {
+      using failing = open(() => 20);
+      const [one, other] = await Promise.allSettled([ended(failing, long), ended(failing, prompt)]);
+      expect([one, other]).toMatchObject([{ status: "rejected", reason: { message: "read: it failed" } }, { status: "fulfilled" }]);
+    } finally {
+      openFile.mockRestore();
+    }
+    using model = open(() => 20);
+    await Promise.all([ended(model, long), ended(model, long.map((id) => id + 1))]);
+    expect(countsOf(model).tokens).toBe(2 * long.length);
   });
 });

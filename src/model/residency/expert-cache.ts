@@ -34,8 +34,6 @@ export class ExpertCache {
   private readonly residents: Residents;
   /** Calls of `provide`, each of which marks the slots that it needs with its number. */
   private uses = 0;
-  /** Index of the layer used last: a smaller or equal one begins a new forward pass. */
-  private last = Infinity;
   /** Bytes of the largest results of a layer's products so far, which the process's memory already includes. */
   private results = 0;
   /** Experts that are being read ahead, and the index of their layer. */
@@ -70,11 +68,10 @@ export class ExpertCache {
   use(layer: number, { offsets, tokens: rows, positions }: DispatchPlan, forecast: Forecast): ExpertParameters {
     const index = this.layers.findIndex((stored) => stored.layer === layer);
     const tokens = positions.rows;
-    if (index <= this.last) {
+    if (index === 0) {
       this.counts.tokens += tokens;
       if (tokens === 1) this.fit(this.layers[index] as StoredExperts, rows.size);
     }
-    this.last = index;
     const { late } = this.residents;
     const [own, next] = [late.layers[index] as (typeof late.layers)[number], late.layers[index + 1]];
     const likely = next && this.missing >= fewMissing ? forecast((this.layers[index + 1] as StoredExperts).layer) : undefined;
@@ -101,6 +98,14 @@ export class ExpertCache {
     for (const e of needed) this.popularity.use(index * this.experts + e, this.counts.tokens, rows[e], tokens);
     if (likely !== undefined) this.readAhead(index + 1, likely);
     for (const slot of slots) residents.ready(slot);
+  }
+
+  /**
+   * When all ops of a layer have run, and other passes may come before the next: ends the reads that its products waited for. Throws ERR_SWITCHYARD_IO where one
+   * failed, which this pass must hear of.
+   */
+  endLayer(): void {
+    this.residents.finishAwaited();
   }
 
   /** When all ops of a pass have run: counts the uses that found what they needed. Throws ERR_SWITCHYARD_IO where what products waited for could not be read. */

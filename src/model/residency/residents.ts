@@ -84,9 +84,15 @@ export class Residents {
     this.coming.push(slot);
   }
 
-  /** Ends the reads that products have waited for, and those that were stopped. Throws ERR_SWITCHYARD_IO. */
+  /** Ends the reads that products have waited for. Throws ERR_SWITCHYARD_IO. */
+  finishAwaited(): void {
+    for (let slot = this.coming.pop(); slot !== undefined; slot = this.coming.pop()) this.finish(slot);
+  }
+
+  /** The same, and those that were stopped. */
   finishAll(): void {
-    for (const slots of [this.coming, this.stopped]) for (let slot = slots.pop(); slot !== undefined; slot = slots.pop()) this.finish(slot);
+    this.finishAwaited();
+    for (let slot = this.stopped.pop(); slot !== undefined; slot = this.stopped.pop()) this.finish(slot);
   }
 
   /** Reads no more into a slot than has begun, and returns the bytes that will be missing. */
