@@ -8,14 +8,18 @@ export type SiblingKind = "new" | "old" | "claim";
 /** Siblings that this process is working with. */
 const active = new Set<string>();
 
-// A process that ends at once, as after a second Ctrl-C, leaves nothing that only it knows of. "old" is the only copy for a moment.
-process.on("exit", () => {
+let removesActive = false;
+
+/** A process that ends at once, as after a second Ctrl-C, leaves nothing that only it knows of; "old" is the only copy for a moment. */
+function removeActive(): void {
   for (const path of active) if (!/\.old-\d+-[0-9a-f]{8}$/.test(path)) rmSync(path, { recursive: true, force: true });
-});
+}
 
 /** `.name.kind-pid-random` beside `path`, active until `release` is called; the pid tells others whether its writer still lives. */
 export function sibling(path: string, kind: SiblingKind): { path: string; release: () => void } {
   const own = join(dirname(path), `.${basename(path)}.${kind}-${process.pid}-${randomBytes(4).toString("hex")}`);
+  if (!removesActive) process.on("exit", removeActive);
+  removesActive = true;
   active.add(own);
   return { path: own, release: () => active.delete(own) };
 }
