@@ -27,6 +27,11 @@ it.each(["native", "reference"] as const)("norms are those of the gradients, of 
   }
 });
 
+it("a bias before an activation gets no gradient, which is said before training", () => {
+  using model = LanguageModel.create({ config: { ...modelConfig({ vocab: 40, width: 16, layers: 1, heads: 1, context: 16, moe: false }), ffnBias: true } });
+  expect(() => new Trainer(model, trainOptions({ steps: 1, batch: 1, learningRate: 1e-3 }))).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/ffn\.upBias gets no gradient/) }));
+});
+
 it("gives back its memory when not all moments can be made", () => {
   const plain = new ReferenceEngine();
   let made = 0;

@@ -45,11 +45,13 @@ export class Trainer {
   private consecutive = 0;
   private readonly arena: Arena;
 
-  /** Gives the parameters of `model` gradients and moments. Throws ERR_SWITCHYARD_MEMORY. */
+  /** Gives the parameters of `model` gradients and moments. Throws ERR_SWITCHYARD_MEMORY, ERR_SWITCHYARD_UNSUPPORTED for a model that has biases before its activations. */
   constructor(
     readonly model: LanguageModel,
     readonly options: TrainOptions,
   ) {
+    const bias = model.parameters.list.find(({ name, trainable }) => trainable && name.endsWith(".upBias"));
+    check(bias === undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `train: ${bias?.name} gets no gradient, so a model with it can be run but not trained`);
     this.optimizer = new AdamW(model.parameters, { ...options, decay: defaultOptimizer.decay });
     this.arena = new Arena(model.engine);
   }
