@@ -1,13 +1,14 @@
 import { Command } from "commander";
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { loadTokens, splitTokens } from "../data/index.js";
 import { loadEngine } from "../engine/load.js";
-import { check, SwitchyardError } from "../errors.js";
+import { SwitchyardError } from "../errors.js";
 import { modelConfig, type ModelOptions } from "../model/presets.js";
 import { byteTokenizer } from "../tokenizer/bytes.js";
 import { formatDuration, formatNumber } from "../train/log/format.js";
 import type { TrainInput } from "../train/options.js";
 import { trainingPresets } from "../train/presets.js";
+import { checkNewRun } from "../train/train.js";
 import { declarationCorpus } from "./demo/corpus.js";
 import { heatTable, inWords, lossTable, verdict } from "./demo/print.js";
 import { affordableSteps, trainOne } from "./demo/race.js";
@@ -50,7 +51,7 @@ async function demo(io: Io, { json = false, seconds, out = freeFolder() }: DemoF
   const { paint } = place;
   const heading = (text: string) => say(`\n${paint(text, "bold")}`);
 
-  check(!existsSync(out) || (statSync(out).isDirectory() && readdirSync(out).length === 0), "ERR_SWITCHYARD_USAGE", () => `demo: --out: ${out} exists; name a new folder, or move it away`);
+  checkNewRun(out);
   const engine = loadEngine();
   const small = engine.name === "reference";
   const corpus = declarationCorpus(corpusBytes);

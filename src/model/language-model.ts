@@ -70,11 +70,12 @@ export class LanguageModel implements TransformerParts {
 
   /** A new model with random weights; the same seed, engine and kernel variant give the same bits. */
   static create<M extends LanguageModel>(this: ModelClass<M>, options: (ModelOptions | { config: ModelConfig }) & CreateOptions): M {
-    checkOptions<ModelOptions & { config?: ModelConfig } & CreateOptions>("create", options as ModelOptions, { ...modelOptions, config: true, seed: true, tokenizer: true, engine: true });
-    const { seed = 0, tokenizer, engine = loadEngine(), ...rest } = options;
+    const all = options as ModelOptions & { config?: ModelConfig | undefined } & CreateOptions;
+    checkOptions("create", all, { ...modelOptions, config: true, seed: true, tokenizer: true, engine: true });
+    const { config: given, seed = 0, tokenizer, engine = loadEngine(), ...shape } = all;
     checkEngine("create", engine);
-    const config = "config" in rest ? rest.config : modelConfig(rest);
-    check(tokenizer === undefined || tokenizer.vocabSize <= config?.vocab, "ERR_SWITCHYARD_CONFIG", () => `create: the tokenizer has ${show(tokenizer?.vocabSize)} tokens, and the model a vocabulary of ${show(config?.vocab)}; give \`vocab: tokenizer.vocabSize\``);
+    const config = given ?? modelConfig(shape);
+    check(tokenizer === undefined || tokenizer.vocabSize <= config.vocab, "ERR_SWITCHYARD_CONFIG", () => `create: the tokenizer has ${tokenizer?.vocabSize} tokens, and the model a vocabulary of ${config.vocab}; give \`vocab: tokenizer.vocabSize\``);
     const model = new this(engine, config, tokenizer);
     initialise(model.parameters, checkSeed(seed));
     return model;

@@ -1,12 +1,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { sameBits } from "../../test/engines.js";
 import { gradcheck } from "../../test/gradcheck.js";
-import { engines, Maker } from "../../test/op-maker.js";
 import { Tape, type TapeOptions } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { ReferenceEngine } from "../engine/reference.js";
-import { linear } from "../ops/index.js";
 import type { Tensor } from "../tensor/tensor.js";
 import { hashExperts } from "./hash.js";
 import { routerConfig } from "./presets.js";
@@ -152,26 +149,6 @@ test("noisy top-k: normal noise of the learned deviation in training, none in ev
   const [first, second] = rows(experts)[9]!.map((e) => noisy[9]![e]!) as [number, number];
   expect(first).toBeGreaterThanOrEqual(second);
   expect(rows(weights)[9]![0]).toBeCloseTo(1 / (1 + Math.exp(second - first)), 12);
-});
-
-test.each(engines.map((on) => [`${on.name} ${on.isa}`, on] as const))("on %s a tape of bf16 projects in f32, logits and noise", (_, on) => {
-  const make = new Maker(on);
-  const [x, weight, noise, bias] = [make.floats([37, 64]), make.floats([16, 64]), make.floats([16, 64]), make.floats([16])] as const;
-  const logitsOf = (precision: "f32" | "bf16", config: RouterConfig, parameters: RouterParameters, training: boolean) => {
-    using scratch = new Arena(on);
-    const tape = new Tape(on, scratch, { precision, training, seed: 6 });
-    // Else there is no rounding to be seen.
-    expect(sameBits(on.read(linear(tape, x, weight)), on.read(linear(tape, x, weight, undefined, "f32")))).toBe(precision === "f32");
-    return on.read(route(config, { tape, x, parameters, k: 2 }).logits).slice();
-  };
-  for (const [name, config, parameters, training] of [
-    ["clean", plain, { weight }, false],
-    ["with a bias", { ...plain, bias: true }, { weight, bias }, true],
-    ["noisy", routerConfig("shazeer"), { weight, noise }, true],
-  ] as const) {
-    expect(sameBits(logitsOf("bf16", config, parameters, training), logitsOf("f32", config, parameters, training)), name).toBe(true);
-  }
-  make.free();
 });
 
 test("jitter multiplies the router's input: it scales with it, within its bounds, and rests in evaluation", () => {

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { accessSync, constants, existsSync, opendirSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { NativeEngine } from "../engine/native.js";
-import { check } from "../errors.js";
+import { check, SwitchyardError } from "../errors.js";
 import { checkOptions, checkPath } from "../options.js";
 import { makeFolders, withIoErrors } from "../formats/io.js";
 import { BatchSampler, evaluationWindows, splitTokens, type Tokens } from "../data/index.js";
@@ -159,7 +159,8 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
       await new Promise(setImmediate);
     }
     if (isSound) await save(false);
-    check(isSound || trainer.step < options.steps, "ERR_SWITCHYARD_DIVERGED", () => `train: the loss is not finite at the last step, ${trainer.step}; resume from the last checkpoint, or begin again, with a lower learning rate`);
+    else if (trainer.step < options.steps) warn(`train: step ${trainer.step} is not saved, since its loss is not finite`);
+    else throw new SwitchyardError("ERR_SWITCHYARD_DIVERGED", `train: the loss is not finite at the last step, ${trainer.step}; resume from the last checkpoint, or begin again, with a lower learning rate`);
   } finally {
     for (const log of logs) log.close();
   }
@@ -176,7 +177,7 @@ export function checkNewRun(out: string): void {
     opendirSync(existing).closeSync();
     accessSync(existing, constants.W_OK);
   });
-  check(checkpoints(out).length === 0, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds a run; resume it (--resume), or choose another folder`);
+  check(checkpoints(out).length === 0, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds a run; go on with it (train --resume), or choose another folder`);
   const taken = ownFiles.find((name) => existsSync(join(out, name)));
   check(taken === undefined, "ERR_SWITCHYARD_USAGE", () => `train: ${out} already holds ${taken}, which a run would write over; choose another folder`);
 }
