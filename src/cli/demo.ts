@@ -8,7 +8,7 @@ import { byteTokenizer } from "../tokenizer/bytes.js";
 import { formatDuration, formatNumber } from "../train/log/format.js";
 import type { TrainInput } from "../train/options.js";
 import { trainingPresets } from "../train/presets.js";
-import { checkNewRun } from "../train/train.js";
+import { checkNewRun } from "../train/run.js";
 import { declarationCorpus } from "./demo/corpus.js";
 import { heatTable, inWords, lossTable, verdict } from "./demo/print.js";
 import { affordableSteps, trainOne } from "./demo/race.js";

@@ -8,7 +8,7 @@ import { loadTokenizer } from "../tokenizer/load.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { latestCheckpoint, readRunState, type RunState } from "../train/checkpoint.js";
 import { type TrainInput, trainOptions } from "../train/options.js";
-import { checkNewRun } from "../train/train.js";
+import { checkNewRun } from "../train/run.js";
 import { checkRun, mergeRuns, modelFields, readConfigFile, resolveRun, type RunInput, type RunSettings } from "./settings.js";
 import { makeTokenizer } from "./tokenizer.js";
 import { flagsToRun, type TrainFlags } from "./train-flags.js";
