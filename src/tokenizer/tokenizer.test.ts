@@ -142,7 +142,7 @@ describe("byte pairs", () => {
     expect([...tokenizer.encode("abaa")]).toEqual([258]);
     const start = performance.now();
     expect(tokenizer.encode("a".repeat(300_001))).toHaveLength(150_001);
-    expect(performance.now() - start).toBeLessThan(3000);
+    expect(performance.now() - start).toBeLessThan(20_000); // half a second on an idle core; looking for each merge from the beginning takes minutes
   });
 
   it.each([256, 0, -1, 300.5, NaN, 2 ** 21])("refuses a vocabulary of %s", (vocab) => {
@@ -253,9 +253,7 @@ describe("published tokenizer files", () => {
 
   it("stops a pattern that would take exponential time", () => {
     const hostile = loadTokenizer(write({ ...file, normalizer: null, pre_tokenizer: { type: "Split", pattern: { Regex: "(a+)+$" }, behavior: "Isolated", invert: false } }));
-    const start = performance.now();
-    expect(() => hostile?.encode(`${"a".repeat(60)}b`)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_UNSUPPORTED" }));
-    expect(performance.now() - start).toBeLessThan(3000);
+    expect(() => hostile?.encode(`${"a".repeat(60)}b`)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_UNSUPPORTED" })); // or would not end while the test may run
   });
 
   it.each<[string, unknown, string]>([
