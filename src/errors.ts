@@ -36,9 +36,14 @@ export class SwitchyardError extends Error {
   }
 }
 
-/** Throws ERR_SWITCHYARD_ABORTED once the caller has aborted, ERR_SWITCHYARD_USAGE for what never says so. */
-export function checkAborted(signal: AbortSignal | undefined, operation: string): void {
+/** Throws ERR_SWITCHYARD_USAGE for what never says that the caller aborts. */
+export function checkSignal(signal: AbortSignal | undefined, operation: string): void {
   check(signal === undefined || typeof signal.aborted === "boolean", "ERR_SWITCHYARD_USAGE", () => `${operation}: signal: expected an AbortSignal, such as the \`signal\` of an AbortController`);
+}
+
+/** Throws ERR_SWITCHYARD_ABORTED once the caller has aborted, and as `checkSignal`. */
+export function checkAborted(signal: AbortSignal | undefined, operation: string): void {
+  checkSignal(signal, operation);
   if (signal?.aborted === true) throw new SwitchyardError("ERR_SWITCHYARD_ABORTED", `${operation}: aborted by the caller`, { cause: signal.reason });
 }
 

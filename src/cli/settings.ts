@@ -7,10 +7,10 @@ import { type ModelOptions, type MoeOptions, sizes } from "../model/presets.js";
 import { balanceMethods } from "../routing/config.js";
 import { routerConfig, type RouterPreset, routerPresets } from "../routing/presets.js";
 import type { Balance, RouterConfig } from "../routing/types.js";
+import { expected } from "../train/expected.js";
 import { type TrainInput, trainSchema } from "../train/options.js";
 import { trainingPresets } from "../train/presets.js";
 import { checkPath, nearest, show } from "../options.js";
-import { expected } from "./expected.js";
 
 const count = z.number().int().min(1);
 const names = <T extends object>(table: T) => Object.keys(table) as [keyof T & string, ...(keyof T & string)[]];

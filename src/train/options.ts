@@ -1,5 +1,7 @@
 import { z } from "zod";
 import { check, SwitchyardError } from "../errors.js";
+import { checkOptions, show } from "../options.js";
+import { expected } from "./expected.js";
 import { checkSchedule, type Schedule } from "./schedule.js";
 import { defaultOptimizer } from "./optimizer.js";
 
@@ -35,6 +37,8 @@ export const trainSchema = z.strictObject({
   seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(1),
 });
 
+const names = Object.fromEntries(Object.keys(trainSchema.shape).map((name) => [name, true]));
+
 export type TrainInput = z.input<typeof trainSchema>;
 
 /** Training options with every default filled in. */
@@ -46,12 +50,11 @@ export interface TrainOptions extends Omit<z.output<typeof trainSchema>, "schedu
 
 /** Checks and completes options. Throws ERR_SWITCHYARD_USAGE naming the option, ERR_SWITCHYARD_CONFIG for a schedule that does not fit. */
 export function trainOptions(input: TrainInput): TrainOptions {
+  checkOptions<object>("train", input, names);
   const parsed = trainSchema.safeParse(input);
   if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    const [key] = issue?.path ?? [];
-    const given = key === undefined ? "" : `, got ${JSON.stringify(input[key as keyof TrainInput])}`;
-    throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `train: ${String(key ?? "options")}: ${issue?.message}${given}`);
+    const key = parsed.error.issues[0]?.path[0] as keyof TrainInput;
+    throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `train: ${key}: expected ${expected(trainSchema, [key], input[key])}, got ${show(input[key])}`);
   }
   const { schedule: kind, warmup: warm, decaySteps, minLearningRate, ...rest } = parsed.data;
   const { steps: total, learningRate } = rest;

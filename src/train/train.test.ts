@@ -135,7 +135,12 @@ it.each([256, -1])("refuses token %i, which the vocabulary does not have", async
 
 it.each<[string, object, string]>([
   ["a list of numbers as data", { data: [1, 2, 3] }, "train: data: expected text files or folders, or a Uint16Array or Int32Array of token ids, got a list of other things"],
-  ["a rate in quotes", { learningRate: "1e-3" }, 'train: learningRate: Invalid input: expected number, received string, got "1e-3"'],
+  ["a rate in quotes", { learningRate: "1e-3" }, 'train: learningRate: expected a number above 0, got "1e-3"'],
+  ["half a step", { steps: 1.5 }, "train: steps: expected an integer of at least 1, got 1.5"],
+  ["no batch", { batch: undefined }, "train: batch: expected an integer of at least 1, got undefined"],
+  ["another schedule", { schedule: "linear" }, 'train: schedule: expected cosine, wsd or constant, got "linear"'],
+  ["to go on from nowhere", { resume: true }, "train: resume: goes on with the run in `out`; name its folder"],
+  ["the controller of a signal", { signal: new AbortController() }, "train: signal: expected an AbortSignal, such as the `signal` of an AbortController"],
   ["an option that is none", { learnigRate: 1 }, 'train: unknown option "learnigRate"; did you mean learningRate?'],
 ])("refuses %s", async (_, settings, message) => {
   await expect(run(settings)).rejects.toMatchObject({ code: "ERR_SWITCHYARD_USAGE", message });

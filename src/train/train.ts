@@ -1,5 +1,5 @@
 import { NativeEngine } from "../engine/native.js";
-import { check, SwitchyardError } from "../errors.js";
+import { check, checkSignal, SwitchyardError } from "../errors.js";
 import { checkOptions, checkPath } from "../options.js";
 import { BatchSampler, evaluationWindows, splitTokens } from "../data/index.js";
 import { checkLanguageModel, type LanguageModel } from "../model/language-model.js";
@@ -25,7 +25,7 @@ export interface TrainSettings extends TrainInput {
 
 const trainSettings = Object.fromEntries([...Object.keys(trainSchema.shape), "data", "out", "resume", "signal", "warn"].map((name) => [name, true]));
 
-/** What a step did. `routing`, `evaluation` and `record` are there on the steps that log or evaluate. */
+/** What a step did. `evaluation` is there on the steps that evaluate, `record` on those that log. */
 export interface TrainStep extends StepResult {
   /** Steps done, from 1. */
   index: number;
@@ -47,6 +47,8 @@ export async function* train(model: LanguageModel, settings: TrainSettings): Asy
   checkOptions<object>("train", settings, trainSettings);
   const { data, out, resume = false, signal, warn = () => undefined, ...input } = settings;
   if (out !== undefined) checkPath("train: out", out);
+  check(out !== undefined || !resume, "ERR_SWITCHYARD_USAGE", () => "train: resume: goes on with the run in `out`; name its folder");
+  checkSignal(signal, "train");
   const options = trainOptions(input);
   const tokens = modelTokens(model, data, "train");
   const { training, validation } = splitTokens(tokens, options.validation);
