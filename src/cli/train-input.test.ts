@@ -45,6 +45,7 @@ describe("bad input to train: a clear error, the right exit code, nothing left b
     ["a missing YAML file", () => ["--data", text, "--config", join(folder, "no.yaml")], 1, /no\.yaml: ENOENT/],
     ["an unknown tokenizer", () => ["--data", text, "--tokenizer", "words"], 2, /expected bytes, chars, bpe or a folder/],
     ["a missing data file", () => ["--data", join(folder, "nowhere.txt")], 1, /nowhere\.txt does not exist; check the path/],
+    ["a data file without a name", () => ["--data", ""], 2, /^switchyard: data: an empty path; name text files or folders$/m],
     ["an empty data file", () => ["--data", file("empty.txt", "")], 1, /no text in .*empty\.txt/],
     ["a binary data file", () => ["--data", file("x.bin", new Uint8Array([1, 0, 2, 255]))], 1, /x\.bin is not text/],
     ["data shorter than the context", () => ["--data", file("short.txt", "too short")], 1, /8 tokens for training are fewer than one sequence of context \+ 1 = 129; give more text or a smaller context/],

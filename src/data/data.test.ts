@@ -36,6 +36,10 @@ describe("text files", () => {
     expect(() => readTexts([given])).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_DATA", message: expect.stringMatching(message) }));
   });
 
+  it.each<[string[], string]>([[[], "data: no paths; name text files or folders"], [["a.txt", ""], "data: an empty path; name text files or folders"]])("refuses %j as paths", (paths, message) => {
+    expect(() => readTexts(paths)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_USAGE", message }));
+  });
+
   it("refuses an empty file among others", () => {
     expect(() => readTexts([file("full.txt", "text"), file("none.txt", "")])).toThrow(/no text in .*none\.txt; the file is empty/);
   });

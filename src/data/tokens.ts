@@ -53,9 +53,10 @@ export function readText(path: string): string {
 
 /**
  * The texts of files and folders. In a folder files that are not text are passed over; a file named by hand must be text.
- * Throws ERR_SWITCHYARD_DATA when a path is missing or nothing is left.
+ * Throws ERR_SWITCHYARD_USAGE without a path, ERR_SWITCHYARD_DATA when one is missing or nothing is left.
  */
 export function readTexts(paths: readonly string[]): { path: string; text: string }[] {
+  check(paths.length > 0 && !paths.includes(""), "ERR_SWITCHYARD_USAGE", () => `data: ${paths.length === 0 ? "no paths" : "an empty path"}; name text files or folders`);
   const texts = paths.flatMap((path) => {
     const files = textFiles(path);
     const named = files.length === 1 && files[0] === path;
@@ -70,7 +71,7 @@ export function readTexts(paths: readonly string[]): { path: string; text: strin
       }
     });
   });
-  check(texts.some(({ text }) => text.length > 0), "ERR_SWITCHYARD_DATA", () => `data: no text in ${paths.join(", ") || "no files"}; the files are empty or not text`);
+  check(texts.some(({ text }) => text.length > 0), "ERR_SWITCHYARD_DATA", () => `data: no text in ${paths.join(", ")}; the files are empty or not text`);
   return texts;
 }
 
