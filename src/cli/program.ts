@@ -24,8 +24,9 @@ export async function run(args: readonly string[], io: Io = processIo()): Promis
   const root = program(io);
   try {
     // Commander helps with everything: of a command that does not exist there is no help.
-    const isNone = args[0] === "help" && args[1] !== undefined && !root.commands.some((each) => each.name() === args[1]);
-    await root.parseAsync(isNone ? args.slice(1) : args, { from: "user" });
+    const [name] = args[0] === "help" ? args.slice(1) : args;
+    const isNone = name !== undefined && !name.startsWith("-") && !root.commands.some((each) => each.name() === name);
+    await root.parseAsync(isNone ? [name] : args, { from: "user" });
     return io.exitCode;
   } catch (error) {
     // Commander has printed its message; help and version are no errors.

@@ -50,7 +50,10 @@ describe("the habits of other programs", () => {
   });
 
   it("help of a command that does not exist is an unknown command too", async () => {
-    for (const name of ["foo", "version", "trian"]) expect(await cli(["help", name])).toEqual(await cli([name]));
+    for (const name of ["foo", "version", "trian"]) {
+      const unknown = await cli([name]);
+      for (const args of [["help", name], [name, "--help"], [name, "-h", "--json"], [name, "--version"]]) expect(await cli(args)).toEqual(unknown);
+    }
   });
 
   it.each([["q4_k_m", "q4_k"], ["Q5_K_M", "q5_k"], ["q4_k_s", "q4_k"], ["fp16", "f16"]])("of --type %s the nearest is named: %s", async (given, type) => {
