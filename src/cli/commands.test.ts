@@ -89,7 +89,8 @@ describe("train", () => {
     for (const [i, flags] of combinations.entries()) {
       const base = flags.includes("--dense") ? tiny.slice(0, tiny.indexOf("--experts")).concat("--batch", "2") : tiny;
       const out = join(folder, `combination-${i}`);
-      expect(await cliJson<Trained>("train", "--data", text, "--out", out, ...base, "--steps", "2", ...flags), flags.join(" ")).toMatchObject({ steps: 2 });
+      const next = `npx switchyard generate ${out} "the quick brown"${flags.includes("--dense") ? "" : " --routing"}`;
+      expect(await cliJson<Trained>("train", "--data", text, "--out", out, ...base, "--steps", "2", ...flags), flags.join(" ")).toMatchObject({ steps: 2, next });
       expect(await cliJson("generate", out, "the quick", "--max-tokens", "2")).toMatchObject({ tokens: 2 });
     }
   });

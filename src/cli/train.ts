@@ -95,7 +95,7 @@ function summary(run: PreparedRun, last: TrainStep | undefined, done: { tokens: 
     tokensPerSecond: done.tokens / done.seconds,
     engine: { name: engine.name, isa: engine.isa, threads: engine.threads },
     checkpoint: newest?.folder ?? null,
-    next: interrupted && step < options.steps ? resumeCommand(run) : `npx switchyard generate ${quote(out)} ${quote(run.sample)} --routing`,
+    next: interrupted && step < options.steps ? resumeCommand(run) : `npx switchyard generate ${quote(out)} ${quote(run.sample)}${model.config.moe === undefined ? "" : " --routing"}`,
   };
 }
 
