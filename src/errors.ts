@@ -23,6 +23,7 @@ export type ErrorCode = keyof typeof codes;
 /** Code -> one-line meaning. */
 export const errorCodes: Readonly<Record<ErrorCode, string>> = codes;
 
+/** Everything that is thrown on purpose; docs/errors.md says of each code what causes it and what to do. */
 export class SwitchyardError extends Error {
   override readonly name = "SwitchyardError";
   readonly code: ErrorCode;

@@ -119,6 +119,7 @@ export class LanguageModel implements TransformerParts {
     return this.parameters.operands === "int8" ? "f16" : "f32";
   }
 
+  /** Parameters in all, and those that work on one token. */
   get parameterCount(): { total: number; active: number } {
     return countParameters(this.config);
   }

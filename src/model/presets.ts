@@ -32,7 +32,9 @@ export interface ModelOptions {
 }
 
 export interface MoeOptions {
+  /** E: experts of a sparse layer. */
   experts?: number | undefined;
+  /** K: experts that each token uses. */
   active?: number | undefined;
   /** Hidden width of one expert. */
   hidden?: number | undefined;
@@ -42,7 +44,9 @@ export interface MoeOptions {
   sharedCombine?: SharedExpert["combine"] | undefined;
   /** A named router, or what differs from softmax-top-k. Default mixtral: softmax, top-k, weights summing to 1. */
   router?: RouterPreset | Partial<RouterConfig> | undefined;
+  /** How the experts' load is kept even. Default: the router's way. */
   balance?: Balance | undefined;
+  /** Coefficient of the router z-loss; 0: off. Default: the router's. */
   zLoss?: number | undefined;
   /** Which layers are sparse. Default all; "every-other" starts with the second. */
   layers?: "all" | "every-other" | { firstDense: number } | undefined;

@@ -11,6 +11,7 @@ import { type TrainInput, trainOptions, trainSchema } from "./options.js";
 import { Run } from "./run.js";
 import { type StepResult, Trainer } from "./trainer.js";
 
+/** What a run is told. Of the options that are not explained here `switchyard train --help` gives meaning and default, under their names as flags (`learningRate`: `--learning-rate`). */
 export interface TrainSettings extends TrainInput {
   data: TextData;
   /** Run folder: model, checkpoints, logs. Without it nothing is written. */
