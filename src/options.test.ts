@@ -1,10 +1,12 @@
 import { expect, it } from "vitest";
 import { loadEngine } from "./engine/load.js";
+import { verify } from "./inspect/verify.js";
 import { LanguageModel } from "./model/language-model.js";
 import { modelConfig, type ModelOptions } from "./model/presets.js";
 import { defineRouter } from "./routing/define.js";
 import { routerConfig } from "./routing/presets.js";
 import { byteTokenizer } from "./tokenizer/bytes.js";
+import { encodeChat } from "./tokenizer/chat.js";
 import { trainBytePairTokenizer } from "./tokenizer/train-byte-pair.js";
 import { evaluate } from "./train/evaluate.js";
 import { Trainer } from "./train/trainer.js";
@@ -34,6 +36,9 @@ it("loading, evaluation and a step say so too", async () => {
   await expect(LanguageModel.load(undefined as unknown as string)).rejects.toThrow(/load: expected the path of a file or folder, got undefined/);
   await expect(evaluate(model, { data: Int32Array.of(1, 2, 3), contxt: 3 } as never)).rejects.toThrow(/eval: unknown option "contxt"; did you mean context\?/);
   await expect(evaluate(undefined as never, { data: "x" })).rejects.toThrow(/eval: expected a model/);
+  await expect(encodeChat(byteTokenizer(), [{ role: "user", content: "a" }], { add_generation_prompt: false } as object)).rejects.toThrow(/chat: unknown option "add_generation_prompt"; did you mean addGenerationPrompt\?/);
+  await expect(verify("none", "none", { tolerence: 1 } as object)).rejects.toThrow(/verify: unknown option "tolerence"; did you mean tolerance\?/);
+  await expect(verify("none", "none", { tolerance: "1" as never })).rejects.toThrow(/verify: tolerance: expected a number of at least 0, got "1"/);
   using trainer = new Trainer(model, trainOptions({ steps: 1, batch: 3, learningRate: 1e-3 }));
   expect(() => trainer.train(() => ({ inputs: [1, 2, 3, 4], targets: [2, 3, 4, 5], batch: 3 }))).toThrow(/for 3 sequences of one length, got 4 and 4/);
 });

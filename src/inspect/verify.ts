@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { check } from "../errors.js";
-import { checkPath } from "../options.js";
+import { checkOptions, checkPath, show } from "../options.js";
 import type { Routing } from "../routing/types.js";
 import { compareRouting, relativeError, type RoutingComparison } from "./compare.js";
 import { type Golden, type GoldenLayer, readGolden } from "./golden.js";
@@ -39,8 +39,10 @@ function defaultTolerance({ recurrent }: Subject, { f32Error = 0 }: Golden): num
  * for recurrent models and where the golden says so. Throws ERR_SWITCHYARD_USAGE for a tolerance below 0, ERR_SWITCHYARD_FORMAT where the golden is of
  * another model (vocabulary, layers, number of experts), ERR_SWITCHYARD_CHECKPOINT where it is missing, and as `Model.load`.
  */
-export async function verify(checkpoint: string, golden: string, { tolerance }: { tolerance?: number | undefined } = {}): Promise<Verification> {
-  check(tolerance === undefined || tolerance >= 0, "ERR_SWITCHYARD_USAGE", () => `verify: tolerance: expected a number of at least 0, got ${tolerance}`);
+export async function verify(checkpoint: string, golden: string, options: { tolerance?: number | undefined } = {}): Promise<Verification> {
+  checkOptions("verify", options, { tolerance: true });
+  const { tolerance } = options;
+  check(tolerance === undefined || (typeof tolerance === "number" && tolerance >= 0), "ERR_SWITCHYARD_USAGE", () => `verify: tolerance: expected a number of at least 0, got ${show(tolerance)}`);
   checkPath("verify: the model", checkpoint);
   checkPath("verify: the golden", golden);
   const wanted = readGolden(golden);

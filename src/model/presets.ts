@@ -16,7 +16,7 @@ export type Size = keyof typeof sizes;
 
 /** What of a new model may differ from its size; everything optional. */
 export interface ModelOptions {
-  size?: Size;
+  size?: Size | undefined;
   /** V; usually the tokenizer's. */
   vocab: number;
   context?: number | undefined;

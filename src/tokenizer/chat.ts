@@ -1,4 +1,5 @@
 import { check } from "../errors.js";
+import { checkOptions } from "../options.js";
 import { type Guard, guardOf, StandIns } from "./stand-ins.js";
 import { runTemplate } from "./template-process.js";
 import { IdList } from "./merge.js";
@@ -18,20 +19,22 @@ export interface ChatMessage {
 /** What beside the messages a template may know. */
 export interface ChatOptions {
   /** Descriptions of functions, as in OpenAI's API. */
-  tools?: readonly unknown[];
+  tools?: readonly unknown[] | undefined;
   /** Texts to answer from: objects with `title` and `text`. */
-  documents?: readonly unknown[];
+  documents?: readonly unknown[] | undefined;
   /** Ends the prompt where the answer begins. Default true. */
-  addGenerationPrompt?: boolean;
+  addGenerationPrompt?: boolean | undefined;
   /** Whether a reasoning model thinks first. Default: the template's. */
-  thinking?: boolean;
+  thinking?: boolean | undefined;
   /** How long a reasoning model thinks, as gpt-oss has it. Default: the template's. */
-  reasoningEffort?: "low" | "medium" | "high";
+  reasoningEffort?: "low" | "medium" | "high" | undefined;
   /** Which of several templates. Default: "tool_use" with tools, if there is one, else "default". */
-  template?: string;
+  template?: string | undefined;
   /** What templates that tell the date tell. Default: the present. */
-  date?: Date;
+  date?: Date | undefined;
 }
+
+const chatOptions: Record<keyof ChatOptions, true> = { tools: true, documents: true, addGenerationPrompt: true, thinking: true, reasoningEffort: true, template: true, date: true };
 
 /** What depends on tokenizer and template alone. */
 interface Prepared {
@@ -55,10 +58,11 @@ async function prepare(tokenizer: Tokenizer, template: string): Promise<Prepared
 /**
  * The ids of a chat by its model's template, without the tokenizer's prefix: templates say it themselves. Special tokens are what
  * the template itself writes; what stands in messages, tools and documents is never one, see `StandIns`. Throws
- * ERR_SWITCHYARD_USAGE for messages that are none or that the template refuses, ERR_SWITCHYARD_UNSUPPORTED for a model without a
+ * ERR_SWITCHYARD_USAGE for options that are none and messages that are none or that the template refuses, ERR_SWITCHYARD_UNSUPPORTED for a model without a
  * template or with one that cannot be run, ERR_SWITCHYARD_DATA for text that the tokenizer cannot take.
  */
 export async function encodeChat(tokenizer: Tokenizer, messages: readonly ChatMessage[], options: ChatOptions = {}): Promise<Int32Array> {
+  checkOptions("chat", options, chatOptions);
   const { tools, documents, addGenerationPrompt = true, thinking, reasoningEffort, date = new Date() } = options;
   checkMessages(messages);
   const template = chooseTemplate(tokenizer, options);

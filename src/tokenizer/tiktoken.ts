@@ -12,9 +12,9 @@ export interface TiktokenOptions {
   /** Special tokens: text -> id. */
   special: Readonly<Record<string, number>>;
   /** The special token that begins every text. */
-  bos?: string;
+  bos?: string | undefined;
   /** The special token that ends a text. */
-  eos?: string;
+  eos?: string | undefined;
 }
 
 /** Larger than the largest published file (4 MB). */
