@@ -1,6 +1,7 @@
 import { expect, it } from "vitest";
 import { loadEngine } from "./engine/load.js";
 import { verify } from "./inspect/verify.js";
+import { EncoderDecoderModel } from "./model/encoder-decoder/model.js";
 import { LanguageModel } from "./model/language-model.js";
 import { modelConfig, type ModelOptions } from "./model/presets.js";
 import { defineRouter } from "./routing/define.js";
@@ -33,6 +34,7 @@ it.each<[string, () => unknown, RegExp]>([
 it("loading, evaluation and a step say so too", async () => {
   using model = made();
   await expect(LanguageModel.load("none", { memry: 1 } as object)).rejects.toThrow(/load: unknown option "memry"; did you mean memory\?/);
+  await expect(EncoderDecoderModel.load("none", { memory: 2 ** 30 } as object)).rejects.toThrow(/load: unknown option "memory"; known are engine/);
   await expect(LanguageModel.load(undefined as unknown as string)).rejects.toThrow(/load: expected the path of a file or folder, got undefined/);
   await expect(evaluate(model, { data: Int32Array.of(1, 2, 3), contxt: 3 } as never)).rejects.toThrow(/eval: unknown option "contxt"; did you mean context\?/);
   await expect(evaluate(undefined as never, { data: "x" })).rejects.toThrow(/eval: expected a model/);

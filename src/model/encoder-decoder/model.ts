@@ -4,6 +4,7 @@ import type { Engine } from "../../engine/engine.js";
 import { loadEngine } from "../../engine/load.js";
 import { check } from "../../errors.js";
 import { topK } from "../../ops/index.js";
+import { checkOptions, checkPath } from "../../options.js";
 import type { Routing } from "../../routing/types.js";
 import { checkSeed } from "../../tensor/random.js";
 import type { Tensor } from "../../tensor/tensor.js";
@@ -51,6 +52,8 @@ export class EncoderDecoderModel implements EncoderDecoderParts {
 
   /** A model folder in the Hugging Face layout or a GGUF file, which must stay as it is while the model lives; feed-forward layers and experts are read in it, other weights become floats in memory, whatever they are. Throws ERR_SWITCHYARD_CHECKPOINT, ERR_SWITCHYARD_FORMAT or ERR_SWITCHYARD_UNSUPPORTED naming file and field. */
   static async load(path: string, options: { engine?: Engine | undefined } = {}): Promise<EncoderDecoderModel> {
+    checkPath("load", path);
+    checkOptions("load", options, { engine: true });
     const { config, sources, tokenizer } = asEncoderDecoder(await readModel(path), path);
     return new EncoderDecoderModel(options.engine ?? loadEngine(), config, tokenizer, sources);
   }
