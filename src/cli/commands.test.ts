@@ -132,6 +132,7 @@ describe("generate", () => {
     const plain = await cli(args);
     expect(plain.stdout).toMatch(/^t\[\d\]h\[\d\]e\[\d\] f\[\d\]/);
     expect(await cli(["generate", model, "the", "--routing", "--layer", "7"])).toMatchObject({ code: 2, stderr: expect.stringContaining("sparse layers 0, 1") });
+    expect(await cli(["generate", model, "the", "--layer", "1"])).toMatchObject({ code: 2, stderr: "switchyard: generate: --layer goes with --routing\n" });
   });
 
   it("runs a model in a folder whose name ends like that of a file", async () => {

@@ -70,6 +70,7 @@ async function generateAction(io: Io, path: string, given: string, { json = fals
   const seed = wantedSeed === "random" ? randomInt(2 ** 32) : wantedSeed;
   const trace = routing || routingOut !== undefined;
   check(chat || system === undefined, "ERR_SWITCHYARD_USAGE", () => "generate: --system goes with --chat");
+  check(routing || chosenLayer === undefined, "ERR_SWITCHYARD_USAGE", () => "generate: --layer goes with --routing");
   using model = await loadModel(io, path, { memory, json });
   const { sparseLayers } = model.config;
   const layer = chosenLayer ?? sparseLayers[Math.floor(sparseLayers.length / 2)];
