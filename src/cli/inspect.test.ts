@@ -107,4 +107,5 @@ it.skipIf(!existsSync(configs))("published config.json files (needs ../shared/da
   // GLM-4.5-Air without its layer for multi-token prediction.
   expect(await cliJson<Inspection>("inspect", join(configs, "glm-moe/config.json"))).toMatchObject({ modelType: "glm4_moe", parameters: { total: 106_852_245_504, active: 13_424_123_904 } });
   expect(await cli(["inspect", join(configs, "gpt-oss-lite-16exp")])).toMatchObject({ code: 1, stderr: expect.stringMatching(/unknown model_type "gpt_oss_lite_minimal"; known are /) });
+  expect(await cli(["inspect", join(configs, "deepseek-v3/config_671B.json")])).toMatchObject({ code: 1, stderr: expect.stringMatching(/config_671B\.json: no model_type; known are /) });
 });

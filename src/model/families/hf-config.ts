@@ -25,7 +25,7 @@ export function readHfConfig(json: Json, file: string): KnownModel {
   check(
     family !== undefined,
     "ERR_SWITCHYARD_UNSUPPORTED",
-    () => `${file}: unknown model_type ${JSON.stringify(modelType)}; known are ${[...families, switchFamily, ownFamily].map((f) => f.modelType).join(", ")}`,
+    () => `${file}: ${modelType === undefined ? "no model_type" : `unknown model_type ${JSON.stringify(modelType)}`}; known are ${[...families, switchFamily, ownFamily].map((f) => f.modelType).join(", ")}`,
   );
   const hf = conform(hfFields, { ...family.defaults, ...(family.flatten?.(object) ?? object) }, file);
   const config: ModelConfig = { ...commonConfig(hf, family.rope === undefined ? {} : family.rope(hf)), ...family.read(hf), published: family.partOf?.(object) ?? object };
