@@ -162,6 +162,7 @@ describe("what quantize refuses leaves nothing behind", () => {
     ["a missing text", () => [model, "--out", target(), "--calibrate", join(folder, "none.txt")], 1, /none\.txt does not exist/],
     ["a text too short", () => [model, "--out", target(), "--calibrate", join(folder, "short.txt")], 1, /short\.txt: expected more than 1024 tokens of text, got 1000; give more/],
     ["a comparison too short", () => [model, "--out", target(), "--data", join(folder, "short.txt")], 1, /expected more than 1024 tokens of text/],
+    ["tokens per expert, and nothing to calibrate on", () => [model, "--out", target(), "--expert-tokens", "10"], 2, /name a text to calibrate on/],
     ["no tokens for an expert", () => [model, "--out", target(), "--calibrate", text, "--expert-tokens", "0"], 2, /at least 1 for the tokens of an expert, got 0/],
     ["a folder that is a file", () => [model, "--out", join(model, "config.json/x.gguf")], 1, /ENOTDIR, a part of the path is not a folder|EEXIST, a file of that name is in the way/],
   ])("%s", async (_, args, code, message) => {

@@ -16,7 +16,7 @@ interface QuantizeFlags {
   out?: string;
   calibrate?: string[];
   data?: string[];
-  expertTokens: number;
+  expertTokens?: number;
 }
 
 export function quantizeCommand(io: Io): Command {
@@ -31,7 +31,7 @@ export function quantizeCommand(io: Io): Command {
     .option("--tensor-type <pattern=type>", "another type for the tensors whose names in the target fit a regular expression; may be repeated, the first that fits counts", addTensorType)
     .addOption(new Option("--router <name>", "type of the routers: a rounded router sends tokens to other experts").choices(["f32"]).default("f32"))
     .option("--calibrate <files...>", "text files, or folders of them, to learn from which errors cost most")
-    .option("--expert-tokens <n>", "read on until every expert has seen so many tokens", parseNumber, 256)
+    .option("--expert-tokens <n>", "read on until every expert has seen so many tokens (default: 256)", parseNumber)
     .option("--data <files...>", "text to compare both models on (default: what calibration left of its own)")
     .action((model: string, flags: QuantizeFlags) => quantizeAction(io, model, flags));
 }

@@ -158,7 +158,8 @@ describe("verify", () => {
   it.each<[string, string[], RegExp]>([
     ["nothing to compare with", [], /name a golden to compare with \(--golden\), or a folder/],
     ["both", ["--golden", "a", "--record", "b"], /name a golden/],
-    ["ids beside a golden", ["--golden", "a", "--ids", "1"], /--ids and --data are for --record/],
+    ["ids beside a golden", ["--golden", "a", "--ids", "1"], /--ids, --data and --tokens are for --record/],
+    ["tokens beside a golden", ["--golden", "a", "--tokens", "1"], /--ids, --data and --tokens are for --record/],
     ["ids and data", ["--record", "a", "--ids", "1", "--data", "b"], /--ids or --data, not both/],
     ["ids that are none", ["--record", "a", "--ids", "1,x"], /Expected token ids/],
     ["ids outside the vocabulary", ["--record", join(folder, "r"), "--ids", "256"], /expected token ids from 0 to 255, got 256/],

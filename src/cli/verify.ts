@@ -43,7 +43,7 @@ async function verifyAction(io: Io, checkpoint: string, flags: VerifyFlags): Pro
   const { json = false, golden, tolerance, record } = flags;
   const usage = (condition: boolean, message: string) => check(condition, "ERR_SWITCHYARD_USAGE", () => `verify: ${message}`);
   usage((golden === undefined) !== (record === undefined), "name a golden to compare with (--golden), or a folder to write one to (--record)");
-  usage(record !== undefined || (flags.ids === undefined && flags.data === undefined), "--ids and --data are for --record; a golden has its own token ids");
+  usage(record !== undefined || [flags.ids, flags.data, flags.tokens].every((flag) => flag === undefined), "--ids, --data and --tokens are for --record; a golden has its own token ids");
   usage(flags.ids === undefined || flags.data === undefined, "--ids or --data, not both");
   usage(tolerance === undefined || record === undefined, "--tolerance is for --golden");
   if (record !== undefined) {

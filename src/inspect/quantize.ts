@@ -83,6 +83,7 @@ export async function quantize(source: string, target: string, options: Quantize
   for (const wanted of [type, ...(tensorTypes ?? []).map((special) => special.type)]) {
     check(fileTypes.includes(wanted), "ERR_SWITCHYARD_USAGE", () => `quantize: type: expected one of ${fileTypes.join(", ")}, got ${JSON.stringify(wanted)}`);
   }
+  check(options.expertTokens === undefined || options.calibrate !== undefined, "ERR_SWITCHYARD_USAGE", () => "quantize: tokens per expert are counted in calibration; name a text to calibrate on");
   check(Number.isInteger(expertTokens) && expertTokens >= 1, "ERR_SWITCHYARD_USAGE", () => `quantize: expected an integer of at least 1 for the tokens of an expert, got ${expertTokens}`);
   const start = performance.now();
   const { config, family, sources, tokenizer } = await readModel(source);
