@@ -1,38 +1,21 @@
 import { afterAll, describe, expect, it, vi } from "vitest";
-import { gatherColumns, linear, softmax } from "../ops/index.js";
+import { byRow, collect, letters, make, sampled, usage } from "../../test/generation.js";
+import type { MoeOptions } from "../model/presets.js";
 import { defineRouter } from "../routing/define.js";
+import type { Router } from "../routing/types.js";
 import { byteTokenizer } from "../tokenizer/bytes.js";
 import { trainBytePairTokenizer } from "../tokenizer/train-byte-pair.js";
-import { train } from "../train/train.js";
 import { type Chunk, type GenerateOptions } from "./generate.js";
 import { Model } from "./model.js";
 import { Session } from "./session.js";
 
-const make = (moe: boolean) => {
-  const model = Model.create({ vocab: 256, layers: 2, width: 32, heads: 4, kvHeads: 2, context: 64, ...(moe ? { moe: { experts: 4, active: 2 } } : { moe: false }), seed: 5, tokenizer: byteTokenizer() });
-  // Default weights route and predict almost uniformly; larger ones decide.
-  for (const { tensor, init } of model.parameters.list) if ("std" in init) model.engine.scale(tensor, tensor, 8);
-  return model;
-};
 const [model, dense] = [make(true), make(false)];
 afterAll(() => [model, dense].forEach((m) => m[Symbol.dispose]()));
 
-const collect = async (chunks: AsyncIterable<Chunk>) => {
-  const all: Chunk[] = [];
-  for await (const chunk of chunks) all.push(chunk);
-  return all;
-};
 const withoutIndex = (chunks: Chunk[]) => chunks.map((chunk) => ({ ...chunk, sequence: 0 }));
 const textOf = (chunks: Chunk[]) => chunks.map(({ text }) => text).join("");
 const ids = (...n: number[]) => Int32Array.from(n);
-const usage = (message: RegExp) => expect.objectContaining({ code: "ERR_SWITCHYARD_USAGE", message: expect.stringMatching(message) });
-
-/** Answers of lower-case letters only. */
-const letters = { temperature: 0, logitBias: Object.fromEntries(Array.from({ length: 256 }, (_, id) => [id, id >= 97 && id < 123 ? 0 : -Infinity])) };
 const prompts = ["a", "The quick brown fox jumps", "xyz", "0123456789"];
-const sampled: GenerateOptions = {
-  maxTokens: 20, temperature: 1.1, topK: 60, topP: 0.97, minP: 0.01, repetitionPenalty: 1.2, presencePenalty: 0.1, frequencyPenalty: 0.2, logitBias: { 65: 2, 0: -Infinity }, seed: 9, trace: true,
-};
 
 describe("a batch", () => {
   it.each([["greedy", { maxTokens: 20, temperature: 0, trace: true }], ["sampled", sampled]])("of 4 prompts of different lengths equals four singles, %s", async (_, options) => {
@@ -85,6 +68,17 @@ describe("look-up", () => {
     expect(guessed.chunks).toEqual(plain.chunks);
     expect(plain.count).toBe(40);
     expect(guessed.count).toBeLessThan(20);
+  });
+
+  it.each<[string, Partial<MoeOptions>, Router?]>([
+    ["a capacity", { router: "gshard" }],
+    ["expert choice", { router: "expert-choice" }],
+    ["a router of one's own", {}, byRow],
+  ])("changes no token and no route with %s, where a guess could change the choice of the token before it", async (_, moe, router) => {
+    using competing = make(moe);
+    competing.router = router;
+    const options = { maxTokens: 40, temperature: 0, logitBias: { 97: 100, 98: 100 }, trace: true };
+    expect(await collect(competing.generate("abababab", { ...options, lookup: 8 }))).toEqual(await collect(competing.generate("abababab", options)));
   });
 
   it("leaves a session's cache as it would be without", async () => {
@@ -238,63 +232,5 @@ describe("a generation", () => {
     ["an unknown biased token", "a", { logitBias: { 256: 1 } }, /0 to 255/],
   ])("refuses %s", async (_, prompt, options, message) => {
     await expect(collect(model.generate(prompt, options))).rejects.toThrow(usage(message));
-  });
-});
-
-describe("a session", () => {
-  it("runs again what it kept once the weights or the router are others", async () => {
-    using trained = make(true);
-    using session = new Session(trained);
-    const options = { ...letters, maxTokens: 6, trace: true };
-    const [before] = [await collect(session.generate("abcdef", options))];
-    for await (const step of train(trained, { data: Int32Array.from({ length: 2000 }, (_, i) => (i * i) % 256), steps: 3, batch: 2, learningRate: 0.3, warmup: 0, context: 16, evalEvery: 0 })) expect(step.applied).toBe(true);
-    const after = await collect(session.generate("abcdef", options));
-    expect(after).toEqual(await collect(trained.generate("abcdef", options)));
-    expect(after).not.toEqual(before);
-    trained.router = defineRouter("the first two", ({ tape, x, parameters: { weight } }) => {
-      const logits = linear(tape, x, weight);
-      const experts = tape.constant([x.rows, 2], Int32Array.from({ length: 2 * x.rows }, (_, i) => i % 2), "i32");
-      return { logits, experts, weights: softmax(tape, gatherColumns(tape, logits, experts)) };
-    });
-    expect(await collect(session.generate("abcdef", options))).toEqual(await collect(trained.generate("abcdef", options)));
-  });
-
-  it("goes on from the common beginning, with the bits of a fresh start", async () => {
-    using session = new Session(model);
-    const history: Int32Array[] = [];
-    for (const prompt of ["Hello there", "Hello there, you", "Hello", "Hello", "other", "Hello there and there"]) {
-      const options = { ...sampled, trace: false, maxTokens: 5 };
-      expect(await collect(session.generate(prompt, options))).toEqual(await collect(model.generate(prompt, options)));
-      history.push(Int32Array.from(session.tokens));
-      expect(byteTokenizer().decode(session.tokens).startsWith(prompt)).toBe(true);
-    }
-    expect(history.map((tokens) => tokens.length)).toEqual([15, 20, 9, 9, 9, 25]);
-  });
-
-  it("runs only the tokens that are new", async () => {
-    using session = new Session(model);
-    const run = async (prompt: string) => (await collect(session.generate(prompt, { maxTokens: 1, temperature: 0, trace: true })))[0]!.routing!.map(({ token }) => String.fromCharCode(token)).join("");
-    expect(await run("The quick")).toBe("The quick");
-    expect(await run("The quick brown")).toBe(" brown");
-    expect(await run("The quack")).toBe("ack");
-    expect(await run("The quack")).toBe("k");
-  });
-
-  it("can be left and gone on with, but not used twice at once", async () => {
-    using session = new Session(model, { capacity: 20 });
-    for await (const _ of session.generate("Hello", { maxTokens: 9 })) break;
-    const first = session.generate("Hello");
-    await first.next();
-    await expect(session.generate("Hello").next()).rejects.toThrow(usage(/being generated/));
-    await first.return(undefined);
-    expect((await collect(session.generate("Hello"))).length).toBe(15);
-    await expect(collect(session.generate("x".repeat(20)))).rejects.toThrow(usage(/context of 20/));
-    const last = session.generate("Hello");
-    await last.next();
-    for (let twice = 0; twice < 2; twice++) session[Symbol.dispose]();
-    using _ = new Session(model, { capacity: 20 }); // in the memory of the other
-    await expect(last.next()).rejects.toThrow(usage(/disposed of/));
-    await expect(session.generate("Hello").next()).rejects.toThrow(usage(/disposed of/));
-    expect(() => new Session(model, { capacity: 65 })).toThrow(usage(/context of 64/));
   });
 });

@@ -22,7 +22,7 @@ export interface GenerateOptions extends SamplingOptions {
   seed?: number | readonly number[] | undefined;
   /**
    * Guesses up to so many tokens ahead where the text repeats itself, and checks them in one pass: the same tokens, sooner. Default 0. Models
-   * with recurrent layers make no guesses.
+   * with recurrent layers make no guesses, nor do those whose router may choose by the other tokens too: expert choice, a capacity, one of your own.
    */
   lookup?: number | undefined;
   /** Type of the keys and values kept of the tokens. Default: f16 for a model with quantised weights, f32 for others. A session has its own. */

@@ -10,7 +10,7 @@ it("takes a prompt of more tokens than a call can have arguments, and takes it a
   using cache = new KvCache(new ReferenceEngine(), config, config.context);
   const context: Context = { cache, tokens: [], version: 0 };
   const prompt = Array.from({ length: 200_000 }, (_, i) => i % 16);
-  const sequence = new Sequence(context, prompt, { tokenizer: undefined, parameters: { version: 0 } } as unknown as LanguageModel, { maxTokens: 10, seed: 1, stop: [], lookup: 4 });
+  const sequence = new Sequence(context, prompt, { config, tokenizer: undefined, parameters: { version: 0 } } as unknown as LanguageModel, { maxTokens: 10, seed: 1, stop: [], lookup: 4 });
   expect(sequence.guess(0)).toEqual([0, 1, 2, 3]);
   cache.reserve(prompt.length);
   cache.grow(prompt.length);

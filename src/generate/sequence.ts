@@ -54,7 +54,7 @@ export class Sequence {
   constructor(
     readonly context: Context,
     prompt: readonly number[],
-    { tokenizer, parameters }: LanguageModel,
+    { config, router, tokenizer, parameters }: LanguageModel,
     private readonly options: SequenceOptions,
   ) {
     const { cache, tokens } = context;
@@ -74,8 +74,9 @@ export class Sequence {
     this.endIds = new Set([tokenizer?.eosId, ...(tokenizer?.endIds ?? [])]);
     this.stream = tokenizer?.decodeStream();
     for (const id of prompt.slice(-decodedContext)) this.stream?.push(id);
-    // A guess that was wrong has to be taken back from the cache.
-    this.ngrams = options.lookup > 0 && cache.rewinds && !cache.goesByLength ? new NgramLookup() : undefined;
+    // A guess that was wrong has to be taken back from the cache, and must not have taken room at an expert from the token before it.
+    const chooseAlone = router === undefined && config.moe?.router.capacity === undefined && config.moe?.router.selection !== "expert-choice";
+    this.ngrams = options.lookup > 0 && chooseAlone && cache.rewinds && !cache.goesByLength ? new NgramLookup() : undefined;
     this.ngrams?.push(prompt);
   }
 
