@@ -29,7 +29,7 @@ describe("penalties", () => {
     expect(penalise(logits, { presencePenalty: 0.25 }, seen)).toEqual(Float64Array.of(2, -2, 0.75, 0.75, 0.5));
     expect(penalise(logits, { frequencyPenalty: 0.25 }, seen)).toEqual(Float64Array.of(2, -2, 0.5, 0.75, 0.5));
     expect(penalise(logits, { logitBias: { 0: -Infinity, 4: 1.5 } }, seen)).toEqual(Float64Array.of(-Infinity, -2, 1, 1, 2));
-    expect(penalise(logits, { repetitionPenalty: 2, presencePenalty: 0.5, frequencyPenalty: 1, logitBias: { 2: 3 } }, seen)).toEqual(Float64Array.of(1, -4, 1, -1, 0.5));
+    expect(penalise(logits, { repetitionPenalty: 2, presencePenalty: 0.5, frequencyPenalty: 1, logitBias: { 2: 3 } }, seen)).toEqual(Float64Array.of(1, -4, -0.5, -1, 0.5));
     expect(logits).toEqual([2, -2, 1, 1, 0.5]);
   });
 

@@ -3,8 +3,8 @@ import { show } from "../options.js";
 import type { Random } from "../tensor/random.js";
 
 /**
- * Applied in the order of Hugging Face transformers and vLLM: logit bias and penalties, temperature, top-k, top-p, min-p.
- * (llama.cpp applies the temperature last: at temperatures other than 1 its top-p keeps other tokens.)
+ * Applied in the order of Hugging Face transformers: logit bias, penalties, temperature, top-k, top-p, min-p.
+ * (vLLM's min-p comes before top-k. llama.cpp applies the temperature last: at temperatures other than 1 its top-p keeps other tokens.)
  */
 export interface SamplingOptions {
   /** 0: always the most likely token. Default 0.8. */
@@ -60,9 +60,9 @@ export function penalise(logits: ArrayLike<number>, options: SamplingOptions, { 
   const { repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias } = options;
   if (repetitionPenalty === 1 && presencePenalty === 0 && frequencyPenalty === 0 && logitBias === undefined) return logits;
   const out = new Float64Array(logits);
+  for (const [id, bias] of Object.entries(logitBias ?? {})) out[Number(id)] += bias;
   if (repetitionPenalty !== 1) for (const id of seen) out[id] = out[id] > 0 ? out[id] / repetitionPenalty : out[id] * repetitionPenalty;
   for (const [id, count] of answered) out[id] -= presencePenalty + count * frequencyPenalty;
-  for (const [id, bias] of Object.entries(logitBias ?? {})) out[Number(id)] += bias;
   return out;
 }
 
