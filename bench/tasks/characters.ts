@@ -1,7 +1,7 @@
 /** The character language model that several questions train: tiny Shakespeare in nanoGPT's CPU setting. */
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { BatchSampler, readText, splitTokens, type Tokens } from "../../src/data/index.js";
+import { BatchSampler, readTexts, splitTokens, type Tokens } from "../../src/data/index.js";
 import type { Engine } from "../../src/engine/engine.js";
 import { LanguageModel } from "../../src/model/language-model.js";
 import { type MoeOptions, modelConfig } from "../../src/model/presets.js";
@@ -29,7 +29,7 @@ export interface Characters {
 export function readCharacters(file = process.env["SWITCHYARD_SHAKESPEARE"]): Characters {
   const path = file ?? fileURLToPath(new URL("../../../../../shared/data/tinyshakespeare/input.txt", import.meta.url));
   if (!existsSync(path)) throw new Error(`no text at ${path}; give tiny Shakespeare (github.com/karpathy/char-rnn, data/tinyshakespeare/input.txt) with --data FILE or SWITCHYARD_SHAKESPEARE`);
-  const text = readText(path);
+  const text = readTexts([path]).map((read) => read.text).join("");
   const tokenizer = characterTokenizer([text]);
   return { file: path, vocab: tokenizer.vocabSize, ...splitTokens(tokenizer.encode(text), 0.1) };
 }

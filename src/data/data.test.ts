@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -42,6 +42,14 @@ describe("text files", () => {
 
   it("refuses an empty file among others", () => {
     expect(() => readTexts([file("full.txt", "text"), file("none.txt", "")])).toThrow(/no text in .*none\.txt; the file is empty/);
+  });
+
+  it("passes over no text of a folder because it is too large, but data that is not text", () => {
+    file("large/a.txt", "small");
+    for (const [name, begin] of [["b.bin", "\0"], ["c.txt", "large"]] as const) truncateSync(file(`large/${name}`, begin + "x".repeat(8192)), 2 ** 28 + 1);
+    expect(() => readTexts([join(folder, "large")])).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_DATA", message: expect.stringMatching(/large\/c\.txt has 268435457 bytes; split it/) }));
+    rmSync(join(folder, "large/c.txt"));
+    expect(readTexts([join(folder, "large")]).map(({ text }) => text)).toEqual(["small"]);
   });
 
   it("separates documents by the end-of-text token, and a single one not at all", () => {

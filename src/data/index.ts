@@ -1,2 +1,2 @@
 export { BatchSampler, evaluationWindows, type TokenBatch } from "./batches.js";
-export { loadTokens, readText, readTexts, splitTokens, type Tokens } from "./tokens.js";
+export { loadTokens, readTexts, splitTokens, type Tokens } from "./tokens.js";

@@ -1,4 +1,4 @@
-import { lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { closeSync, lstatSync, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { check, SwitchyardError } from "../errors.js";
 import { withIoErrors } from "../formats/io.js";
@@ -36,24 +36,34 @@ function kindOf(path: string): { isLink: boolean; isFile: boolean; isFolder: boo
   return { isLink: stats.isSymbolicLink(), isFile: stats.isFile(), isFolder: stats.isDirectory() };
 }
 
-/** The text of a file, which must be UTF-8. Throws ERR_SWITCHYARD_DATA naming the file. */
-export function readText(path: string): string {
-  const bytes = withIoErrors("read", path, () => {
+/** The text of a file, or why it is none. Throws ERR_SWITCHYARD_DATA for a text that is too large. */
+function readText(path: string): { text: string } | { fault: string } {
+  return withIoErrors("read", path, () => {
+    if (beginning(path).includes(0)) return { fault: "is not text (it contains zero bytes); give text files" };
     const { size } = statSync(path);
     check(size <= maxFileBytes, "ERR_SWITCHYARD_DATA", () => `data: ${path} has ${size} bytes; split it into files of at most ${maxFileBytes}`);
-    return readFileSync(path);
+    const bytes = readFileSync(path);
+    try {
+      return { text: new TextDecoder("utf-8", { fatal: true }).decode(bytes) };
+    } catch {
+      return { fault: "is not valid UTF-8; convert it first" };
+    }
   });
-  check(!bytes.subarray(0, sniffBytes).includes(0), "ERR_SWITCHYARD_DATA", () => `data: ${path} is not text (it contains zero bytes); give text files`);
+}
+
+function beginning(path: string): Uint8Array {
+  const file = openSync(path, "r");
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch (cause) {
-    throw new SwitchyardError("ERR_SWITCHYARD_DATA", `data: ${path} is not valid UTF-8; convert it first`, { cause });
+    const bytes = new Uint8Array(sniffBytes);
+    return bytes.subarray(0, readSync(file, bytes));
+  } finally {
+    closeSync(file);
   }
 }
 
 /**
  * The texts of files and folders. In a folder files that are not text are passed over; a file named by hand must be text.
- * Throws ERR_SWITCHYARD_USAGE without a path, ERR_SWITCHYARD_DATA when one is missing or nothing is left.
+ * Throws ERR_SWITCHYARD_USAGE without a path, ERR_SWITCHYARD_DATA when one is missing, a text is too large, or nothing is left.
  */
 export function readTexts(paths: readonly string[]): { path: string; text: string }[] {
   check(paths.length > 0 && !paths.includes(""), "ERR_SWITCHYARD_USAGE", () => `data: ${paths.length === 0 ? "no paths" : "an empty path"}; name text files or folders`);
@@ -61,14 +71,13 @@ export function readTexts(paths: readonly string[]): { path: string; text: strin
     const files = textFiles(path);
     const named = files.length === 1 && files[0] === path;
     return files.flatMap((file) => {
-      try {
-        const text = readText(file);
-        check(text !== "" || !named, "ERR_SWITCHYARD_DATA", () => `data: no text in ${file}; the file is empty`);
-        return [{ path: file, text }];
-      } catch (error) {
-        if (named || !(error instanceof SwitchyardError) || error.code !== "ERR_SWITCHYARD_DATA") throw error;
+      const read = readText(file);
+      if ("fault" in read) {
+        check(!named, "ERR_SWITCHYARD_DATA", () => `data: ${file} ${read.fault}`);
         return [];
       }
+      check(read.text !== "" || !named, "ERR_SWITCHYARD_DATA", () => `data: no text in ${file}; the file is empty`);
+      return [{ path: file, text: read.text }];
     });
   });
   check(texts.some(({ text }) => text.length > 0), "ERR_SWITCHYARD_DATA", () => `data: no text in ${paths.join(", ")}; the files are empty or not text`);
