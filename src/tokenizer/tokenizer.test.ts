@@ -148,6 +148,7 @@ describe("byte pairs", () => {
   it.each([256, 0, -1, 300.5, NaN, 2 ** 21])("refuses a vocabulary of %s", (vocab) => {
     expect(() => trainBytePairTokenizer(["x"], { vocab })).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_USAGE" }));
   });
+  it("says that words are too long", () => expect(() => trainBytePairTokenizer("x".repeat(257), { vocab: 300 })).toThrow(/no word of at most 256 bytes/));
 
   it("refuses to learn from nothing", () => {
     expect(() => trainBytePairTokenizer([""], { vocab: 300 })).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_DATA" }));

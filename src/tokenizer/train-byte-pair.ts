@@ -53,7 +53,7 @@ export function trainBytePairTokenizer(texts: string | Iterable<string>, options
     () => `train tokenizer: expected a vocabulary of 257 (the bytes and the end of text) to ${maxVocab}, got ${show(vocab)}`,
   );
   const words = countWords(typeof texts === "string" ? [texts] : texts);
-  check(words.length > 0, "ERR_SWITCHYARD_DATA", () => "train tokenizer: the text is empty");
+  check(words.length > 0, "ERR_SWITCHYARD_DATA", () => `train tokenizer: the text has no word of at most ${longestWord} bytes to learn from; give more text, or take the bytes as tokens`);
   const pairs = new PairTable();
   for (const word of words) pairs.add(word, 1);
   pairs.queueGrown();
