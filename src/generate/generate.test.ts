@@ -115,6 +115,21 @@ describe("a generation", () => {
     }
   });
 
+  it("goes on from a character that the prompt begins", async () => {
+    const chunks = await collect(dense.generate(ids(0x61, 0xe4, 0xb8), { maxTokens: 1, temperature: 0, logitBias: { 0xad: 1000 } }));
+    expect(textOf(chunks)).toBe("\u4e2d");
+  });
+
+  it.each<[string, GenerateOptions, string]>([
+    ["none", {}, "aaaaaa"],
+    ["repetition, of the prompt's c too", { repetitionPenalty: 2 }, "abaaaa"],
+    ["presence", { presencePenalty: 2e5 }, "abaaaa"],
+    ["frequency", { frequencyPenalty: 6e4 }, "aababa"],
+  ])("counts the tokens of its answer for penalties: %s", async (_, penalty, text) => {
+    const chunks = await collect(dense.generate("c", { maxTokens: 6, temperature: 0, logitBias: { 97: 1e6, 98: 9e5, 99: 7.5e5 }, ...penalty }));
+    expect(textOf(chunks)).toBe(text);
+  });
+
   it("says why it ends, and fills the context to its last token", async () => {
     const chunks = await collect(dense.generate("The quick", { temperature: 0 }));
     expect(chunks.length).toBe(64 - 9);

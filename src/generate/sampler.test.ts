@@ -23,14 +23,14 @@ const anyLogits = fc.array(fc.integer({ min: -40, max: 40 }).map((n) => n / 8), 
 
 describe("penalties", () => {
   it("are those of Hugging Face (repetition), OpenAI (presence, frequency) and a sum (bias)", () => {
-    const logits = [2, -2, 1, 1, 0.5];
+    const logits = [2, -0.5, 1, 1, 0.5];
     const seen = history([0, 1], [2, 2, 3]);
-    expect(penalise(logits, { repetitionPenalty: 2 }, seen)).toEqual(Float64Array.of(1, -4, 0.5, 0.5, 0.5));
-    expect(penalise(logits, { presencePenalty: 0.25 }, seen)).toEqual(Float64Array.of(2, -2, 0.75, 0.75, 0.5));
-    expect(penalise(logits, { frequencyPenalty: 0.25 }, seen)).toEqual(Float64Array.of(2, -2, 0.5, 0.75, 0.5));
-    expect(penalise(logits, { logitBias: { 0: -Infinity, 4: 1.5 } }, seen)).toEqual(Float64Array.of(-Infinity, -2, 1, 1, 2));
-    expect(penalise(logits, { repetitionPenalty: 2, presencePenalty: 0.5, frequencyPenalty: 1, logitBias: { 2: 3 } }, seen)).toEqual(Float64Array.of(1, -4, -0.5, -1, 0.5));
-    expect(logits).toEqual([2, -2, 1, 1, 0.5]);
+    expect(penalise(logits, { repetitionPenalty: 2 }, seen)).toEqual(Float64Array.of(1, -1, 0.5, 0.5, 0.5));
+    expect(penalise(logits, { presencePenalty: 0.25 }, seen)).toEqual(Float64Array.of(2, -0.5, 0.75, 0.75, 0.5));
+    expect(penalise(logits, { frequencyPenalty: 0.25 }, seen)).toEqual(Float64Array.of(2, -0.5, 0.5, 0.75, 0.5));
+    expect(penalise(logits, { logitBias: { 0: -Infinity, 4: 1.5 } }, seen)).toEqual(Float64Array.of(-Infinity, -0.5, 1, 1, 2));
+    expect(penalise(logits, { repetitionPenalty: 2, presencePenalty: 0.5, frequencyPenalty: 1, logitBias: { 2: 3 } }, seen)).toEqual(Float64Array.of(1, -1, -0.5, -1, 0.5));
+    expect(logits).toEqual([2, -0.5, 1, 1, 0.5]);
   });
 
   it("copy nothing unless asked for", () => {
@@ -89,6 +89,19 @@ describe("sampling", () => {
   it("never draws a forbidden token", () => {
     expect(support([1, -Infinity, 1], {})).toEqual([0, 2]);
     expect(support([1, -Infinity, -Infinity], { topK: 2 })).toEqual([0]);
+  });
+
+  it("keeps of equally likely tokens as many as reach top-p, the first ones", () => {
+    expect(support([0, 0, 0, 0], { topP: 0.5 })).toEqual([0, 1]);
+    expect(support([0, 0, 0, 0], { topP: 0.51 })).toEqual([0, 1, 2]);
+  });
+
+  it("draws none that is forbidden where rounding leaves a little over", () => {
+    const largest = { float: () => 1 - 2 ** -53 } as Random;
+    for (let n = 1; n < 200; n++) {
+      const logits = Array.from({ length: n + 1 }, (_, i) => (i === n ? -Infinity : 3 * Math.sin(i * i + n)));
+      expect(sample(logits, { temperature: 1 }, largest)).not.toBe(n);
+    }
   });
 
   it("refuses logits that are no numbers, or none", () => {
