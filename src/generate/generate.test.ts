@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, it, vi } from "vitest";
 import { byRow, collect, letters, make, sampled, usage } from "../../test/generation.js";
-import type { MoeOptions } from "../model/presets.js";
+import { type MoeOptions, modelConfig } from "../model/presets.js";
+import type { RopeConfig } from "../model/rope.js";
 import { defineRouter } from "../routing/define.js";
 import type { Router } from "../routing/types.js";
 import { byteTokenizer } from "../tokenizer/bytes.js";
@@ -81,6 +82,24 @@ describe("look-up", () => {
     expect(await collect(competing.generate("abababab", { ...options, lookup: 8 }))).toEqual(await collect(competing.generate("abababab", options)));
   });
 
+  it("ends within a guess where it would without", async () => {
+    const options = { maxTokens: 40, temperature: 0, logitBias: { 97: 100, 98: 100 } };
+    const answer = textOf(await collect(model.generate("abababab", options)));
+    for (let length = 2; length < 12; length++) {
+      const stopping = { ...options, stop: answer.slice(0, length) };
+      expect(await collect(model.generate("abababab", { ...stopping, lookup: 8 }))).toEqual(await collect(model.generate("abababab", stopping)));
+    }
+  });
+
+  it("changes nothing where a longer text turns all of its positions otherwise", async () => {
+    const config = modelConfig({ vocab: 256, layers: 2, width: 32, heads: 4, context: 64, moe: { experts: 4, active: 2 } });
+    const [rope] = config.ropes as [RopeConfig];
+    const factors = (factor: number) => ({ factors: Array.from({ length: rope.rotary / 2 }, () => factor), magnitude: 1 });
+    using turning = Model.create({ config: { ...config, ropes: [{ ...rope, scaling: factors(1), long: { ...factors(8), beyond: 20 } }] }, seed: 5, tokenizer: byteTokenizer() });
+    const options = { maxTokens: 30, temperature: 0, logitBias: { 97: 100, 98: 100 } };
+    expect(await collect(turning.generate("abababab", { ...options, lookup: 8 }))).toEqual(await collect(turning.generate("abababab", options)));
+  });
+
   it("leaves a session's cache as it would be without", async () => {
     using session = new Session(model);
     using plain = new Session(model);
@@ -155,6 +174,12 @@ describe("a generation", () => {
     using small = Model.create({ vocab: tokenizer.vocabSize, layers: 1, width: 16, heads: 2, context: 32, moe: false, seed: 1, tokenizer });
     const chunks = await collect(small.generate("ab", { temperature: 0, logitBias: { [tokenizer.eosId!]: 100 } }));
     expect(chunks).toEqual([{ sequence: 0, token: tokenizer.eosId, text: "", finish: "stop" }]);
+  });
+
+  it("ends with any of the tokens that end a turn", async () => {
+    const tokenizer = Object.assign(byteTokenizer(), { endIds: [98, 99] });
+    using turns = Model.create({ vocab: 256, layers: 1, width: 16, heads: 2, context: 32, moe: false, seed: 1, tokenizer });
+    for (const token of [98, 99]) expect(await collect(turns.generate("a", { temperature: 0, logitBias: { [token]: 100 } }))).toEqual([{ sequence: 0, token, text: "", finish: "stop" }]);
   });
 
   it("stops at once when aborted, and frees its memory", async () => {
