@@ -2,6 +2,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { byRow, collect, letters, make, sampled, usage } from "../../test/generation.js";
 import { byteTokenizer } from "../tokenizer/bytes.js";
 import { train } from "../train/train.js";
+import { Model } from "./model.js";
 import { Session } from "./session.js";
 
 const model = make(true);
@@ -40,6 +41,24 @@ describe("a session", () => {
     expect(await run("The quick brown")).toBe(" brown");
     expect(await run("The quack")).toBe("ack");
     expect(await run("The quack")).toBe("k");
+  });
+
+  it("has the bits of a fresh start for prompts that take several passes, with guesses and beside others too", async () => {
+    using long = Model.create({ vocab: 256, layers: 2, width: 32, heads: 4, context: 1200, moe: { experts: 4, active: 2 }, seed: 5 });
+    using session = new Session(long);
+    const prompt = Int32Array.from({ length: 1100 }, (_, i) => (i * i) % 50);
+    const options = { maxTokens: 8, temperature: 0, trace: true, logitBias: { 97: 100, 98: 100 } };
+    const answer = await collect(long.generate(prompt, options));
+    expect(answer.flatMap(({ routing }) => routing!.map(({ position }) => position))).toEqual(Array.from({ length: 1107 }, (_, i) => i));
+    const others = await collect(long.generate([prompt.subarray(0, 600), prompt], { ...options, lookup: 8 }));
+    expect(others.filter(({ sequence }) => sequence === 1).map((chunk) => ({ ...chunk, sequence: 0 }))).toEqual(answer);
+    const routes = [];
+    for (const length of [300, 700, 1100]) {
+      const chunks = await collect(session.generate(prompt.subarray(0, length), { ...options, maxTokens: length === 1100 ? 8 : 1 }));
+      routes.push(...chunks.flatMap(({ routing }) => routing!));
+      if (length === 1100) expect(chunks.map(({ token }) => token)).toEqual(answer.map(({ token }) => token));
+    }
+    expect(routes).toEqual(answer.flatMap(({ routing }) => routing!));
   });
 
   it("can be left and gone on with, but not used twice at once", async () => {
