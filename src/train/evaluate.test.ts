@@ -2,8 +2,12 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { Tape } from "../autograd/tape.js";
+import { Arena } from "../engine/arena.js";
 import { LanguageModel } from "../model/language-model.js";
 import { modelConfig } from "../model/presets.js";
+import { forward, logits } from "../model/transformer.js";
+import { routerConfig } from "../routing/presets.js";
 import { byteTokenizer } from "../tokenizer/bytes.js";
 import { evaluate } from "./evaluate.js";
 
@@ -11,6 +15,8 @@ const root = mkdtempSync(join(tmpdir(), "switchyard-evaluate-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 const config = modelConfig({ vocab: 256, width: 16, layers: 2, heads: 2, context: 8, moe: { experts: 4, active: 2, hidden: 8 } });
+/** Where an expert has room for half of its even share. */
+const crowded = modelConfig({ vocab: 256, width: 16, layers: 2, heads: 2, context: 8, moe: { experts: 4, active: 2, hidden: 8, router: routerConfig("gshard", { capacity: { train: 1, eval: 0.5, drop: "position" } }) } });
 const text = "Which expert took which token, and with what weight?";
 
 describe("evaluate", () => {
@@ -27,6 +33,37 @@ describe("evaluate", () => {
     expect(whole.routing.map(({ layer }) => layer)).toEqual([0, 1]);
     for (const settings of [{ data: [file] }, { data: tokens }, { data: tokens, batch: 1 }]) expect((await evaluate(model, settings)).loss).toBeCloseTo(whole.loss, 6);
     expect((await evaluate(model, { data: tokens, context: 4 })).loss).not.toBeCloseTo(whole.loss, 6);
+  });
+
+  it.each([49, 50, 52])("of %i tokens is what windows one by one come to, each token after the first counted once", async (length) => {
+    using model = LanguageModel.create({ config: crowded, seed: 1 });
+    const tokens = Int32Array.from(Buffer.from(text).subarray(0, length));
+    const { loss, tokens: counted, routing } = await evaluate(model, { data: tokens, batch: 1 });
+    const { engine } = model;
+    let total = 0;
+    const layers = crowded.sparseLayers.map(() => ({ load: [0, 0, 0, 0], dropped: 0, empty: 0 }));
+    for (let start = 0; start + 1 < length; start += 8) {
+      using arena = new Arena(engine);
+      const tape = new Tape(engine, arena);
+      const inputs = tokens.subarray(start, Math.min(start + 8, length - 1));
+      const { hidden, routings } = forward(tape, model, { ids: tape.constant([inputs.length], inputs, "i32"), batch: 1 });
+      const logits_TV = Array.from(engine.read(logits(tape, model, hidden)));
+      for (const t of inputs.keys()) {
+        const row = logits_TV.slice(t * 256, (t + 1) * 256);
+        total += Math.log(row.reduce((sum, logit) => sum + Math.exp(logit), 0)) - row[tokens[start + t + 1]!]!;
+      }
+      for (const [l, { experts, chosen }] of routings.entries()) {
+        const [kept, wanted] = [engine.read(experts), engine.read(chosen!)];
+        for (const e of wanted) layers[l]!.load[e]!++;
+        layers[l]!.dropped += kept.filter((e) => e < 0).length;
+        for (const t of inputs.keys()) if (kept[2 * t]! < 0 && kept[2 * t + 1]! < 0) layers[l]!.empty++;
+      }
+    }
+    expect(counted).toBe(length - 1);
+    expect(loss).toBeCloseTo(total / (length - 1), 5);
+    const choices = 2 * (length - 1);
+    expect(routing).toMatchObject(layers.map(({ load, dropped, empty }) => ({ load: load.map((n) => n / choices), dropped: dropped / choices, fully_dropped: empty / (length - 1) })));
+    expect(Math.min(...routing.map((layer) => layer.fully_dropped))).toBeGreaterThan(0);
   });
 
   it("refuses weights that give no number", async () => {

@@ -23,7 +23,7 @@ export interface EvaluateSettings {
   data: TextData;
   /** Tokens per window, default the model's context. A token is predicted from those before it in its window. */
   context?: number | undefined;
-  /** Windows at a time, which does not change the loss. Default 16, or as many as have 8,192 tokens: memory grows with them. */
+  /** Windows at a time, which does not change the loss unless a router's choice does (expert choice, capacity). Default 16, or as many as have 8,192 tokens: memory grows with them. */
   batch?: number | undefined;
   signal?: AbortSignal | undefined;
 }
