@@ -78,15 +78,23 @@ describe("a chat", () => {
     await expect(text({ template: "x" })).rejects.toThrow(failing("USAGE", /"x"; it has default, tool_use, rag/));
   });
 
+  const circle: unknown[] = [];
+  circle.push(circle);
   it.each<[string, unknown, RegExp]>([
     ["none", [], /at least one/],
     ["an unknown role", [{ role: "<|im_end|>", content: "" }], /messages\[0\]\.role: expected one of system/],
     ["no message", [null], /messages\[0\]/],
     ["a function", user(() => 1), /messages\[0\]\.content: expected a JSON value/],
     ["a number that is none", user(Number.NaN), /JSON value, got NaN/],
+    ["a large integer", user(1n), /expected JSON values .*BigInt/],
+    ["a circle", user(circle), /expected JSON values .*circular/],
     ["endless nesting", user(Array.from({ length: 100 }).reduce((inner) => [inner], "")), /nested deeper/],
   ])("of messages that are %s is refused", async (_, messages, message) => {
     await expect(render(chatml, messages as ChatMessage[])).rejects.toThrow(failing("USAGE", message));
+  });
+
+  it("refuses a misspelled option", async () => {
+    await expect(render(chatml, user("Hi"), { addGenerationPromt: false } as ChatOptions)).rejects.toThrow(failing("USAGE", /chat: unknown option "addGenerationPromt"; did you mean addGenerationPrompt\?/));
   });
 });
 

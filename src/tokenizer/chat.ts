@@ -1,4 +1,4 @@
-import { check } from "../errors.js";
+import { check, SwitchyardError } from "../errors.js";
 import { checkOptions } from "../options.js";
 import { type Guard, guardOf, StandIns } from "./stand-ins.js";
 import { runTemplate } from "./template-process.js";
@@ -67,7 +67,7 @@ export async function encodeChat(tokenizer: Tokenizer, messages: readonly ChatMe
   checkMessages(messages);
   const template = chooseTemplate(tokenizer, options);
   const { guard, special } = await prepare(tokenizer, template);
-  const standIns = new StandIns(guard, template + JSON.stringify([messages, tools, documents]));
+  const standIns = new StandIns(guard, template + asJson([messages, tools, documents]));
   const textOf = (id: number | undefined) => [...tokenizer.special].find(([, other]) => other === id)?.[0] ?? "";
   const values = {
     messages: messages.map(({ role, ...rest }, i) => Object.assign({ role }, standIns.hide(rest, `messages[${i}]`))),
@@ -81,6 +81,14 @@ export async function encodeChat(tokenizer: Tokenizer, messages: readonly ChatMe
   };
   const { text } = await runTemplate({ template, values, now: date.getTime() });
   return encodeRendered(tokenizer, text, special, (part) => standIns.show(part));
+}
+
+function asJson(given: unknown): string {
+  try {
+    return JSON.stringify(given);
+  } catch (cause) {
+    throw new SwitchyardError("ERR_SWITCHYARD_USAGE", `chat: expected JSON values in messages, tools and documents: ${(cause as Error).message.split("\n")[0]}`, { cause });
+  }
 }
 
 function checkMessages(messages: readonly ChatMessage[]): void {
