@@ -88,6 +88,21 @@ it("what was to be published when the process ended is published when the run go
   expect(model.config.vocab).toBe(256);
 });
 
+it("a run that goes on knows its best model and its tokens", async () => {
+  const out = join(root, "best");
+  const settings = { out, evalEvery: 4, schedule: "constant", learningRate: 1e-2 } as const;
+  await run({ ...settings, steps: 8 });
+  const best = readFileSync(join(out, "model.safetensors"));
+  const records: TrainStep["record"][] = [];
+  await run({ ...settings, steps: 12, resume: true }, ({ index, record }, { engine, parameters: { list } }) => {
+    records.push(record);
+    if (index < 12) for (const { tensor } of list) engine.fill(tensor, 0);
+  });
+  expect(records.at(-1)).toMatchObject({ step: 12, tokens: 12 * 16 });
+  expect(JSON.parse(readFileSync(join(out, "checkpoints/step-00000012/trainer.json"), "utf8"))).toMatchObject({ tokens: 12 * 16, best: { step: 8 } });
+  expect(readFileSync(join(out, "model.safetensors")).equals(best)).toBe(true);
+});
+
 it("an evaluation leaves the event loop its turns", async () => {
   let turns = 0;
   let before = 0;
