@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { LanguageModel } from "../model/language-model.js";
@@ -64,6 +64,17 @@ describe("evaluate", () => {
     const choices = 2 * (length - 1);
     expect(routing).toMatchObject(layers.map(({ load, dropped, empty }) => ({ load: load.map((n) => n / choices), dropped: dropped / choices, fully_dropped: empty / (length - 1) })));
     expect(Math.min(...routing.map((layer) => layer.fully_dropped))).toBeGreaterThan(0);
+  });
+
+  it("has the logits of 128 tokens in memory at a time", async () => {
+    using model = LanguageModel.create({ config: { ...config, context: 128 }, seed: 1 });
+    const data = Int32Array.from({ length: 385 }, (_, i) => (i * 79) % config.vocab);
+    const spy = vi.spyOn(model.engine, "crossEntropy");
+    const { loss } = await evaluate(model, { data, batch: 3 });
+    const places = spy.mock.calls.map(([, { rows, storage }]) => [rows, typeof storage === "number" ? storage : storage.byteOffset]);
+    spy.mockRestore();
+    expect(places).toEqual(Array(3).fill([128, places[0]![1]]));
+    expect((await evaluate(model, { data, batch: 1 })).loss).toBeCloseTo(loss, 6);
   });
 
   it("refuses weights that give no number", async () => {

@@ -7,6 +7,7 @@ import { checkLanguageModel, type LanguageModel } from "../model/language-model.
 import { forward, logits } from "../model/transformer.js";
 import { crossEntropy, sum } from "../ops/index.js";
 import { loadStatistics, type LoadStatistics } from "../routing/statistics.js";
+import { view } from "../tensor/tensor.js";
 import { modelTokens, type TextData } from "./model-tokens.js";
 import type { Batch } from "./trainer.js";
 
@@ -42,6 +43,9 @@ export async function evaluate(model: LanguageModel, settings: EvaluateSettings)
   return evaluation;
 }
 
+/** Rows whose logits are in memory at a time: with a large vocabulary those of all would be most of what evaluation takes. */
+const logitRows = 128;
+
 /** Loss and routing over all of `batches`, noise and dropout off, capacities those of evaluation. Throws ERR_SWITCHYARD_ABORTED. */
 export async function evaluateBatches(model: LanguageModel, batches: Iterable<Batch>, signal?: AbortSignal): Promise<Evaluation> {
   const { engine, config } = model;
@@ -54,8 +58,12 @@ export async function evaluateBatches(model: LanguageModel, batches: Iterable<Ba
     arena.reset();
     const tape = new Tape(engine, arena);
     const { hidden, routings } = forward(tape, model, { ids: tape.constant([inputs.length], inputs, "i32"), batch });
-    const losses = crossEntropy(tape, logits(tape, model, hidden), tape.constant([targets.length], targets, "i32"));
-    total += engine.read(sum(tape, losses, "all"))[0] as number;
+    const wanted = tape.constant([targets.length], targets, "i32");
+    for (let first = 0; first < targets.length; first += logitRows) {
+      const rows = Math.min(logitRows, targets.length - first);
+      const losses = () => crossEntropy(tape, logits(tape, model, view(hidden, [rows, hidden.cols], first * hidden.cols)), view(wanted, [rows], first));
+      total += engine.read(tape.scope(() => sum(tape, losses(), "all"), (part) => [part]))[0] as number;
+    }
     tokens += targets.length;
     routings.forEach(({ load, dropped, fullyDropped }, i) => {
       const count = counts[i] as (typeof counts)[number];
