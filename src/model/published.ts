@@ -1,4 +1,4 @@
-import { check, checkAborted } from "../errors.js";
+import { check, checkAborted, SwitchyardError } from "../errors.js";
 import { ggufBytes, type GgufType, ggufTypes } from "../formats/gguf/types.js";
 import { fitBlocks } from "../quant/codecs.js";
 import type { EncoderPool } from "../quant/encoder-pool.js";
@@ -134,6 +134,15 @@ export interface EncodingOptions {
 
 /** The bytes of a tensor in a type, some megabytes at a time. Throws ERR_SWITCHYARD_DATA for weights that the type cannot hold, ERR_SWITCHYARD_ABORTED. */
 export async function* encodedRows(tensor: PublishedTensor, type: GgufType, options: EncodingOptions, transposed = tensor.sources[0].piece.transposed): AsyncGenerator<Uint8Array> {
+  try {
+    yield* encoded(tensor, type, options, transposed);
+  } catch (error) {
+    if (!(error instanceof SwitchyardError) || error.code !== "ERR_SWITCHYARD_DATA") throw error;
+    throw new SwitchyardError(error.code, `tensor "${tensor.name}": ${error.message}`, { cause: error });
+  }
+}
+
+async function* encoded(tensor: PublishedTensor, type: GgufType, options: EncodingOptions, transposed: boolean): AsyncGenerator<Uint8Array> {
   const { importance, signal, pool } = options;
   const { matrixRows, cols, elements } = tensor.sources[0].piece;
   const alike = new Float32Array(transposed ? matrixRows : cols).fill(1);

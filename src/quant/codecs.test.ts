@@ -86,8 +86,8 @@ describe("codecs", () => {
   });
 
   it.each([Number.NaN, Infinity, -1e38, 65_536])("refuses to quantise %s", (x) => {
-    for (const type of writable) {
-      const values = new Float32Array(ggufTypes[type].elements);
+    for (const type of [...writable, "F16"] as const) {
+      const values = new Float32Array(Math.max(8, ggufTypes[type].elements));
       values[5] = x;
       expect(() => encodeBlocks(type, values)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_DATA" }));
     }

@@ -48,7 +48,7 @@ function aligned(bytes: Uint8Array<ArrayBuffer>): ArrayBuffer {
 
 /**
  * f32 as whole blocks of a type. Throws ERR_SWITCHYARD_UNSUPPORTED for a type without an encoder, ERR_SWITCHYARD_SHAPE for a part of a
- * block, ERR_SWITCHYARD_DATA where a quantised type cannot hold the values: not finite, or too large for its f16 scales.
+ * block, ERR_SWITCHYARD_DATA where F16 or a quantised type cannot hold the values: not finite, or too large for f16, which its scales are.
  */
 export function encodeBlocks(type: GgufType, values: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   const { elements, bytes: size } = ggufTypes[type];
@@ -56,7 +56,10 @@ export function encodeBlocks(type: GgufType, values: Float32Array<ArrayBuffer>):
   check(Number.isInteger(count), "ERR_SWITCHYARD_SHAPE", () => `encode ${type}: expected whole blocks of ${elements} elements, got ${values.length}`);
   const asBytes = ({ buffer, byteOffset, byteLength }: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>) => new Uint8Array(buffer, byteOffset, byteLength);
   if (type === "F32") return asBytes(values);
-  if (type === "F16") return asBytes(f32ToF16(values));
+  if (type === "F16") {
+    checkValues(type, values);
+    return asBytes(f32ToF16(values));
+  }
   if (type === "BF16") return asBytes(f32ToBf16(values));
   const encode = blockCodecs[type]?.encode;
   const writable = Object.entries(blockCodecs).filter(([, codec]) => codec.encode !== undefined);
@@ -95,7 +98,7 @@ export function fitBlocks(type: GgufType, values: Float32Array<ArrayBuffer>, imp
 
 function checkValues(type: GgufType, values: Float32Array): void {
   const wrong = values.find((x) => !(Math.abs(x) <= largestHalf));
-  check(wrong === undefined, "ERR_SWITCHYARD_DATA", () => `encode ${type}: expected numbers up to ${largestHalf}, which f16 scales can hold, got ${wrong}`);
+  check(wrong === undefined, "ERR_SWITCHYARD_DATA", () => `encode ${type}: expected numbers up to ${largestHalf}, the largest of f16, got ${wrong}; choose bf16 or f32 for it`);
 }
 
 /** With elements up to the largest f16 no scale and no minimum overflows it. */
