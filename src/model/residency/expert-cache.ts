@@ -88,11 +88,13 @@ export class ExpertCache {
     if (tokens > 1) this.fit(this.layers[index] as StoredExperts, rows.reduce((sum, n) => sum + n, 0));
     this.uses++;
     const needed = [...rows.keys()].filter((e) => (rows[e] as number) > 0);
-    check(
-      needed.length <= this.size.slots,
-      "ERR_SWITCHYARD_MEMORY",
-      () => `memory: layer ${this.layers[index]?.layer} needs ${needed.length} experts at a time, and the budget has room for ${this.size.slots} beside the cache and the activations; give more memory, or run fewer tokens`,
-    );
+    check(needed.length <= this.size.slots, "ERR_SWITCHYARD_MEMORY", () => {
+      const missing = Math.ceil(((this.experts - this.room(residents.size * this.bytesPerSlot, 0)) * this.bytesPerSlot) / 2 ** 20);
+      return (
+        `memory: layer ${this.layers[index]?.layer} needs ${needed.length} experts at a time, and the budget has room for ${this.size.slots} beside the cache and the activations; ` +
+        `give about ${missing} MiB more, enough for the ${this.experts} of a layer, or run fewer tokens`
+      );
+    });
     const slots = this.load(index, needed);
     this.callOff(index, needed);
     for (const e of needed) this.popularity.use(index * this.experts + e, this.counts.tokens, rows[e], tokens);

@@ -24,17 +24,19 @@ const margin = 16 * 2 ** 20;
  */
 export function processRoom(memory: number, { dense, slot, experts }: Needs): Room {
   check(typeof memory === "number" && memory >= 0, "ERR_SWITCHYARD_USAGE", () => `memory: expected a number of bytes, got ${JSON.stringify(memory)}`);
-  let others = process.memoryUsage.rss() + dense;
-  const needed = others + headroom + experts * slot;
+  const least = process.memoryUsage.rss() + dense;
+  const needed = least + headroom + experts * slot;
   check(
     memory >= needed,
     "ERR_SWITCHYARD_MEMORY",
     () =>
       `memory: expected at least ${mebibytes(needed + margin)} MiB: ${mebibytes(dense)} for the dense part, ${mebibytes(experts * slot)} for the ${experts} experts of one layer, ` +
-      `${mebibytes(others - dense + headroom)} for Node and activations; got ${Math.floor(memory / 2 ** 20)} MiB`,
+      `${mebibytes(least - dense + headroom)} for Node and activations; got ${Math.floor(memory / 2 ** 20)} MiB`,
   );
+  let others = least;
   return (used, growth) => {
-    others = Math.max(others, process.memoryUsage.rss() - used + growth);
+    // Not less than at the beginning: of the dense part, what no token has needed yet is not counted by the system.
+    others = Math.max(others, Math.max(least, process.memoryUsage.rss() - used) + growth);
     return Math.floor((memory - headroom - others) / slot);
   };
 }
