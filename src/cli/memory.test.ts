@@ -4,16 +4,20 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { cli, cliJson } from "../../test/cli.js";
 import { describeNative } from "../../test/engines.js";
-import type { Budgets } from "../inspect/budgets.js";
+import { type Budgets, readTrace } from "../inspect/budgets.js";
+import { hitRate, type Replacement } from "../inspect/replacement.js";
 import { modelConfig } from "../model/presets.js";
 import { writeRandomGguf } from "../model/random-gguf.js";
+import { halfLife } from "../model/residency/expert-cache.js";
+import { Random } from "../tensor/random.js";
 import { parseBytes } from "./flags.js";
 
 const root = mkdtempSync(join(tmpdir(), "switchyard-memory-"));
 const model = join(root, "model.gguf");
 const trace = join(root, "trace.jsonl");
 const [layers, experts, active] = [2, 8, 2];
-beforeAll(() => writeRandomGguf(model, modelConfig({ vocab: 300, width: 256, layers, heads: 4, context: 64, moe: { router: "mixtral", experts, active, hidden: 256 } }), "Q4_0", 1));
+const config = modelConfig({ vocab: 300, width: 256, layers, heads: 4, context: 64, moe: { router: "mixtral", experts, active, hidden: 256 } });
+beforeAll(() => writeRandomGguf(model, config, "Q4_0", 1));
 afterAll(() => rmSync(root, { recursive: true }));
 const generate = ["generate", model, "Hello there", "--max-tokens", "8", "--temperature", "0"];
 
@@ -47,8 +51,20 @@ describeNative("--memory", () => {
     const bytes = 3 * 256 * (256 / 32) * 18; // gate, up and down in Q4_0
     expect(uniform.budgets.map(({ bytesPerToken }) => bytesPerToken)).toEqual([0.5, 0.25, 0].map((part) => part * layers * active * bytes));
     expect(uniform.budgets[2]!.tokensPerSecond).toBeGreaterThan(uniform.budgets[0]!.tokensPerSecond);
+    // With all experts there a token takes what it reads of memory: what bench says, but for keys and values of two layers and one token in f16.
+    const { results: [test] } = await cliJson<{ results: { bytesPerToken: number }[] }>("bench", model, "-p", "none", "-n", "2", "-r", "1");
+    expect(uniform.memoryRate / uniform.budgets[2]!.tokensPerSecond).toBeCloseTo(test!.bytesPerToken - 2 * 2 * 256 * 2, 3);
     const traced = await cliJson<Budgets>("inspect", model, "--budgets", "--trace", trace);
     expect(traced.budgets[0]!.hitRate).not.toBe(0.5);
+    // Some experts are used more often than others, so that the cache's policy is better than others are.
+    const random = new Random(1);
+    const pair = () => [random.below(2), 2 + random.below(6)];
+    const other = join(root, "skewed.jsonl");
+    writeFileSync(other, Array.from({ length: 100 }, () => JSON.stringify({ layers: [0, 1].map((layer) => ({ layer, experts: pair() })) })).join("\n"));
+    const skewed = await cliJson<Budgets>("inspect", model, "--budgets", "--trace", other);
+    const rates = (policy: Replacement) => [8, 12].map((slots) => hitRate(readTrace(other, config), slots, policy, layers)).concat(1);
+    expect(skewed.budgets.map((budget) => budget.hitRate)).toEqual(rates({ halfLife }));
+    expect(rates({ halfLife })).not.toEqual(rates("least recent"));
     writeFileSync(join(root, "other.jsonl"), readFileSync(trace, "utf8").replace('"layer":1', '"layer":7'));
     expect(await cli(["inspect", model, "--budgets", "--trace", join(root, "other.jsonl")])).toMatchObject({ code: 1, stderr: expect.stringContaining("line 1: expected the experts of this model's 2 sparse layers") });
     expect(await cli(["inspect", model, "--trace", trace])).toMatchObject({ code: 2, stderr: expect.stringContaining("--budgets") });

@@ -8,11 +8,12 @@ import { conform, parseJson } from "../formats/json.js";
 import { show } from "../options.js";
 import { asLanguageModel } from "../model/any-model.js";
 import type { ModelConfig } from "../model/config.js";
-import { parameterSpecs } from "../model/parameter-specs.js";
+import { type ParameterSpec, parameterSpecs } from "../model/parameter-specs.js";
 import { readStored } from "../model/read.js";
 import { halfLife } from "../model/residency/expert-cache.js";
 import { headroom } from "../model/residency/room.js";
 import { cachedBytes, expertBytes, storedExperts } from "../model/residency/stored-experts.js";
+import { bytesInPlace } from "../model/stored-weights.js";
 import { estimateMemory } from "./memory.js";
 import { hitRate } from "./replacement.js";
 import { measureReadRate } from "./residency.js";
@@ -48,7 +49,8 @@ const shares = [0.125, 0.25, 0.5, 0.75, 1];
 export async function expectBudgets(path: string, trace?: string): Promise<Budgets> {
   const { config, sources } = asLanguageModel(await readStored(path), path);
   const engine = loadEngine();
-  const stored = storedExperts(engine, config, new Map(parameterSpecs(config).map((spec) => [spec.name, spec])), sources);
+  const specs = new Map(parameterSpecs(config).map((spec) => [spec.name, spec]));
+  const stored = storedExperts(engine, config, specs, sources);
   const { active = 0, experts: perLayer = 0 } = config.moe ?? {};
   const groups = trace === undefined ? undefined : readTrace(trace, config);
   const [experts, slot] = [stored.length * perLayer, expertBytes(stored)];
@@ -56,10 +58,12 @@ export async function expectBudgets(path: string, trace?: string): Promise<Budge
   const dense = estimateMemory(config, sources).weights - expertsBytes;
   const [memoryRate, readRate] = [measureBandwidth(engine as NativeEngine), measureReadRate(engine, stored)];
   const perToken = (expertsBytes / experts) * active * stored.length;
+  // Of an embedding table that is not the output's too, a token reads one row.
+  const lookedUp = config.tiedEmbeddings ? 0 : bytesInPlace(specs.get("embedding") as ParameterSpec, sources.get("embedding")) * (1 - 1 / config.vocab);
   const budgetOf = (slots: number): Budget => {
     const rate = slots === experts ? 1 : groups === undefined ? slots / experts : hitRate(groups, slots, { halfLife }, stored.length);
     const bytesPerToken = (1 - rate) * perToken;
-    return { memory: process.memoryUsage.rss() + headroom + dense + slots * slot, slots, experts, hitRate: rate, bytesPerToken, tokensPerSecond: 1 / ((dense + perToken) / memoryRate + bytesPerToken / readRate) };
+    return { memory: process.memoryUsage.rss() + headroom + dense + slots * slot, slots, experts, hitRate: rate, bytesPerToken, tokensPerSecond: 1 / ((dense - lookedUp + perToken) / memoryRate + bytesPerToken / readRate) };
   };
   const counts = [perLayer, ...shares.map((share) => Math.round(share * experts)).filter((slots) => slots > perLayer)];
   return { memoryRate, readRate, budgets: counts.map(budgetOf) };

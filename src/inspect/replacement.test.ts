@@ -20,6 +20,8 @@ it.each<[Replacement, number, number]>([
 it("what a group needs stays until all of it has been used", () => {
   // Two slots: 1 must not go for 3 before its own group is through.
   expect(hitRate([[1, 2], [1, 3], [1, 2]], 2, "least recent", 1)).toBeCloseTo(2 / 6, 12);
+  // 1 has been used most, but 2 and 3 are needed together.
+  expect(hitRate([[1], [1], [1], [2, 3], [2, 3]], 2, "least frequent", 1)).toBeCloseTo(4 / 7, 12);
 });
 
 it("a half-life between the two is better than either where popularity drifts", () => {
