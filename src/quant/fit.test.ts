@@ -57,6 +57,11 @@ describe("search for scales", () => {
     expect(error(type, weights, weighted, ones)).toBeGreaterThan(error(type, weights, plain, ones));
   });
 
+  it.each<[GgufType, number]>([["Q2_K", 3.3e-3], ["Q4_K", 3.7e-4], ["Q5_K", 8e-5]])("%s: where all weights are positive the minimum, whose sign is fixed, is 0", (type, least) => {
+    const x = ones.map((_, i) => 1 + (i % 11) / 50);
+    expect(error(type, x, fitBlocks(type, x.slice(), ones), ones)).toBeLessThan(1.01 * least);
+  });
+
   const rows: [string, (i: number) => number][] = [
     ["one outlier", (i) => (i === 77 ? 65_504 : 1e-3 * ((i % 5) - 2))],
     ["denormal numbers", (i) => 1e-42 * (i % 7)],
