@@ -158,6 +158,7 @@ describe("what quantize refuses leaves nothing behind", () => {
     ["a tensor type that is none", () => [model, "--out", target(), "--tensor-type", "down=q9"], 2, /Expected PATTERN=TYPE, such as experts\.7\.=q6_k, with one of the types f32, f16/],
     ["a pattern that is none", () => [model, "--out", target(), "--tensor-type", "(=q8_0"], 2, /Invalid regular expression/],
     ["a pattern that fits nothing", () => [model, "--out", target(), "--tensor-type", "experts\\.9=q8_0"], 2, /\/experts\\\.9\/ fits no tensor; names are like "blk\.[01]\./],
+    ["a rounded router, by its name", () => [model, "--out", target(), "--tensor-type", "gate_inp=q8_0"], 2, /\/gate_inp\/ fits only what stays F32, such as "blk\.0\.ffn_gate_inp\.weight": routers, vectors/],
     ["a missing source", () => [join(folder, "none"), "--out", target()], 1, /none does not exist/],
     ["a missing text", () => [model, "--out", target(), "--calibrate", join(folder, "none.txt")], 1, /none\.txt does not exist/],
     ["a text too short", () => [model, "--out", target(), "--calibrate", join(folder, "short.txt")], 1, /short\.txt: expected more than 1024 tokens of text, got 1000; give more/],
