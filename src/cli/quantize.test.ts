@@ -78,6 +78,11 @@ describe("quantize", () => {
     expect((await generate("--memory", "2GiB")).tokens).toEqual((await generate()).tokens);
   });
 
+  it("a pattern with the flag g fits each name from its beginning", async () => {
+    const report = await quantizeModel(model, target(), { type: "Q4_0", tensorTypes: [{ tensors: /_exps/g, type: "Q8_0" }] });
+    expect(report.groups.filter(({ group }) => group.startsWith("experts")).map(({ types }) => types)).toEqual([{ Q8_0: 4 }, { Q8_0: 2 }]);
+  });
+
   it("without a target, to MODEL-TYPE.gguf in the folder one is in", async () => {
     const before = process.cwd();
     process.chdir(folder);

@@ -50,6 +50,9 @@ export interface TypeOptions {
   tensorTypes?: readonly TensorType[] | undefined;
 }
 
+/** `test` of a pattern with the flag "g" would begin where the last match ended. */
+const fits = (pattern: RegExp, { name }: { name: string }): boolean => name.search(pattern) >= 0;
+
 /** The types of tensors, and what the report says of them. `shapeOf`: with the blocks along the last dimension. Throws ERR_SWITCHYARD_USAGE for `tensorTypes` that fit none, or none that can have another type than F32. */
 export function chooseTypes(
   tensors: readonly PublishedTensor[],
@@ -58,17 +61,17 @@ export function chooseTypes(
   config: AnyConfig,
 ): WrittenTensor[] {
   for (const { tensors: pattern } of tensorTypes) {
-    check(tensors.some(({ name }) => pattern.test(name)), "ERR_SWITCHYARD_USAGE", () => `tensor types: ${pattern} fits no tensor; names are like "${tensors[tensors.length >> 1]?.name}"`);
+    check(tensors.some((tensor) => fits(pattern, tensor)), "ERR_SWITCHYARD_USAGE", () => `tensor types: ${pattern} fits no tensor; names are like "${tensors[tensors.length >> 1]?.name}"`);
   }
   const written = tensors.map((tensor): WrittenTensor => {
     const { name, sources: [{ spec }] } = tensor;
     const shape = shapeOf(tensor);
-    const wanted = tensorTypes.find((special) => special.tensors.test(name))?.type ?? parameterType(type, spec.name, config);
+    const wanted = tensorTypes.find((special) => fits(special.tensors, tensor))?.type ?? parameterType(type, spec.name, config);
     const stored = storedType(wanted, { name, shape }, spec);
     return { name, type: stored, wanted, elements: sizeOf(shape), bytes: ggufBytes(stored, shape) as number, parameter: spec };
   });
   for (const { tensors: pattern, type: wanted } of tensorTypes) {
-    const fitting = written.filter(({ name }) => pattern.test(name));
+    const fitting = written.filter((tensor) => fits(pattern, tensor));
     check(wanted === "F32" || fitting.some((tensor) => tensor.type !== "F32"), "ERR_SWITCHYARD_USAGE", () => `tensor types: ${pattern} fits only what stays F32, such as "${fitting[0]?.name}": routers, vectors, and rows that are no whole blocks`);
   }
   return written;
