@@ -129,6 +129,7 @@ describe("calibration", () => {
     const { calibration } = await quantize(source, target(), "--type", "q4_0", "--calibrate", text);
     expect(calibration!.unseen).toEqual([{ layer: 1, expert: 2 }]);
     expect(calibration!.layers[1]!.tokens[2]).toBe(0);
+    expect(calibration!.rare.map(({ tokens }) => tokens)).not.toContain(0);
     expect((await cli(["quantize", source, "--out", target(), "--calibrate", text])).stdout).toMatch(/None reached these, which have their layer's average importance: 1\.2\n/);
   });
 
