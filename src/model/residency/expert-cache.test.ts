@@ -99,6 +99,19 @@ describeNative("a cache of experts", () => {
     expect(() => run(budgeted)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_MEMORY", message: expect.stringMatching(/needs \d experts at a time, and the budget has room for 1 .*; give about 1 MiB more, enough for the 8 of a layer/) }));
   });
 
+  it("leaves room for what a prompt's products give, which stays allocated", () => {
+    const growth: number[] = [];
+    using model = open((_used, more) => {
+      growth.push(more);
+      return 20;
+    });
+    run(model);
+    const results = prompt.length * active * 4 * (2 * 256 + 256 + 256); // gate and up, their product, and down, for each token and expert
+    expect(growth.slice(0, layers)).toEqual([results, ...Array(layers - 1).fill(0)]);
+    run(model);
+    expect(growth.reduce((sum, more) => sum + more)).toBe(results);
+  });
+
   it("takes a budget in bytes for the whole process, and names the smallest that works", async () => {
     let needs: Needs | undefined;
     using mapped = open();
