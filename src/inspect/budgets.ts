@@ -11,7 +11,8 @@ import type { ModelConfig } from "../model/config.js";
 import { type ParameterSpec, parameterSpecs } from "../model/parameter-specs.js";
 import { readStored } from "../model/read.js";
 import { halfLife } from "../model/residency/expert-cache.js";
-import { headroom } from "../model/residency/room.js";
+import { repackingBytes } from "../model/residency/repacker.js";
+import { headroom, margin } from "../model/residency/room.js";
 import { cachedBytes, expertBytes, storedExperts } from "../model/residency/stored-experts.js";
 import { bytesInPlace } from "../model/stored-weights.js";
 import { estimateMemory } from "./memory.js";
@@ -56,6 +57,7 @@ export async function expectBudgets(path: string, trace?: string): Promise<Budge
   const [experts, slot] = [stored.length * perLayer, expertBytes(stored)];
   const expertsBytes = [...cachedBytes(stored).values()].reduce((sum, bytes) => sum + bytes, 0);
   const dense = estimateMemory(config, sources).weights - expertsBytes;
+  const repacking = repackingBytes(stored.flatMap(({ up, down }) => [...up, down].flat()));
   const [memoryRate, readRate] = [measureBandwidth(engine as NativeEngine), measureReadRate(engine, stored)];
   const perToken = (expertsBytes / experts) * active * stored.length;
   // Of an embedding table that is not the output's too, a token reads one row.
@@ -63,7 +65,7 @@ export async function expectBudgets(path: string, trace?: string): Promise<Budge
   const budgetOf = (slots: number): Budget => {
     const rate = slots === experts ? 1 : groups === undefined ? slots / experts : hitRate(groups, slots, { halfLife }, stored.length);
     const bytesPerToken = (1 - rate) * perToken;
-    return { memory: process.memoryUsage.rss() + headroom + dense + slots * slot, slots, experts, hitRate: rate, bytesPerToken, tokensPerSecond: 1 / ((dense - lookedUp + perToken) / memoryRate + bytesPerToken / readRate) };
+    return { memory: process.memoryUsage.rss() + headroom + margin + dense + repacking + slots * slot, slots, experts, hitRate: rate, bytesPerToken, tokensPerSecond: 1 / ((dense - lookedUp + perToken) / memoryRate + bytesPerToken / readRate) };
   };
   const counts = [perLayer, ...shares.map((share) => Math.round(share * experts)).filter((slots) => slots > perLayer)];
   return { memoryRate, readRate, budgets: counts.map(budgetOf) };

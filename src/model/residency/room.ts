@@ -15,8 +15,8 @@ export interface Needs {
 
 /** Kept free for what the process may grow by before its size is looked at again: results of a prompt's layers, V8's heap. */
 export const headroom = 96 * 2 ** 20;
-/** Added to the smallest budget that the error names: the process may be larger in the run that uses it. */
-const margin = 16 * 2 ** 20;
+/** Added to a budget that is named to a user: the process may be larger in the run that uses it. */
+export const margin = 16 * 2 ** 20;
 
 /**
  * Room for experts in `memory` bytes for the whole process: what is left by the dense part, caches of keys and values, activations and Node
