@@ -106,7 +106,8 @@ describeNative("a cache of experts", () => {
       return 20;
     });
     run(model);
-    const results = prompt.length * active * 4 * (2 * 256 + 256 + 256); // gate and up, their product, and down, for each token and expert
+    // Gate and up, their product, and down, for each token and expert; sums over the experts, and those with the layer's input.
+    const results = prompt.length * 4 * (active * (2 * 256 + 256 + 256) + 2 * 256);
     expect(growth.slice(0, layers)).toEqual([results, ...Array(layers - 1).fill(0)]);
     run(model);
     expect(growth.reduce((sum, more) => sum + more)).toBe(results);

@@ -70,7 +70,7 @@ export class ExpertCache {
     const tokens = positions.rows;
     if (index === 0) {
       this.counts.tokens += tokens;
-      if (tokens === 1) this.fit(this.layers[index] as StoredExperts, rows.size);
+      if (tokens === 1) this.fit(this.layers[index] as StoredExperts, rows.size, tokens);
     }
     const { late } = this.residents;
     const [own, next] = [late.layers[index] as (typeof late.layers)[number], late.layers[index + 1]];
@@ -85,7 +85,7 @@ export class ExpertCache {
     const { residents } = this;
     residents.finishAll();
     const rows = residents.late.takeRows(index);
-    if (tokens > 1) this.fit(this.layers[index] as StoredExperts, rows.reduce((sum, n) => sum + n, 0));
+    if (tokens > 1) this.fit(this.layers[index] as StoredExperts, rows.reduce((sum, n) => sum + n, 0), tokens);
     this.uses++;
     const needed = [...rows.keys()].filter((e) => (rows[e] as number) > 0);
     check(needed.length <= this.size.slots, "ERR_SWITCHYARD_MEMORY", () => {
@@ -138,10 +138,13 @@ export class ExpertCache {
     this.missing += newestUse * (ahead + others - this.missing);
   }
 
-  /** Gives back the slots that there is no room for beside the results of this layer's products; what these need beyond the largest so far is still to be allocated. */
-  private fit({ up, down }: StoredExperts, rows: number): void {
+  /**
+   * Gives back the slots that there is no room for beside the results of this layer's products, their sums and those with the layer's input; what these need
+   * beyond the largest so far is still to be allocated.
+   */
+  private fit({ up, down }: StoredExperts, rows: number, tokens: number): void {
     const [{ rows: width, cols: hidden }] = down as [StoredMatrix];
-    const results = 4 * rows * (up.reduce((sum, [part]) => sum + (part as StoredMatrix).rows, 0) + hidden + width);
+    const results = 4 * rows * (up.reduce((sum, [part]) => sum + (part as StoredMatrix).rows, 0) + hidden + width) + 8 * tokens * width;
     const growth = Math.max(0, results - this.results);
     this.results += growth;
     this.residents.limit = Math.min(this.size.experts, Math.max(0, this.room(this.residents.size * this.bytesPerSlot, growth)));
