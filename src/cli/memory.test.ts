@@ -47,7 +47,7 @@ describeNative("--memory", () => {
 
   it("inspect --budgets tells what each size would give, from a trace if there is one", async () => {
     const uniform = await cliJson<Budgets>("inspect", model, "--budgets");
-    expect(uniform.budgets.map(({ slots, hitRate }) => [slots, hitRate])).toEqual([[8, 0.5], [12, 0.75], [16, 1]]);
+    expect(uniform.budgets.map((budget) => [budget.slots, budget.hitRate])).toEqual([[8, 0.5], [12, 0.75], [16, 1]]);
     expect((await cli([...generate, "--memory", String(uniform.budgets[0]!.memory)])).code).toBe(0);
     const bytes = 3 * 256 * (256 / 32) * 18; // gate, up and down in Q4_0
     expect(uniform.budgets.map(({ bytesPerToken }) => bytesPerToken)).toEqual([0.5, 0.25, 0].map((part) => part * layers * active * bytes));
