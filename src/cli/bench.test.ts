@@ -17,7 +17,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 interface Bench {
   parameters: { total: number; active: number };
   results: { test: string; tokensPerSecond: number; slowest: number; fastest: number; repetitions: number; bytesPerToken: number | null; percentOfPeak: number | null }[];
-  machine: { threads: number; isa: string; engine: string };
+  machine: { threads: number; isa: string; engine: string; peakOperations: number | null };
 }
 
 describe("bench", () => {
@@ -28,6 +28,8 @@ describe("bench", () => {
     expect(prompt.bytesPerToken).toBeNull();
     // All weights in f32 but for the embeddings' 300 rows, of which one; keys and values of two layers, after 5 and 1.5 tokens.
     expect(generation.bytesPerToken).toBe(4 * (parameters.active - 299 * 16) + 2 * 2 * 16 * 4 * 6.5);
+    // Of a prompt's token two operations for each weight of a matrix that it uses: not for embeddings and head, nor for five norms.
+    if (machine.peakOperations !== null) expect((prompt.percentOfPeak! * machine.peakOperations) / (100 * prompt.tokensPerSecond)).toBeCloseTo(2 * (parameters.active - 2 * 300 * 16 - 5 * 16), 3);
     for (const { tokensPerSecond, slowest, fastest, repetitions, percentOfPeak } of results) {
       expect(percentOfPeak === null).toBe(machine.engine === "reference");
       expect(slowest).toBeGreaterThan(0);
