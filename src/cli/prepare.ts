@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from "node:util";
 import { BatchSampler, loadTokens, splitTokens, type Tokens } from "../data/index.js";
 import { check, SwitchyardError } from "../errors.js";
 import { Model } from "../generate/model.js";
@@ -7,6 +6,7 @@ import { modelConfig } from "../model/presets.js";
 import { loadTokenizer } from "../tokenizer/load.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { latestCheckpoint, readRunState, type RunState } from "../train/checkpoint.js";
+import { modelDifference } from "../train/model-difference.js";
 import { type TrainInput, trainOptions } from "../train/options.js";
 import { checkNewRun } from "../train/run.js";
 import { checkRun, mergeRuns, modelFields, readConfigFile, resolveRun, type RunInput, type RunSettings } from "./settings.js";
@@ -95,21 +95,8 @@ function trainKeys(given: RunInput): Partial<TrainInput> {
 }
 
 function checkSameModel(given: ModelConfig, stored: ModelConfig, out: string): void {
-  const plain = (config: ModelConfig) => JSON.parse(JSON.stringify(config)) as Record<string, unknown>;
-  const [a, b] = [plain(given), plain(stored)];
-  const other = difference(a, b);
+  const other = modelDifference(given, stored);
   check(other === undefined, "ERR_SWITCHYARD_USAGE", () => `train: --resume goes on with the model in ${out}, and the given options describe another (${other}); leave them out, or start anew with another --out`);
-}
-
-/** Where two configs first differ: "moe.active: 3, not 2". */
-function difference(a: Record<string, unknown>, b: Record<string, unknown>, path: string[] = []): string | undefined {
-  const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
-  const name = Object.keys({ moe: 0, ...a, ...b }).find((key) => !isDeepStrictEqual(a[key], b[key]));
-  if (name === undefined) return undefined;
-  const [given, stored] = [a[name], b[name]];
-  if (isObject(given) && isObject(stored)) return difference(given, stored, [...path, name]);
-  const brief = (value: unknown) => (value === undefined ? "none" : isObject(value) ? "one" : JSON.stringify(value));
-  return `${[...path, name].join(".")}: ${brief(given)}, not ${brief(stored)}`;
 }
 
 function firstWords(text: string): string {

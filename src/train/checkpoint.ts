@@ -11,6 +11,7 @@ import { writeSafetensors } from "../formats/safetensors-writer.js";
 import { readModelFolder, writeModelFolder } from "../model/folder.js";
 import { readTensor, storedTensor } from "../model/stored.js";
 import { sizeOf } from "../tensor/tensor.js";
+import { modelDifference } from "./model-difference.js";
 import type { Trainer } from "./trainer.js";
 
 const stateFile = "trainer.json";
@@ -75,10 +76,12 @@ export function readRunState(folder: string): RunState {
   throw new SwitchyardError("ERR_SWITCHYARD_CHECKPOINT", `${path}: ${parsed.error.issues[0]?.path.join(".")}: ${parsed.error.issues[0]?.message}`);
 }
 
-/** Puts a checkpoint's weights, moments and counters into `trainer`. Throws ERR_SWITCHYARD_CHECKPOINT or ERR_SWITCHYARD_FORMAT. */
+/** Puts a checkpoint's weights, moments and counters into `trainer`. Throws ERR_SWITCHYARD_CHECKPOINT, for another model too, or ERR_SWITCHYARD_FORMAT. */
 export async function restoreCheckpoint(folder: string, trainer: Trainer): Promise<RunState> {
   const { model, optimizer } = trainer;
   const state = readRunState(folder);
+  const other = modelDifference(model.config, state.model);
+  check(other === undefined, "ERR_SWITCHYARD_CHECKPOINT", () => `resume: the model is not the one that ${folder} was saved from (${other}); make it as for the first run, or start anew in another folder`);
   const { sources } = await readModelFolder(folder);
   for (const { name, tensor } of model.parameters.list) sources.get(name)?.read(model.engine, tensor);
   const file = join(folder, momentsFile);

@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import type { ModelConfig } from "../model/config.js";
 import { LanguageModel } from "../model/language-model.js";
 import { modelConfig } from "../model/presets.js";
 import { byteTokenizer } from "../tokenizer/bytes.js";
@@ -13,8 +14,8 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 const config = modelConfig({ vocab: 256, width: 16, layers: 1, heads: 2, context: 8, moe: { experts: 2, active: 1, hidden: 8 } });
 const data = Int32Array.from({ length: 2000 }, (_, i) => (i * i) % 256);
 
-async function run(settings: Partial<TrainSettings>, seen: (step: TrainStep, model: LanguageModel) => void = () => undefined): Promise<void> {
-  using model = LanguageModel.create({ config, seed: 1, tokenizer: byteTokenizer() });
+async function run({ config: own = config, ...settings }: Partial<TrainSettings> & { config?: ModelConfig }, seen: (step: TrainStep, model: LanguageModel) => void = () => undefined): Promise<void> {
+  using model = LanguageModel.create({ config: own, seed: 1, tokenizer: byteTokenizer() });
   for await (const step of train(model, { data, steps: 20, batch: 2, learningRate: 1e-3, warmup: 0, ...settings })) seen(step, model);
 }
 
@@ -77,6 +78,17 @@ it("a damaged checkpoint is passed over, and set aside when its step is saved ag
   await run({ out, steps: 6, checkpointEvery: 2, evalEvery: 0, resume: true, warn: (message) => warnings.push(message) });
   expect(warnings[0]).toMatch(/step-00000004.*trying the one before/);
   expect(readdirSync(join(out, "checkpoints")).sort()).toEqual(["step-00000004", "step-00000004.damaged", "step-00000006"]);
+});
+
+it("goes on with the model of the run and no other, be it that every weight it has is there", async () => {
+  const out = join(root, "other-model");
+  await run({ out, steps: 1, config: { ...config, layers: 2, mixers: [...config.mixers, ...config.mixers], sparseLayers: [0, 1] } });
+  await expect(run({ out, steps: 2, resume: true })).rejects.toMatchObject({ code: "ERR_SWITCHYARD_CHECKPOINT", message: expect.stringMatching(/not the one that .*step-00000001 was saved from \(layers: 1, not 2\)/) });
+  const same = join(root, "other-balance");
+  await run({ out: same, steps: 1 });
+  const moe = { ...config.moe!, router: { ...config.moe!.router, balance: { method: "none" } as const } };
+  await expect(run({ out: same, steps: 2, resume: true, config: { ...config, moe } })).rejects.toThrow('(moe.router.balance.method: "none", not "switch")');
+  await run({ out: same, steps: 2, resume: true });
 });
 
 it("what was to be published when the process ended is published when the run goes on", async () => {
