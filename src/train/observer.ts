@@ -54,13 +54,14 @@ export class RoutingObserver {
     });
   }
 
-  /** Balance loss and z-loss of the step, means over layers and batches; null where not configured. */
+  /** Balance loss and z-loss of the step, means over layers and batches; null where there is none: not configured, or left out by a router of the user's own. */
   lossRecords(): { aux: AuxRecord | null; z: number | null } {
     const { moe } = this.model.config;
     const meanOf = (name: string) => this.layers.reduce((sum, { raw }) => sum + (raw[name] ?? 0), 0) / (this.layers.length * this.batches);
-    if (moe === undefined || this.layers.length === 0) return { aux: null, z: null };
+    const has = (name: string) => this.layers.some(({ raw }) => name in raw);
+    if (moe === undefined) return { aux: null, z: null };
     const { balance, zLoss } = moe.router;
-    const aux = "coefficient" in balance && balance.coefficient !== 0 ? { method: balance.method, raw: meanOf("balance"), scaled: balance.coefficient * meanOf("balance"), ...balanceRange(balance.method, moe.experts, moe.active) } : null;
-    return { aux, z: zLoss === 0 ? null : zLoss * meanOf("z") };
+    const aux = "coefficient" in balance && balance.coefficient !== 0 && has("balance") ? { method: balance.method, raw: meanOf("balance"), scaled: balance.coefficient * meanOf("balance"), ...balanceRange(balance.method, moe.experts, moe.active) } : null;
+    return { aux, z: zLoss !== 0 && has("z") ? zLoss * meanOf("z") : null };
   }
 }

@@ -5,7 +5,9 @@ import { loadEngine } from "../engine/load.js";
 import { LanguageModel } from "../model/language-model.js";
 import { modelConfig, type MoeOptions } from "../model/presets.js";
 import { forward, logits } from "../model/transformer.js";
+import { gatherColumns, linear, softmax, topK } from "../ops/index.js";
 import type { BalanceLoss } from "../routing/balance.js";
+import { defineRouter } from "../routing/define.js";
 import { routerConfig } from "../routing/presets.js";
 import type { Routing } from "../routing/types.js";
 import type { Tensor } from "../tensor/tensor.js";
@@ -241,6 +243,20 @@ describe("the record of a step", () => {
         router_z: expect.closeTo(mean(each.map((layers) => formulas.z(layers[i]!))), 12),
       })),
     );
+  });
+
+  it("says nothing of routing losses that a router of one's own does not have", () => {
+    using model = modelOf(weighted("switch"));
+    model.router = defineRouter("plain", ({ tape, x, parameters, k }) => {
+      const scores = softmax(tape, linear(tape, x, parameters.weight));
+      const experts = topK(tape, scores, k);
+      return { scores, experts, weights: gatherColumns(tape, scores, experts) };
+    });
+    const observer = new RoutingObserver(model);
+    using trainer = trainerOf(model);
+    const { loss, crossEntropy } = trainer.train(inTurn(0), observer.observe);
+    expect(loss).toBe(crossEntropy);
+    expect(observer.lossRecords()).toEqual({ aux: null, z: null });
   });
 
   it.each<BalanceLoss>(["switch", "gshard", "importance", "load", "entropy"])("adds up: its loss is the cross-entropy and what it says of the routing losses, %s", async (method) => {
