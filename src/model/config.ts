@@ -1,7 +1,8 @@
 import type { Activation } from "../engine/engine.js";
 import { checker } from "../errors.js";
 import type { JsonObject } from "../formats/json.js";
-import type { MoeConfig } from "../moe/layer.js";
+import type { MoeConfig, SharedExpert } from "../moe/layer.js";
+import { show } from "../options.js";
 import { checkRouterConfig } from "../routing/route.js";
 import type { DeltaNetConfig } from "./delta-net.js";
 import type { LightningConfig } from "./lightning-attention.js";
@@ -124,6 +125,7 @@ export interface ModelConfig {
   published?: JsonObject | undefined;
 }
 
+const combinations: readonly SharedExpert["combine"][] = ["add", "average", "sigmoid", "softmax"];
 const positive = ["vocab", "width", "layers", "heads", "kvHeads", "headDim", "context", "hidden"] as const;
 
 /** A config with more experts is a mistake or an attack: it would make lists of that length for every layer. */
@@ -152,6 +154,7 @@ export function checkModelConfig(config: ModelConfig): ModelConfig {
   require(Number.isInteger(moe.active) && moe.active >= 1 && moe.active <= moe.experts, () => `experts per token (top-k) must be between 1 and the ${moe.experts} experts, got ${moe.active}`);
   require(Number.isInteger(moe.hidden) && moe.hidden >= 1, () => `the experts' hidden width must be a positive integer, got ${moe.hidden}`);
   require(moe.shared === undefined || (Number.isInteger(moe.shared.hidden) && moe.shared.hidden >= 1), () => `the shared expert's hidden width must be a positive integer, got ${moe.shared?.hidden}`);
+  require(moe.shared === undefined || combinations.includes(moe.shared.combine), () => `the shared expert's combine must be one of ${combinations.join(", ")}, got ${show(moe.shared?.combine)}`);
   checkRouterConfig(moe.router, moe.experts, moe.active);
   return config;
 }

@@ -151,6 +151,7 @@ describe("checkModelConfig", () => {
     ["sparse latent attention without a queryRank", { latent: { rank: 16, unrotated: 8, value: 16, normEps: 1e-6 }, mixers: config.mixers.map(() => ({ kind: "latent", rope: 0, index: { heads: 2, headDim: 16, topK: 4 } })) }, /needs latent.queryRank/],
     ["sparse layers out of order", { sparseLayers: [1, 0] }, /sparseLayers must be rising/],
     ["a mixture without layers", { sparseLayers: [] }, /together/],
+    ["a shared expert that is combined in no known way", { moe: { ...config.moe!, shared: { hidden: 8, combine: "sum" as "add" } } }, /combine must be one of add, average, sigmoid, softmax, got "sum"/],
     ["groups that do not fit", { moe: { ...config.moe!, router: routerConfig("deepseek-v3", { groups: { count: 3, keep: 1, score: "max" } }) } }, /groups/],
   ])("refuses %s", (_, change, message) => {
     expect(() => checkModelConfig({ ...config, ...change })).toThrow(message);
