@@ -1,11 +1,16 @@
+import { existsSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, it } from "vitest";
 import type { Engine } from "../engine/engine.js";
 import { loadEngine } from "../engine/load.js";
 import { ReferenceEngine } from "../engine/reference.js";
+import type { MixerConfig } from "../model/config.js";
 import { LanguageModel } from "../model/language-model.js";
 import { modelConfig } from "../model/presets.js";
 import { AdamW, defaultOptimizer } from "./optimizer.js";
 import { trainOptions } from "./options.js";
+import { train } from "./train.js";
 import { Trainer } from "./trainer.js";
 
 it.each(["native", "reference"] as const)("norms are those of the gradients, of one batch and of several: %s", (name) => {
@@ -30,6 +35,19 @@ it.each(["native", "reference"] as const)("norms are those of the gradients, of 
 it("a bias before an activation gets no gradient, which is said before training", () => {
   using model = LanguageModel.create({ config: { ...modelConfig({ vocab: 40, width: 16, layers: 1, heads: 1, context: 16, moe: false }), ffnBias: true } });
   expect(() => new Trainer(model, trainOptions({ steps: 1, batch: 1, learningRate: 1e-3 }))).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/ffn\.upBias gets no gradient/) }));
+});
+
+it.each<[string, MixerConfig]>([
+  ["shortConv", { kind: "shortConv", kernel: 3, bias: false }],
+  ["sparse latent attention", { kind: "latent", rope: 0, index: { heads: 1, headDim: 8, topK: 4 } }],
+])("a layer of %s has no backward pass, which is said before a folder is made", async (name, mixer) => {
+  const plain = modelConfig({ vocab: 40, width: 16, layers: 1, heads: 1, context: 16, moe: false });
+  const latent = mixer.kind === "latent" ? { queryRank: 8, rank: 8, unrotated: 8, value: 8, normEps: 1e-6 } : undefined;
+  using model = LanguageModel.create({ config: { ...plain, latent, ropes: [{ theta: 1e4, rotary: 8, interleaved: false }], mixers: [mixer] } });
+  const out = join(tmpdir(), `switchyard-no-backward-${process.pid}`);
+  const data = new Int32Array(400);
+  await expect(train(model, { data, out, steps: 1, batch: 1, learningRate: 1e-3 }).next()).rejects.toMatchObject({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: `train: ${name} has no backward pass, so a model with such layers can be run but not trained` });
+  expect(existsSync(out)).toBe(false);
 });
 
 it("gives back its memory when not all moments can be made", () => {
