@@ -52,6 +52,8 @@ describe("a run that diverges", () => {
     });
     const { best } = JSON.parse(readFileSync(join(out, "checkpoints/step-00000006/trainer.json"), "utf8")) as { best: { step: number } };
     expect(best.step).toBeGreaterThan(2);
+    await run({ out, steps: 7, resume: true, warn: () => undefined });
+    expect(JSON.parse(readFileSync(join(out, "checkpoints/step-00000007/trainer.json"), "utf8"))).toMatchObject({ step: 7, updates: 6, skipped: 1, tokens: 7 * 2 * config.context });
   });
 });
 
