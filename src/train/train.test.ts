@@ -93,6 +93,20 @@ it("goes on with the model of the run and no other, be it that every weight it h
   await run({ out: same, steps: 2, resume: true });
 });
 
+it("the best checkpoint is kept, and is the run's model, though later ones and a resumed run do worse", async () => {
+  const out = join(root, "best");
+  const settings = { out, evalEvery: 2, checkpointEvery: 1, keepCheckpoints: 1 };
+  await run({ ...settings, steps: 6 }, ({ index }, { engine, parameters }) => {
+    const head = parameters.get("head");
+    if (index === 2) engine.write(head, engine.read(head).map((w) => 50 * w));
+  });
+  await run({ ...settings, steps: 8, resume: true });
+  expect(readdirSync(join(out, "checkpoints")).sort()).toEqual(["step-00000002", "step-00000008"]);
+  const { best } = JSON.parse(readFileSync(join(out, "checkpoints/step-00000008/trainer.json"), "utf8")) as { best: { step: number } };
+  expect(best.step).toBe(2);
+  expect(readFileSync(join(out, "model.safetensors")).equals(readFileSync(join(out, "checkpoints/step-00000002/model.safetensors")))).toBe(true);
+});
+
 it("what was to be published when the process ended is published when the run goes on", async () => {
   const out = join(root, "unpublished");
   await run({ out, steps: 4, evalEvery: 2 });
