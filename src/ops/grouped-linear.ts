@@ -88,7 +88,7 @@ export function expertsOut(tape: Tape, h: Tensor, weights: ExpertMatrices, group
   const w = weights as Tensor;
   tape.record([out], [h, w], () => {
     const dout = gradOf(out);
-    tape.into(h, (dh) => engine.groupedMatmul("nn", dh, dout, w, offsets, { rowsA: tokens, precision }));
+    tape.into(h, (dh, accumulate) => engine.groupedMatmul("nn", dh, dout, w, offsets, { rowsA: tokens, precision, accumulate }));
     weightGradient(tape, w, dout, h, offsets, { rowsA: tokens });
     tape.flops += 4 * n * f * d;
   });

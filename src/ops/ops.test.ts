@@ -107,6 +107,10 @@ describe("every op's backward pass equals central differences (f64)", () => {
     expect(gradcheck(engine, f, inputs, { tape: { training: true } })).toEqual([]);
   });
 
+  it.each(Object.entries(cases))("%s, used twice: its gradients add to what is there", (_, [inputs, f]) => {
+    expect(gradcheck(engine, (tape, x) => add(tape, f(tape, x), f(tape, x)), inputs, { tape: { training: true } })).toEqual([]);
+  });
+
   it("gradcheck notices a wrong gradient", () => {
     const wrong = (tape: Tape, [x]: Tensor[]) => {
       const y = tape.alloc(x!.shape);
