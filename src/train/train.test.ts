@@ -80,6 +80,8 @@ it("a damaged checkpoint is passed over, and set aside when its step is saved ag
   await run({ out, steps: 6, checkpointEvery: 2, evalEvery: 0, resume: true, warn: (message) => warnings.push(message) });
   expect(warnings[0]).toMatch(/step-00000004.*trying the one before/);
   expect(readdirSync(join(out, "checkpoints")).sort()).toEqual(["step-00000004", "step-00000004.damaged", "step-00000006"]);
+  // Nothing was evaluated: the newest is the run's model.
+  expect(readFileSync(join(out, "model.safetensors")).equals(readFileSync(join(out, "checkpoints/step-00000006/model.safetensors")))).toBe(true);
 });
 
 it("goes on with the model of the run and no other, be it that every weight it has is there", async () => {
