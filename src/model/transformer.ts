@@ -105,9 +105,9 @@ function* layers(tape: Tape, parts: TransformerParts, { ids, batch, dropout: rat
   return { hidden: norm(tape, parts, "norm", x), routings };
 }
 
-/** What outlives a layer: its decision is read at the end. */
+/** What outlives a layer: its decision is read at the end. Asking for the losses computes them, while what they are made of is there. */
 const tensorsOf = (routing: Routing | undefined): (Tensor | undefined)[] =>
-  routing === undefined ? [] : [routing.logits, routing.scores, routing.choice, routing.selectionBias, routing.chosen, routing.experts, routing.weights];
+  routing === undefined ? [] : [routing.logits, routing.scores, routing.choice, routing.selectionBias, routing.chosen, routing.experts, routing.weights, ...Object.values(routing.losses)];
 
 /** RMSNorm or LayerNorm, as the config says, with the parameters of that name. */
 function norm(tape: Tape, { config, parameters }: TransformerParts, name: string, x: Tensor): Tensor {
