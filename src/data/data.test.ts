@@ -93,6 +93,12 @@ describe("batches", () => {
     expect(draw(new BatchSampler(tokens, { ...options, order, seed: 6 }), 9)).not.toEqual(whole);
   });
 
+  it("of a whole number of windows the last has no token after it to be predicted, and is left out", () => {
+    const { inputs, targets } = new BatchSampler(tokens.subarray(0, 30), { ...options, batch: 6 }).next();
+    expect([...targets]).toEqual([...inputs].map((t) => t + 1));
+    expect(Math.max(...inputs)).toBe(19);
+  });
+
   it("random offsets cover the whole stream, the last window included", () => {
     const sampler = new BatchSampler(tokens, { ...options, batch: 2000, order: "random" });
     const starts = new Set([...sampler.next().inputs].filter((_, i) => i % 10 === 0));

@@ -43,6 +43,12 @@ describe("Random", () => {
     for (const count of [...faces, ...orders.values()]) expect(Math.abs(count - n / 6)).toBeLessThan(5 * Math.sqrt(n / 6));
   });
 
+  it("is uniform below what does not divide 2^32", () => {
+    const random = new Random(4);
+    const low = Array.from({ length: 3000 }, () => random.below(3 * 2 ** 30)).filter((n) => n < 2 ** 30).length; // half of them, were the rest of a division taken
+    expect(Math.abs(low - 1000)).toBeLessThan(5 * Math.sqrt((3000 * 2) / 9));
+  });
+
   it.each([-1, 0.5, 2 ** 53, Number.NaN])("refuses seed %s", (seed) => {
     expect(() => new Random(seed)).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_USAGE" }));
   });

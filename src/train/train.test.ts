@@ -133,6 +133,12 @@ it("a run that goes on knows its best model and its tokens", async () => {
   expect(readFileSync(join(out, "model.safetensors")).equals(best)).toBe(true);
 });
 
+it("evaluates every so many steps and at the last, over no more batches than it takes", async () => {
+  const tokens: (number | undefined)[] = [];
+  await run({ steps: 5, evalEvery: 2, evalTokens: 32 }, ({ evaluation }) => tokens.push(evaluation?.tokens));
+  expect(tokens).toEqual([undefined, 32, undefined, 32, 32]);
+});
+
 it("an evaluation leaves the event loop its turns", async () => {
   let turns = 0;
   let before = 0;
