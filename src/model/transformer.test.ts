@@ -1,4 +1,4 @@
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { Tape } from "../autograd/tape.js";
 import { Arena } from "../engine/arena.js";
 import { loadEngine } from "../engine/load.js";
@@ -26,6 +26,18 @@ it("a pass in turns gives the same bits while another makes the tables of a rota
   const together = await Promise.all([30, 300].map((length) => hidden(shared, length, () => turns++)));
   expect(turns).toBe(2 * (config.layers - 1));
   expect(together).toEqual([await hidden(alone, 30), await hidden(alone, 300)]);
+});
+
+it("inference reads nothing back before it is asked for the load: it would wait for all ops so far", () => {
+  const reference = loadEngine({ engine: "reference" });
+  using model = LanguageModel.create({ config: modelConfig({ vocab: 24, width: 8, layers: 3, heads: 2, context: 16, moe: { experts: 4, active: 2, hidden: 8 } }), engine: reference });
+  using arena = new Arena(reference, 2 ** 20);
+  const tape = new Tape(reference, arena);
+  const ids = tape.constant([8], new Int32Array(8), "i32");
+  const read = vi.spyOn(reference, "read");
+  const { routings } = forward(tape, model, { ids, batch: 1 });
+  expect(read).not.toHaveBeenCalled();
+  expect(routings.map(({ load }) => load.reduce((a, b) => a + b))).toEqual([16, 16, 16]);
 });
 
 it.each<[string, MoeOptions]>([

@@ -53,7 +53,8 @@ export function moeLayer(tape: Tape, x: Tensor, parameters: MoeParameters, confi
     return router === undefined ? route(config.router, input) : router(input);
   };
   const routing = decide(parameters.router);
-  check((routing as Partial<Routing> | undefined)?.load !== undefined, "ERR_SWITCHYARD_CONFIG", () => "router: expected a whole routing decision as its result; make the router with defineRouter");
+  // To ask for the load itself would be to wait for all ops so far.
+  check(typeof routing === "object" && routing !== null && "load" in routing, "ERR_SWITCHYARD_CONFIG", () => "router: expected a whole routing decision as its result; make the router with defineRouter");
   const plan = dispatchPlan(tape, routing);
   const experts = typeof parameters.experts === "function" ? parameters.experts(plan, decide) : parameters.experts;
   const routed = routedExperts(tape, x, routing, plan, experts, config);
