@@ -177,6 +177,13 @@ test("gradient of the noisy load loss, through logits, rivals and deviation", ()
   expect(gradcheck(engine, f, inputs, { tape: { training: true }, absolute: 1e-8 })).toEqual([]);
 });
 
+test("the load loss of a router without noise is that of a deviation of 1/E", () => {
+  const tape = newTape();
+  const clean = matrix(tape, logits);
+  const expected = scalar(loadLoss(tape, { clean, logits: clean, deviation: 1 / clean.cols }, 2));
+  expect(value("load", logits, 2)).toBe(expected);
+});
+
 test("losses are scaled by their coefficients, absent when off, and not computed in plain inference", () => {
   const decision = (config: RouterConfig, options: TapeOptions) => {
     const tape = newTape(options);
@@ -202,7 +209,7 @@ test("loss-free bias: raised below the mean load, lowered above, integers compar
   expect(update([10, 4, 2, 4], "sign")).toEqual([-0.125, 0.625, -0.375, 0.125]);
   expect(update([0, 4, 2, 18], "proportional")).toEqual([0, 0.625 + 0.125 / 3, -0.375 + 0.125 * (2 / 3), 0]);
   const before = Array.from(engine.read(bias));
-  expect(update([0, 0, 0, 0], "sign")).toEqual(before);
+  for (const kind of ["sign", "proportional"] as const) expect(update([0, 0, 0, 0], kind)).toEqual(before);
   // The mean is 2^24 + 1/4: in f32 the counts would look equal to it.
   const large = 2 ** 24;
   expect(update([large, large, large, large + 1], "sign")).toEqual(before.map((b, e) => b + (e === 3 ? -0.125 : 0.125)));

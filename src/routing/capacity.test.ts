@@ -45,6 +45,12 @@ test.each<[DropPolicy, number[], number]>([
   expect(capped.weights).toEqual(weights.map((w, i) => (kept[i] === -1 ? 0 : w)));
 });
 
+test("the best weight of a token need not be its first, and an empty slot takes no room", () => {
+  // A selection bias has put a lower weight first.
+  expect(cap([0, 1, 0, 1], [0.3, 0.4, 0.1, 0.9], 2, 1, "batch-prioritised", 2).experts).toEqual([-1, -1, 0, 1]);
+  expect(cap([-1, 1, 0, -1], [0, 0.4, 0.5, 0], 2, 1, "position", 2)).toMatchObject({ experts: [-1, 1, 0, -1], dropped: 0, fullyDropped: 0 });
+});
+
 test("every policy fills each expert up to its capacity and drops nothing else", () => {
   const choices = fc.integer({ min: 1, max: 20 }).chain((T) =>
     fc.record({
