@@ -92,6 +92,7 @@ test("expert choice: every expert takes its best tokens", () => {
   const two = run(routerConfig("expert-choice"), 2);
   expect(two.experts).toEqual([[0, 1, 2], [3, 2, -1], [0, -1, -1], [1, 3, -1]]);
   expect(run(routerConfig("expert-choice", { capacity: { train: 1, eval: 2, drop: "position" } }), 1).experts).toEqual(two.experts);
+  expect(run(routerConfig("expert-choice"), 4).load).toEqual([4, 4, 4, 4]); // room for all
 });
 
 test("hash: a fixed function of the token id", () => {
