@@ -143,6 +143,13 @@ describe("a model of ours", () => {
   });
 });
 
+it("parameters start at a deviation of sqrt(2 / 5D), those back into the residual stream at that divided by sqrt(2 L), norms at 1", () => {
+  const inits = new Map(parameterSpecs(modelConfig({ vocab: 100, width: 40, layers: 8, heads: 4, moe: { experts: 2, active: 1, shared: 1 } })).map(({ name, init }) => [name, init]));
+  for (const name of ["embedding", "head", "layers.0.attention.q", "layers.7.experts.up", "layers.0.router.weight", "layers.3.shared.gate"]) expect(inits.get(name), name).toEqual({ std: expect.closeTo(0.1, 12) });
+  for (const name of ["attention.out", "experts.down", "shared.down"]) expect(inits.get(`layers.0.${name}`), name).toEqual({ std: expect.closeTo(0.1 / 4, 12) });
+  expect([inits.get("norm"), inits.get("layers.0.attention.norm"), inits.get("layers.0.attention.qBias")]).toEqual([{ constant: 1 }, { constant: 1 }, { constant: 0 }]);
+});
+
 describe("checkModelConfig", () => {
   const config = modelConfig({ vocab: 100 });
   it.each<[string, Partial<ModelConfig>, RegExp]>([
