@@ -88,6 +88,20 @@ describe("a whole MoE layer, losses included, passes gradcheck (f64)", () => {
   });
 });
 
+it.each([["routed", 0], ["shared", 1]])("of softmax coefficients the %s part has number %d", (_, part) => {
+  const moe = config({}, { shared: { hidden: 2, combine: "softmax" } });
+  const out = (x: readonly GradcheckInput[], of: MoeConfig) => {
+    const tape = new Tape(engine, new Arena(engine, 2 ** 20));
+    return [...engine.read(layer(tape, of, x.map(({ shape, values: v }) => tape.constant(shape, v))).out)];
+  };
+  const data = inputs(moe);
+  const ones = { shape: [T, D], values: new Array<number>(T * D).fill(1) };
+  const decided = [ones, ...data.slice(1, -1), { shape: [2, D], values: Array.from({ length: 2 * D }, (__, i) => (Math.floor(i / D) === part ? 20 : -20)) }];
+  const routed = out(decided.slice(0, 4), config({}));
+  const both = out(decided.slice(0, 6), config({}, { shared: { hidden: 2, combine: "add" } }));
+  expect(out(decided, moe)).toEqual(both.map((y, i) => expect.closeTo(part === 0 ? routed[i]! : y - routed[i]!, 12)));
+});
+
 describe("dispatch", () => {
   const silu = (v: number) => v / (1 + Math.exp(-v));
 

@@ -92,6 +92,7 @@ test("routerConfig: names, overrides, partial configs, loss-free brings its bias
   expect(routerConfig({ scale: 2 })).toEqual({ ...routerPresets.mixtral, scale: 2 });
   expect(routerConfig("olmoe", { balance: { method: "loss-free", rate: 0.001, update: "sign" } }).selectionBias).toBe(true);
   expect(routerConfig("olmoe").selectionBias).toBe(false);
+  expect(routerConfig("deepseek-v3", { balance: { method: "none" } }).selectionBias).toBe(true); // published ones have a bias that stays as it is
   expect(() => routerConfig("toString" as RouterPreset)).toThrow(/expected one of softmax-top-k, mixtral, .*got "toString"/);
 });
 
