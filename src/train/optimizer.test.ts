@@ -32,9 +32,30 @@ it.each(["native", "reference"] as const)("norms are those of the gradients, of 
   }
 });
 
-it("a bias before an activation gets no gradient, which is said before training", () => {
-  using model = LanguageModel.create({ config: { ...modelConfig({ vocab: 40, width: 16, layers: 1, heads: 1, context: 16, moe: false }), ffnBias: true } });
-  expect(() => new Trainer(model, trainOptions({ steps: 1, batch: 1, learningRate: 1e-3 }))).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/ffn\.upBias gets no gradient/) }));
+it("a bias of experts before their activation gets no gradient, which is said before training", () => {
+  const config = modelConfig({ vocab: 40, width: 16, layers: 1, heads: 1, context: 16 });
+  using model = LanguageModel.create({ config: { ...config, moe: { ...config.moe!, bias: true } } });
+  expect(() => new Trainer(model, trainOptions({ steps: 1, batch: 1, learningRate: 1e-3 }))).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_UNSUPPORTED", message: expect.stringMatching(/experts\.upBias gets no gradient/) }));
+});
+
+it("biases of a dense layer and of a shared expert are trained", () => {
+  const engine = loadEngine({ engine: "reference", float: "f64" });
+  const config = modelConfig({ vocab: 40, width: 16, layers: 2, heads: 1, context: 16, moe: { layers: { firstDense: 1 }, shared: 1 } });
+  using model = LanguageModel.create({ config: { ...config, ffnBias: true }, engine });
+  const batch = { inputs: Int32Array.from({ length: 16 }, (_, i) => (i * 7) % 40), targets: Int32Array.from({ length: 16 }, (_, i) => (i * 3) % 40), batch: 1 };
+  const options = { ...trainOptions({ steps: 10, batch: 1, learningRate: 1 }), learningRate: 0 }; // its steps leave the weights as they are
+  using trainer = new Trainer(model, options);
+  for (const name of ["layers.0.ffn.upBias", "layers.0.ffn.downBias", "layers.1.shared.upBias", "layers.1.shared.downBias"]) {
+    const bias = model.parameters.get(name);
+    const lossAt = (by: number) => {
+      engine.write(bias, Float64Array.from({ length: bias.size }, (_, i) => (i === 3 ? by : 0)));
+      return trainer.train(() => batch).loss;
+    };
+    const slope = (lossAt(1e-5) - lossAt(-1e-5)) / 2e-5;
+    lossAt(0);
+    expect(Math.abs(slope)).toBeGreaterThan(1e-6);
+    expect(engine.read(bias.grad!)[3], name).toBeCloseTo(slope, 7);
+  }
 });
 
 it.each<[string, MixerConfig]>([

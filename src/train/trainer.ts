@@ -45,14 +45,14 @@ export class Trainer {
   private consecutive = 0;
   private readonly arena: Arena;
 
-  /** Gives the parameters of `model` gradients and moments. Throws ERR_SWITCHYARD_MEMORY, ERR_SWITCHYARD_UNSUPPORTED for a model that has biases before its activations, or layers without a backward pass. */
+  /** Gives the parameters of `model` gradients and moments. Throws ERR_SWITCHYARD_MEMORY, ERR_SWITCHYARD_UNSUPPORTED for a model whose experts have biases, or layers without a backward pass. */
   constructor(
     readonly model: LanguageModel,
     readonly options: TrainOptions,
   ) {
     const mixer = model.config.mixers.find((one) => (one.kind === "latent" ? one.index !== undefined : one.kind !== "attention"));
     check(mixer === undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `train: ${mixer?.kind === "latent" ? "sparse latent attention" : mixer?.kind} has no backward pass, so a model with such layers can be run but not trained`);
-    const bias = model.parameters.list.find(({ name, trainable }) => trainable && name.endsWith(".upBias"));
+    const bias = model.parameters.list.find(({ name, trainable }) => trainable && name.endsWith(".experts.upBias"));
     check(bias === undefined, "ERR_SWITCHYARD_UNSUPPORTED", () => `train: ${bias?.name} gets no gradient, so a model with it can be run but not trained`);
     this.optimizer = new AdamW(model.parameters, { ...options, decay: defaultOptimizer.decay });
     this.arena = new Arena(model.engine);
