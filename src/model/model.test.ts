@@ -157,6 +157,7 @@ describe("checkModelConfig", () => {
     ["a rotation longer than a head", { headDim: 14 }, /rotary must be an even number up to headDim \(14\)/],
     ["sparse latent attention without a queryRank", { latent: { rank: 16, unrotated: 8, value: 16, normEps: 1e-6 }, mixers: config.mixers.map(() => ({ kind: "latent", rope: 0, index: { heads: 2, headDim: 16, topK: 4 } })) }, /needs latent.queryRank/],
     ["sparse layers out of order", { sparseLayers: [1, 0] }, /sparseLayers must be rising/],
+    ["a sparse layer twice", { sparseLayers: [1, 1] }, /sparseLayers must be rising/],
     ["a mixture without layers", { sparseLayers: [] }, /together/],
     ["a shared expert that is combined in no known way", { moe: { ...config.moe!, shared: { hidden: 8, combine: "sum" as "add" } } }, /combine must be one of add, average, sigmoid, softmax, got "sum"/],
     ["groups that do not fit", { moe: { ...config.moe!, router: routerConfig("deepseek-v3", { groups: { count: 3, keep: 1, score: "max" } }) } }, /groups/],

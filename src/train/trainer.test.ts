@@ -1,4 +1,4 @@
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { loadEngine } from "../engine/load.js";
 import { LanguageModel } from "../model/language-model.js";
 import { modelConfig } from "../model/presets.js";
@@ -56,6 +56,18 @@ it("two skipped steps are forgiven by a sound one, three in a row are not", () =
   }
   expect([skip(), skip()]).toEqual([false, false]);
   expect(skip).toThrow(expect.objectContaining({ code: "ERR_SWITCHYARD_DIVERGED", message: expect.stringContaining("at step 9, not finite for 3 steps in a row") }));
+});
+
+it("dropout acts on the embeddings and on both branches of each layer, with a mask of their own each, which the backward pass has again", () => {
+  const dropout = vi.spyOn(engine, "dropout");
+  using trainer = trainerOf({ dropout: 0.3 });
+  trainer.train(batch);
+  const seeds = dropout.mock.calls.map(([, , rate, seed]) => [rate, seed]);
+  dropout.mockRestore();
+  expect(seeds).toHaveLength(2 * (1 + 2 * config.layers));
+  expect(new Set(seeds.map(([, seed]) => seed)).size).toBe(1 + 2 * config.layers);
+  expect(seeds.toReversed()).toEqual(seeds);
+  expect(seeds.every(([rate]) => rate === 0.3)).toBe(true);
 });
 
 it("products are of the precision that was asked for", () => {
