@@ -92,7 +92,7 @@ for (const gated of [true, false]) {
     [input([3, 8]), input([3], 0, 2)],
     (t, [x, rowScale]) => {
       const bias = t.constant([2, 8], input([16], 0, 3).values);
-      return glu(t, x!, { activation: "quick-gelu", gated, rowScale, rowScaleOn: "input", limit: 0.9, upOffset: 1, bias, offsets: ints(t, [3], [0, 2, 3]) });
+      return glu(t, x!, { activation: "quick-gelu", gated, rowScale, rowScaleOn: "input", limit: 0.4, upOffset: 1, bias, offsets: ints(t, [3], [0, 2, 3]) });
     },
   ];
 }
