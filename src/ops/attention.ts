@@ -7,7 +7,7 @@ import { checkShape, type Tensor } from "../tensor/tensor.js";
 /**
  * Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245), causal by default; shapes as in AttentionDims and AttentionExtras.
  * Differentiable in q, k, v and the sinks; throws ERR_SWITCHYARD_USAGE when a bias requires a gradient.
- * FLOPs of the two products: 2 * (headDim + valueDim) per head and pair of a query and a key that it sees.
+ * FLOPs of the two products: 2 * (headDim + valueDim) per head and pair of a query and a key that it sees, twice that backward.
  */
 export function attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, dims: AttentionDims, extras: AttentionExtras = {}): Tensor {
   const { engine } = tape;
@@ -29,7 +29,7 @@ export function attention(tape: Tape, q: Tensor, k: Tensor, v: Tensor, dims: Att
     [q, k, v, sinks],
     () => {
       tape.overwrite([q, k, v, sinks], ([dq, dk, dv, dsinks]) => engine.attentionBackward(dq, dk, dv, dsinks, gradOf(out), q, k, v, out, lse, dims, extras));
-      tape.flops += 2 * (3 * headDim + 2 * valueDim) * pairs;
+      tape.flops += 4 * (headDim + valueDim) * pairs; // the scores, computed again, do not count
     },
     [lse],
   );

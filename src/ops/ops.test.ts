@@ -157,6 +157,17 @@ describe("tape", () => {
   });
 });
 
+it.each([[undefined, 6], [2, 5]])("attention of a window of %s counts the operations of %d pairs per sequence and head, and twice as many backward", (window, pairs) => {
+  const tape = new Tape(engine, new Arena(engine, 2 ** 20), { recording: true });
+  const [q, k, v] = [[6, 8], [6, 4], [6, 6]].map((shape) => tape.constant(shape, input(shape).values)) as [Tensor, Tensor, Tensor];
+  q.requiresGrad = true;
+  const y = attention(tape, q, k, v, { ...attentionDims, valueDim: 3, window });
+  const forward = 2 * (2 + 3) * pairs * 2 * 4; // of 2 sequences and 4 heads of 2 elements, their values of 3
+  expect(tape.flops).toBe(forward);
+  tape.backward(y);
+  expect(tape.flops).toBe(3 * forward);
+});
+
 it("biases that require a gradient are refused while recording", () => {
   const tape = new Tape(engine, new Arena(engine, 2 ** 20), { recording: true });
   const bias = (...shape: number[]) => Object.assign(tape.alloc(shape), { requiresGrad: true });
