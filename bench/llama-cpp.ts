@@ -40,7 +40,6 @@ const within: Readonly<Record<string, JsonObject>> = {
   afmoe: { mup_enabled: true },
   deepseek_v2: { topk_method: "greedy" },
   deepseek_v32: { index_head_dim: 64, index_n_heads: 16 },
-  dots1: { num_key_value_heads: 8 },
   llama4: { attention_chunk_size: 8192 },
 };
 
@@ -49,7 +48,6 @@ const otherwise: Readonly<Record<string, string>> = {
   afmoe: "always multiplies the embeddings by sqrt(D), which this checkpoint does not",
   deepseek_v2: "has no groups by the largest score",
   deepseek_v2_lite: "takes a model for the one without query compression by its 27 layers",
-  dots1: "expects as many heads of keys as of queries",
   gpt_oss: "rounds the range of YaRN to whole dimensions, which this checkpoint does not",
   llama4: "has one size of chunks, 8192",
   mixtral_swa: "has no window in its llama",

@@ -109,6 +109,12 @@ describe("a model of ours", () => {
     expect(writeHfConfig(back.config).json).toEqual(written);
   });
 
+  it("has no groups of one expert, which transformers and llama.cpp cannot run", () => {
+    const groups = (experts: number) => writeHfConfig(modelConfig({ vocab: 100, moe: { router: "deepseek-v3", experts, active: 4 } })).json["n_group"];
+    expect([groups(8), groups(16)]).toEqual([1, 8]);
+    expect(() => modelConfig({ vocab: 100, moe: { router: "deepseek-v3", experts: 8, active: 5 } })).toThrow(/4 groups of 1 hold fewer than k = 5/);
+  });
+
   it("with another activation is saved under the name that others have for it", () => {
     const config = modelConfig({ vocab: 100 });
     const { json: written, family } = writeHfConfig({ ...config, activation: "gelu-tanh", moe: { ...config.moe!, activation: "gelu-tanh" } });

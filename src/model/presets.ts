@@ -103,15 +103,19 @@ export function modelConfig(options: ModelOptions): ModelConfig {
   };
   if (moeOptions === false) return checkModelConfig(config);
   const hidden = moeOptions.hidden ?? preset.expertHidden;
-  const router = routerConfig(moeOptions.router ?? "mixtral");
+  const experts = moeOptions.experts ?? preset.experts;
+  const active = moeOptions.active ?? preset.active;
+  const { groups, ...router } = routerConfig(moeOptions.router ?? "mixtral");
+  // Groups of one expert choose nothing, and other programs look for the best two in each.
+  const isGrouped = groups !== undefined && (groups.count !== experts || groups.keep < active);
   const balance = moeOptions.balance ?? router.balance;
   const moe: MoeConfig = {
-    experts: moeOptions.experts ?? preset.experts,
-    active: moeOptions.active ?? preset.active,
+    experts,
+    active,
     hidden,
     activation: "silu",
     gated: true,
-    router: { ...router, balance, zLoss: moeOptions.zLoss ?? router.zLoss, selectionBias: router.selectionBias || balance.method === "loss-free" },
+    router: { ...router, ...(isGrouped ? { groups } : {}), balance, zLoss: moeOptions.zLoss ?? router.zLoss, selectionBias: router.selectionBias || balance.method === "loss-free" },
     ...(moeOptions.shared ? { shared: { hidden: moeOptions.shared * hidden, combine: moeOptions.sharedCombine ?? (router.score === "sigmoid" ? "add" : "sigmoid") } } : {}),
   };
   const sparse = sparseLayers(layers, moeOptions.layers);

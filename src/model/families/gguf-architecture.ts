@@ -29,6 +29,8 @@ export interface GgufArchitecture {
   modelType: string;
   /** Families that compute the same and are written so too. */
   also?: readonly string[];
+  /** Whether llama.cpp loads such a model of this architecture; default: always. */
+  loads?(config: ModelConfig): boolean;
   /** Tells files of this family from others of the same name. */
   matches?(file: GgufFields): boolean;
   /** Rotary embedding turns the elements of a head in pairs (llama.cpp's LLAMA_ROPE_TYPE_NORM), not half against half. */

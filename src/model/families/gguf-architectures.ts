@@ -9,6 +9,7 @@ const isMixture = ({ common }: GgufFields): boolean => common["num_experts"] !==
 const interleaving = ({ sparseLayers: [first = 0, second = first + 1] }: ModelConfig): GgufKeys => ({ interleave_moe_layer_step: second - first });
 
 const isSigmoid = (file: GgufFields): boolean => file.integer("expert_gating_func", 1) === 2;
+const isAllSparse = ({ layers, sparseLayers }: ModelConfig): boolean => sparseLayers.length === layers;
 /** `expert_gating_func` of a softmax of the chosen logits. */
 const softmaxOfChosen = 3;
 
@@ -49,8 +50,8 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
   { arch: "llama", modelType: "mixtral", matches: isMixture, paired: true, names: ggufNames, isSliding: () => true, onlyExperts: true },
   { arch: "qwen3", modelType: "qwen3", paired: false, names: ggufNames },
   { arch: "olmoe", modelType: "olmoe", paired: false, names: ggufNames, normalised: false, onlyExperts: true },
-  { arch: "qwen2moe", modelType: "qwen2_moe", paired: false, names: ggufNames, normalised: false },
-  { arch: "qwen3moe", modelType: "qwen3_moe", paired: false, names: ggufNames, normalised: true },
+  { arch: "qwen2moe", modelType: "qwen2_moe", paired: false, names: ggufNames, normalised: false, loads: isAllSparse },
+  { arch: "qwen3moe", modelType: "qwen3_moe", paired: false, names: ggufNames, normalised: true, loads: isAllSparse },
   {
     arch: "deepseek2", modelType: "deepseek_v2", matches: (file) => !isSigmoid(file), paired: true, names: ggufNames, normalised: false,
     // llama.cpp has no groups of the largest score: a file that needs them is read right here only.
@@ -129,11 +130,12 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
     fields: (file) => ({ moe_layer_start_index: file.integer("leading_dense_block_count", 0), moe_layer_interval: file.integer("interleave_moe_layer_step", 1), use_bias: false }),
     keys: interleaving,
   },
+  { arch: "dots1", modelType: "dots1", paired: false, names: ggufNames, normalised: false, loads: ({ moe, heads, kvHeads }) => moe?.shared !== undefined && heads === kvHeads },
   {
-    arch: "glm4moe", modelType: "glm4_moe", also: ["solar_open"], paired: false, names: namedGguf({ "ffn.norm": "post_attention_norm.weight" }), normalised: true,
+    arch: "glm4moe", modelType: "glm4_moe", also: ["solar_open", "dots1"], paired: false, names: namedGguf({ "ffn.norm": "post_attention_norm.weight" }), normalised: true,
     fields: (file) => ({ partial_rotary_factor: file.integer("rope.dimension_count") / (file.common["head_dim"] as number), use_qk_norm: file.hasTensor("attn_q_norm.weight") }),
+    keys: ({ moe }) => (moe?.shared === undefined ? { expert_shared_count: 0 } : {}), // which llama.cpp must be told
   },
-  { arch: "dots1", modelType: "dots1", paired: false, names: ggufNames, normalised: false },
   { arch: "minimax-m2", modelType: "minimax_m2", paired: false, names: ggufNames, onlyExperts: true, fields: (file) => ({ rotary_dim: file.integer("rope.dimension_count") }) },
   { arch: "hy_v3", modelType: "hy_v3", paired: false, names: namedGguf({ "router.selectionBias": "exp_probs_b" }), normalised: true },
   {

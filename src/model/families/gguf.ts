@@ -166,7 +166,7 @@ interface GgufDescription {
 /** Keys of a model, without the file's type. Throws ERR_SWITCHYARD_UNSUPPORTED for a config that no architecture of GGUF expresses. */
 export function writeGgufConfig(config: ModelConfig): GgufDescription {
   const { json, family } = writeHfConfig(config);
-  const architecture = ggufArchitectures.find(({ modelType, also = [] }) => [modelType, ...also].includes(family.modelType));
+  const architecture = ggufArchitectures.find(({ modelType, also = [], loads }) => [modelType, ...also].includes(family.modelType) && loads?.(config) !== false);
   const fail = (what: string): never => {
     throw new SwitchyardError("ERR_SWITCHYARD_UNSUPPORTED", `write GGUF: ${what}; the architectures that can be written are ${known()}`);
   };
