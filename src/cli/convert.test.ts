@@ -63,6 +63,20 @@ describe("convert", () => {
     expect(readFileSync(join(copy, "tokenizer.json"))).toEqual(readFileSync(join(model, "tokenizer.json")));
   });
 
+  it("keeps the tokens that end an answer, whichever file has them", async () => {
+    const chat = join(folder, "chat");
+    await cliJson("convert", model, chat);
+    rmSync(join(chat, "manifest.json"));
+    rmSync(join(chat, "generation_config.json"));
+    const config = JSON.parse(readFileSync(join(chat, "config.json"), "utf8")) as object;
+    writeFileSync(join(chat, "config.json"), JSON.stringify({ ...config, eos_token_id: [4, 6] }));
+    const [copy, asFile, back] = ["chat-copy", "chat.gguf", "chat-back"].map((name) => join(folder, name)) as [string, string, string];
+    await cliJson("convert", chat, copy);
+    await cliJson("convert", copy, asFile);
+    await cliJson("convert", asFile, back);
+    for (const written of [copy, back]) expect(JSON.parse(readFileSync(join(written, "generation_config.json"), "utf8"))).toEqual({ eos_token_id: [4, 6] });
+  });
+
   it.each(["f16", "bf16", "q8_0", "q4_0", "q4_k"])("to %s: matrices in that type, vectors and routers in F32", async (type) => {
     const target = join(folder, `${type}.gguf`);
     const result = await cliJson<{ tensors: number; bytes: number; parameters: number }>("convert", model, target, "--type", type);

@@ -79,7 +79,9 @@ export async function writeModelFolder(
   const tensors = published.map((tensor, i) => tensorToWrite(tensor, (written[i] as WrittenTensor).type, options));
   const isPacked = tensors.some(({ name }) => packedName(name) !== undefined);
   await writeFolderAtomically(folder, async (temporary) => {
-    const special = Object.fromEntries(Object.entries({ bos_token_id: tokenizer?.bosId, eos_token_id: tokenizer?.eosId }).filter(([, id]) => id !== undefined)) as JsonObject;
+    const ends = [...new Set([tokenizer?.eosId ?? [], tokenizer?.endIds ?? []].flat())];
+    const ids = { bos_token_id: tokenizer?.bosId, eos_token_id: ends.length > 1 ? ends : ends[0] };
+    const special = Object.fromEntries(Object.entries(ids).filter(([, id]) => id !== undefined)) as JsonObject;
     const quantization: JsonObject = isPacked ? { quantization_config: { quant_method: "switchyard" } } : {};
     await writeFile(join(temporary, "config.json"), `${stringifyJson({ ...json, ...special, ...quantization }, origin)}\n`);
     await writeFile(join(temporary, "generation_config.json"), `${stringifyJson(special)}\n`);

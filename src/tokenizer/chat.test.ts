@@ -196,4 +196,13 @@ describe("in a tokenizer.json", () => {
     writeFileSync(join(copy, "generation_config.json"), JSON.stringify({ eos_token_id: "x" }));
     expect(() => loadTokenizer(copy)).toThrow(failing("FORMAT", /generation_config\.json: eos_token_id/));
   });
+
+  it("further templates stand in files of their own, and are saved with it", () => {
+    const [named, saved] = [mkdtempSync(join(root, "named-")), mkdtempSync(join(root, "saved-"))];
+    cpSync(folder, named, { recursive: true });
+    mkdirSync(join(named, "additional_chat_templates"));
+    writeFileSync(join(named, "additional_chat_templates/tool_use.jinja"), "tools");
+    loadTokenizer(named)!.save(saved);
+    expect(loadTokenizer(saved)!.chatTemplates).toEqual({ ...tokenizer.chatTemplates, tool_use: "tools" });
+  });
 });

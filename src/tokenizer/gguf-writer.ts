@@ -88,7 +88,8 @@ export function ggufVocabulary(tokenizer: Tokenizer, vocabSize: number): Map<str
   const strings = (value: readonly string[]): GgufValue => ({ type: "array", of: "string", value });
   const bool = (value: boolean): GgufValue => ({ type: "bool", value });
   const id = (value: number | undefined): GgufValue | undefined => (value === undefined ? undefined : { type: "u32", value });
-  const { bosId, eosId, padId, endIds, prefix, special, chatTemplates = {} } = tokenizer;
+  const { bosId, eosId, padId, endIds = [], prefix, special, chatTemplates = {} } = tokenizer;
+  const ends = endIds.filter((end) => end !== eosId);
   const entries: Record<string, GgufValue | undefined> = {
     "ggml.model": string(pre === undefined ? "llama" : "gpt2"),
     "ggml.pre": string(pre ?? "default"),
@@ -101,7 +102,8 @@ export function ggufVocabulary(tokenizer: Tokenizer, vocabSize: number): Map<str
     "ggml.eos_token_id": id(eosId),
     "ggml.padding_token_id": id(padId),
     "ggml.unknown_token_id": id(special.get(unknown ?? "") ?? vocab[unknown ?? ""]),
-    "ggml.eot_token_id": id(endIds?.find((end) => end !== eosId)),
+    "ggml.eot_token_id": id(ends[0]),
+    "ggml.eom_token_id": id(ends[1]),
     "ggml.add_bos_token": bool(prefix.length > 0),
     ...Object.fromEntries(Object.entries(chatTemplates).map(([name, template]) => [name === "default" ? "chat_template" : `chat_template.${name}`, string(template)])),
   };

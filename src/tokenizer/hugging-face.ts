@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
-import { copyFileSync, existsSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, existsSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
 import { check, SwitchyardError } from "../errors.js";
-import { withIoErrors } from "../formats/io.js";
+import { makeFolders, withIoErrors } from "../formats/io.js";
 import { conform, type JsonObject, readJsonFile } from "../formats/json.js";
 import { timeoutCode, withTimeLimit } from "./time-limit.js";
 import { type ChatTemplates, type DecodeStream, looksSpecial, type Tokenizer } from "./tokenizer.js";
@@ -24,6 +24,13 @@ export const maxTokenizerBytes = 2 ** 26;
 
 /** Files that make up a tokenizer; copied as they are when it is saved. */
 const files = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
+
+/** Chat templates beside the usual one, each in a file, as transformers saves them. */
+export function namedTemplates(folder: string): string[] {
+  const path = join(folder, "additional_chat_templates");
+  const names = existsSync(path) ? withIoErrors("read", path, () => readdirSync(path)) : [];
+  return names.filter((name) => name.endsWith(".jinja")).map((name) => join("additional_chat_templates", name));
+}
 
 /** Stands before a text that does not begin one, for tokenizers that begin texts in another way. No text contains it. */
 const before = `\uffff${randomUUID()}`;
@@ -120,9 +127,13 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   save(folder: string): void {
-    for (const name of files) {
-      const path = join(this.folder, name);
-      if (existsSync(path)) withIoErrors("copy", path, () => copyFileSync(path, join(folder, name)));
+    for (const name of [...files, ...namedTemplates(this.folder)]) {
+      const [path, target] = [join(this.folder, name), join(folder, name)];
+      if (!existsSync(path)) continue;
+      withIoErrors("copy", path, () => {
+        makeFolders(dirname(target));
+        copyFileSync(path, target);
+      });
     }
   }
 }

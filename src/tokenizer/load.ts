@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { SwitchyardError } from "../errors.js";
@@ -7,7 +7,7 @@ import { readFileUpTo } from "../formats/io.js";
 import { conform, isJsonObject, type Json, type JsonObject, readJsonFile } from "../formats/json.js";
 import { bytePairTokens, BytePairTokenizer } from "./byte-pair.js";
 import { CharacterTokenizer } from "./characters.js";
-import { HuggingFaceTokenizer, maxTokenizerBytes } from "./hugging-face.js";
+import { HuggingFaceTokenizer, maxTokenizerBytes, namedTemplates } from "./hugging-face.js";
 import type { ChatTemplates, Tokenizer } from "./tokenizer.js";
 
 /** Larger than the largest published template (17 kB). */
@@ -25,7 +25,7 @@ export function loadTokenizer(folder: string): Tokenizer | undefined {
   const config = existsSync(configFile) ? readObject(configFile) : {};
   const tokenizer = tokenizerOf(folder, json, config);
   tokenizer.chatTemplates = readChatTemplates(folder, config["chat_template"], configFile);
-  tokenizer.endIds = readEndIds(join(folder, "generation_config.json"));
+  tokenizer.endIds = readEndIds(folder);
   return tokenizer;
 }
 
@@ -36,20 +36,21 @@ export function tokenizerOf(folder: string, json: JsonObject, config: JsonObject
 
 const named = z.array(z.object({ name: z.string(), template: z.string() }));
 
-/** A template, or a list of named ones, in tokenizer_config.json; chat_template.jinja goes before its default. */
+/** A template, or a list of named ones, in tokenizer_config.json; files of their own, as transformers writes them, go before these. */
 function readChatTemplates(folder: string, configured: Json | undefined, configFile: string): ChatTemplates {
   const path = join(folder, "chat_template.jinja");
   const list = typeof configured === "string" ? [{ name: "default", template: configured }] : conform(named, configured ?? [], `${configFile}: chat_template`);
-  const own = existsSync(path) ? [{ name: "default", template: readFileUpTo(path, maxTemplateBytes).toString() }] : [];
-  return Object.fromEntries([...list, ...own].map(({ name, template }) => [name, template]));
+  const own = [...(existsSync(path) ? [["default", path] as const] : []), ...namedTemplates(folder).map((file) => [basename(file, ".jinja"), join(folder, file)] as const)];
+  return Object.fromEntries([...list, ...own.map(([name, file]) => ({ name, template: readFileUpTo(file, maxTemplateBytes).toString() }))].map(({ name, template }) => [name, template]));
 }
 
 const id = z.number().int().min(0);
 const ids = z.object({ eos_token_id: z.union([id, z.array(id)]).nullish() });
 
-/** What else than the end of a text ends an answer. */
-function readEndIds(file: string): number[] {
-  const { eos_token_id: end } = existsSync(file) ? conform(ids, readObject(file), file) : {};
+/** What else than the end of a text ends an answer: by generation_config.json, and by config.json where there is none, as in transformers. */
+function readEndIds(folder: string): number[] {
+  const file = ["generation_config.json", "config.json"].map((name) => join(folder, name)).find(existsSync);
+  const { eos_token_id: end } = file === undefined ? {} : conform(ids, readObject(file), file);
   return [end ?? []].flat();
 }
 
