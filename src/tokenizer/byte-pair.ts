@@ -1,10 +1,11 @@
 import { check } from "../errors.js";
 import { byteCharacters, ByteLevelTokenizer } from "./byte-level.js";
 import { IdList } from "./merge.js";
+import { preTokenizer } from "./pre-tokenizers.js";
 import { bpeModel } from "./tokenizer.js";
 
 /** Words as GPT-2 cuts them (Radford et al. 2019); no token crosses their borders. */
-export const wordPattern = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
+export const [wordPattern] = preTokenizer("gpt-2", "tokenizer").patterns as [RegExp];
 
 /** The bytes, then each string of bytes that merges make, once: "ab" + "c" and "a" + "bc" make the same. Undefined for a merge of what is no token before it. */
 export function bytePairTokens(merges: readonly string[]): string[] | undefined {

@@ -1,6 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { ggufTokenizer } from "./gguf.js";
+import { ggufVocabulary } from "./gguf-writer.js";
 import { preTokenizer, preTokenizerNames, splitWords } from "./pre-tokenizers.js";
+import { trainBytePairTokenizer } from "./train-byte-pair.js";
 
 const split = (name: string, text: string) => splitWords(text, preTokenizer(name, "test").patterns);
 const pieces = fc.array(fc.oneof(fc.constantFrom(" ", "  ", "\n", "\r\n", "\t", "'s", "'LL", "Hello", "iPhone", "12345", "1", "!?", "...", "/", "\u4f60\u597d", "\u304b", "\u00e9", "e\u0301", "\ud55c", "\u{1f600}", "\ufeff", "\u0085", "\u00b2"), fc.string({ unit: "grapheme", maxLength: 3 })), { maxLength: 15 });
@@ -30,6 +33,15 @@ describe("pre-tokenizers", () => {
     ["tiny_aya", "1234_ 1234a 1234\u00b2 1234\u00b0", ["123", "4", "_", " ", "123", "4", "a", " ", "123", "4\u00b2", " ", "1", "234", "\u00b0"]],
   ])("%s cuts %j", (name, text, words) => {
     expect(split(name, text)).toEqual(words);
+  });
+
+  it("our own byte pairs are cut as gpt-2's, in Python and in llama.cpp: U+0085 is white space, U+FEFF is not", () => {
+    const text = "!\u0085\u2014\ufeff!\ufeff\u2014 \u0085!".repeat(20);
+    const tokenizer = trainBytePairTokenizer(text, { vocab: 300 });
+    const words = split("gpt-2", text);
+    expect(words.slice(0, 3)).toEqual(["!", "\u0085", "\u2014\ufeff!\ufeff\u2014"]);
+    expect([...tokenizer.encode(text)]).toEqual(words.flatMap((word) => [...tokenizer.encode(word)]));
+    expect([...ggufTokenizer({ source: "test", entries: ggufVocabulary(tokenizer, tokenizer.vocabSize)! })!.encode(text)]).toEqual([...tokenizer.encode(text)]);
   });
 
   it.each(preTokenizerNames)("%s loses nothing, and takes linear time on hostile texts", (name) => {
