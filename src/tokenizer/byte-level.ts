@@ -1,6 +1,6 @@
 import { check } from "../errors.js";
 import { IdList, mergePairs, type Merges, pairKey, remembering } from "./merge.js";
-import { type PreTokenizer, splitWords } from "./pre-tokenizers.js";
+import { type PreTokenizer, spelledOut, splitWords } from "./pre-tokenizers.js";
 import { bpeModel } from "./tokenizer.js";
 import { type VocabularyOptions, VocabularyTokenizer } from "./vocabulary.js";
 
@@ -77,7 +77,7 @@ export class ByteLevelTokenizer extends VocabularyTokenizer {
   protected json(vocab: Record<string, number>): Record<string, unknown> {
     const { preTokenizer, merges } = this.options;
     const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false };
-    const splits = preTokenizer.sources.map((source) => ({ type: "Split", pattern: { Regex: source }, behavior: "Isolated", invert: false }));
+    const splits = preTokenizer.sources.map((source) => ({ type: "Split", pattern: { Regex: spelledOut(source) }, behavior: "Isolated", invert: false }));
     const model = { ...bpeModel(vocab, merges ?? this.derivedMerges()), ignore_merges: preTokenizer.ignoreMerges || merges === undefined };
     return { pre_tokenizer: { type: "Sequence", pretokenizers: [...splits, byteLevel] }, decoder: byteLevel, model };
   }

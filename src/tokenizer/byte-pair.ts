@@ -2,10 +2,10 @@ import { check } from "../errors.js";
 import { byteCharacters, ByteLevelTokenizer } from "./byte-level.js";
 import { IdList } from "./merge.js";
 import { preTokenizer } from "./pre-tokenizers.js";
-import { bpeModel } from "./tokenizer.js";
 
 /** Words as GPT-2 cuts them (Radford et al. 2019); no token crosses their borders. */
-export const [wordPattern] = preTokenizer("gpt-2", "tokenizer").patterns as [RegExp];
+const words = preTokenizer("gpt-2", "tokenizer");
+export const [wordPattern] = words.patterns as [RegExp];
 
 /** The bytes, then each string of bytes that merges make, once: "ab" + "c" and "a" + "bc" make the same. Undefined for a merge of what is no token before it. */
 export function bytePairTokens(merges: readonly string[]): string[] | undefined {
@@ -32,7 +32,7 @@ export class BytePairTokenizer extends ByteLevelTokenizer {
     check(tokens !== undefined, "ERR_SWITCHYARD_FORMAT", () => "tokenizer: expected merges of the bytes and of what merges before made");
     const [end, eosId] = endOfText === undefined ? [[], undefined] : [[endOfText], tokens.length];
     const types = [...tokens.map(() => 1), ...end.map(() => 3)]; // normal ones, and a control token
-    super({ tokens: [...tokens, ...end], types, eosId, prefix: [], source: "tokenizer", merges, preTokenizer: { patterns: [wordPattern], sources: [], ignoreMerges: false, addBos: false } });
+    super({ tokens: [...tokens, ...end], types, eosId, prefix: [], source: "tokenizer", merges, preTokenizer: words });
   }
 
   override encode(text: string): Int32Array {
@@ -40,10 +40,5 @@ export class BytePairTokenizer extends ByteLevelTokenizer {
     const ids = new IdList();
     for (const [word] of text.matchAll(wordPattern)) ids.push(this.word(word));
     return ids.all();
-  }
-
-  protected override json(vocab: Record<string, number>): Record<string, unknown> {
-    const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
-    return { pre_tokenizer: byteLevel, decoder: byteLevel, model: bpeModel(vocab, this.merges) };
   }
 }

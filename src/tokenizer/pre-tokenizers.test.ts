@@ -1,3 +1,4 @@
+import { Tokenizer as Library } from "@huggingface/tokenizers";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ggufTokenizer } from "./gguf.js";
@@ -35,12 +36,14 @@ describe("pre-tokenizers", () => {
     expect(split(name, text)).toEqual(words);
   });
 
-  it("our own byte pairs are cut as gpt-2's, in Python and in llama.cpp: U+0085 is white space, U+FEFF is not", () => {
+  it("our own byte pairs are cut as gpt-2's, in the libraries of all languages: U+0085 is white space, U+FEFF is not", () => {
     const text = "!\u0085\u2014\ufeff!\ufeff\u2014 \u0085!".repeat(20);
     const tokenizer = trainBytePairTokenizer(text, { vocab: 300 });
     const words = split("gpt-2", text);
     expect(words.slice(0, 3)).toEqual(["!", "\u0085", "\u2014\ufeff!\ufeff\u2014"]);
     expect([...tokenizer.encode(text)]).toEqual(words.flatMap((word) => [...tokenizer.encode(word)]));
+    const library = new (Library as new (json: object, config: object) => { encode(text: string): { ids: number[] } })(tokenizer.toJSON(), {});
+    expect(library.encode(text).ids).toEqual([...tokenizer.encode(text)]);
     expect([...ggufTokenizer({ source: "test", entries: ggufVocabulary(tokenizer, tokenizer.vocabSize)! })!.encode(text)]).toEqual([...tokenizer.encode(text)]);
   });
 

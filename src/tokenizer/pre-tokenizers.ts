@@ -18,8 +18,15 @@ export interface PreTokenizer {
 /** White space as Unicode defines it, and as the tokenizers' regular expressions do: JavaScript's \s is another set (U+FEFF, U+0085). */
 const pattern = (source: string): RegExp => new RegExp(source.replaceAll("\\s", "\\p{White_Space}").replaceAll("\\S", "\\P{White_Space}").replaceAll("\\p{Han}", "\\p{Script=Han}"), "gu");
 
+/** The same characters one by one, in a class. */
+const whiteSpace = "\\t-\\r \\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
+
 /** With characters for code points, which regular expressions of other languages write otherwise. */
 const withCharacters = (source: string): string => source.replaceAll(/\\u(?:\{([0-9a-f]+)\}|([0-9a-f]{4}))/gi, (_, braced?: string, plain?: string) => String.fromCodePoint(Number.parseInt(braced ?? plain ?? "", 16)));
+
+/** A pattern with white space spelled out, so that the libraries of all languages take it alike, JavaScript's too. */
+export const spelledOut = (source: string): string => withCharacters(source.replaceAll("[^\\s", `[^${whiteSpace}`).replaceAll("\\s", `[${whiteSpace}]`).replaceAll("\\S", `[^${whiteSpace}]`));
+const named = (source: string): string => source.replaceAll(`[^${withCharacters(whiteSpace)}]`, "\\S").replaceAll(`[${withCharacters(whiteSpace)}]`, "\\s").replaceAll(withCharacters(whiteSpace), "\\s");
 
 const contraction = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
 const spaces = "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
@@ -99,7 +106,7 @@ export function preTokenizer(name: string, source: string): PreTokenizer {
 
 /** The first name of a cutting by these patterns, as a tokenizer.json has them; "gpt-2" stands for GPT-2's. Undefined if none is known. */
 export function preTokenizerName(sources: readonly string[], ignoreMerges: boolean): string | undefined {
-  const plain = (source: string) => withCharacters(source === "gpt-2" ? gpt2 : source).replaceAll("(?i:'s|'t|'re|'ve|'m|'ll|'d)", contraction);
+  const plain = (source: string) => named(withCharacters(source === "gpt-2" ? gpt2 : source)).replaceAll("(?i:'s|'t|'re|'ve|'m|'ll|'d)", contraction);
   const wanted = sources.map(plain).join("\n");
   const alike = [...byName].filter(([, cutting]) => cutting.sources.map(plain).join("\n") === wanted);
   // Where merges lead to every token, as in a tiktoken file, it makes no difference whether words are taken whole.
