@@ -45,6 +45,12 @@ export function stringifyJson(value: JsonObject, like: JsonObject = value): stri
   return JSON.stringify(value, spell, 2).replaceAll(new RegExp(`"${mark}(-?\\d+\\.0)"`, "g"), "$1");
 }
 
+/** `object`, of which `stringifyJson` writes these numbers as floats. */
+export function withFloats(object: JsonObject, keys: readonly string[]): JsonObject {
+  wholeFloats.set(object, new Set([...(wholeFloats.get(object) ?? []), ...keys]));
+  return object;
+}
+
 /** A character that JSON.stringify writes as it is, and that no checkpoint's config has in a string (private use). */
 const mark = "\uf8ff";
 

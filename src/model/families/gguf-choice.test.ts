@@ -1,7 +1,19 @@
-import { describe, expect, it } from "vitest";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { ReferenceEngine } from "../../engine/reference.js";
 import { GgufMetadata } from "../../formats/gguf/metadata.js";
+import { writeModelFolder } from "../folder.js";
+import { readModelGguf, writeModelGguf } from "../gguf-file.js";
+import { LanguageModel } from "../language-model.js";
+import { Parameters } from "../parameters.js";
 import { modelConfig, type MoeOptions } from "../presets.js";
 import { writeGgufConfig } from "./gguf.js";
+
+const dir = mkdtempSync(join(tmpdir(), "switchyard-gguf-choice-"));
+afterAll(() => rmSync(dir, { recursive: true }));
+const engine = new ReferenceEngine({ float: "f32" });
 
 const options = { vocab: 100, width: 32, layers: 3, heads: 4 };
 const written = (moe: MoeOptions, more: { kvHeads?: number } = {}) => {
@@ -30,4 +42,17 @@ describe("the architecture of GGUF is one of which llama.cpp loads the model", (
     expect(written({ router: "deepseek-v3" }).keys.integer("glm4moe.expert_shared_count")).toBe(0);
     expect(written({ router: "deepseek-v3", shared: 2 }, { kvHeads: 2 }).keys.integer("glm4moe.expert_shared_count")).toBe(2);
   });
+});
+
+it("a file's config.json has what transformers needs: its class, each family's names of the numbers of experts, floats as floats", async () => {
+  using model = LanguageModel.create({ config: modelConfig({ ...options, moe: { router: { score: "sigmoid", selectionBias: true, normalize: { eps: 1e-20, p: 1 }, scale: 2 }, shared: 1 } }), engine });
+  const [file, folder, direct] = [join(dir, "m.gguf"), join(dir, "m"), join(dir, "direct")];
+  await writeModelGguf(file, model.config, model.parameters, { type: "F32" });
+  const { config, sources } = readModelGguf(file);
+  await writeModelFolder(folder, config, new Parameters(engine, config, sources), undefined);
+  await model.save(direct);
+  const [back, saved] = [folder, direct].map((name) => readFileSync(join(name, "config.json"), "utf8")) as [string, string];
+  const names = { n_routed_experts: 8, num_local_experts: 8, moe_num_experts: 8, num_experts_per_tok: 2, moe_k: 2, moe_topk: 2 };
+  expect(JSON.parse(back)).toMatchObject({ architectures: ["Dots1ForCausalLM"], model_type: "dots1", ...names });
+  for (const text of [back, saved]) expect(text).toContain('"routed_scaling_factor": 2.0,');
 });

@@ -1,6 +1,6 @@
 import { check, SwitchyardError } from "../../errors.js";
 import { GgufMetadata, type GgufValue } from "../../formats/gguf/metadata.js";
-import type { JsonObject } from "../../formats/json.js";
+import { type JsonObject, withFloats } from "../../formats/json.js";
 import { checkModelConfig, type ModelConfig } from "../config.js";
 import { parameterSpecs } from "../parameter-specs.js";
 import type { GgufArchitecture, GgufFields, GgufKeys } from "./gguf-architecture.js";
@@ -8,7 +8,7 @@ import { ggufArchitectures } from "./gguf-architectures.js";
 import { ggufPieces } from "./gguf-names.js";
 import { ggufKeys, shortest } from "./gguf-keys.js";
 import { maxLayers } from "./fields.js";
-import { computesSame, type KnownModel, readHfConfig, writeHfConfig } from "./hf-config.js";
+import { computesSame, floatFields, type KnownModel, readHfConfig, writeHfConfig } from "./hf-config.js";
 
 /** What a config is read from: keys, and which tensors of which shapes there are. */
 interface GgufModel {
@@ -38,7 +38,8 @@ const known = (): string => [...new Set(ggufArchitectures.map(({ arch }) => arch
 
 function configOf(model: GgufModel, architecture: GgufArchitecture): KnownModel {
   const fields = fieldsOf(model, architecture);
-  const { config, family } = readHfConfig({ ...fields.common, ...architecture.fields?.(fields), model_type: architecture.modelType }, model.metadata.source);
+  const { config: read, family } = readHfConfig({ ...fields.common, ...architecture.fields?.(fields), model_type: architecture.modelType }, model.metadata.source);
+  const config = { ...read, published: withFloats({ architectures: [family.architecture], ...read.published }, floatFields) };
   const factors = model.ropeFactors();
   if (factors === undefined) return { config, family };
   const ropes = config.ropes.map((rope) => ({ ...rope, scaling: { factors, magnitude: 1 } }));
@@ -94,8 +95,8 @@ function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true
   if (experts === 0) return fields;
   const groups = integer("expert_group_count", 1);
   Object.assign(common, {
-    num_experts: experts,
-    num_experts_per_tok: integer("expert_used_count"),
+    ...Object.fromEntries(["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"].map((field) => [field, experts])),
+    ...Object.fromEntries(["num_experts_per_tok", "moe_k", "moe_topk"].map((field) => [field, integer("expert_used_count")])),
     norm_topk_prob: m.boolean(key("expert_weights_norm"), normalised),
     routed_scaling_factor: number("expert_weights_scale", 1) || 1, // 0 is llama.cpp's "not given"
     router_scaling_factor: number("expert_weights_scale", 1) || 1,

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { check, SwitchyardError } from "../../errors.js";
-import { conform, isJsonObject, type Json, type JsonObject } from "../../formats/json.js";
+import { conform, isJsonObject, type Json, type JsonObject, withFloats } from "../../formats/json.js";
 import { checkModelConfig, type ModelConfig } from "../config.js";
 import { publishedActivation } from "./activations.js";
 import { families } from "./families.js";
@@ -52,6 +52,9 @@ function commonFields(config: ModelConfig): JsonObject {
   };
 }
 
+/** What transformers refuses as whole numbers without a point. */
+export const floatFields: readonly string[] = ["clip_qkv", "logit_scale", "route_scale", "routed_scaling_factor", "router_scaling_factor"];
+
 /** What we write is F32. */
 const storedType = { dtype: "float32", torch_dtype: "float32" };
 
@@ -92,7 +95,7 @@ export function writeHfConfig(config: ModelConfig): { json: JsonObject; family: 
   for (const family of families) {
     if (family.write === undefined) continue;
     const json = JSON.parse(JSON.stringify({ architectures: [family.architecture], model_type: family.modelType, ...commonFields(config), ...family.write(config) })) as JsonObject;
-    if (expresses(json, config)) return { json, family };
+    if (expresses(json, config)) return { json: withFloats(json, floatFields), family };
   }
   const own = { ...config, published: undefined };
   const json = { architectures: [ownFamily.architecture], model_type: ownFamily.modelType, ...commonFields(config), switchyard: JSON.parse(JSON.stringify(own)) as JsonObject };

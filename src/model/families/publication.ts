@@ -39,5 +39,5 @@ export function readPublication(json: Json, source: string, stored: Stored): Pub
 export function writePublication(config: AnyConfig): Publication & { json: JsonObject; origin: JsonObject | undefined } {
   if (isEncoderDecoder(config)) return { json: writeSwitchConfig(config), origin: undefined, family: switchFamily, pieces: (spec) => switchPieces(spec) };
   const { json, family } = writeHfConfig(config);
-  return { json, origin: config.published, family, pieces: (spec) => publishedPieces(spec, config, family.names) };
+  return { json, origin: config.published ?? json, family, pieces: (spec) => publishedPieces(spec, config, family.names) };
 }

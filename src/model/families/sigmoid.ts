@@ -50,8 +50,7 @@ export const sigmoidFamilies: readonly Family[] = [
       n_group: moe?.router.groups?.count ?? 1,
       topk_group: moe?.router.groups?.keep ?? 1,
       norm_topk_prob: moe?.router.normalize !== undefined,
-      // A whole number would be refused by transformers, where this is a float; 1.0 is what it takes for none.
-      routed_scaling_factor: moe?.router.scale === 1 ? undefined : moe?.router.scale,
+      routed_scaling_factor: moe?.router.scale,
       first_k_dense_replace: sparseLayers[0],
       attention_bias: qkvBias,
       sliding_window: null,
