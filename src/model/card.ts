@@ -1,5 +1,6 @@
 import { describeRouter } from "../routing/describe.js";
 import { type AnyConfig, isEncoderDecoder, isSparse, stackNames } from "./encoder-decoder/config.js";
+import { ownFamily } from "./families/own.js";
 import type { FamilyName } from "./families/publication.js";
 import { countParameters } from "./parameter-specs.js";
 
@@ -16,7 +17,7 @@ export function modelCard(config: AnyConfig, { modelType, architecture }: Family
   ];
   const [task, use] = isEncoderDecoder(config) ? ["text2text-generation", "Load it with `EncoderDecoderModel.load(FOLDER)`."] : ["text-generation", 'Run it with `npx switchyard generate FOLDER "prompt"`.'];
   return `---
-library_name: transformers
+library_name: ${modelType === ownFamily.modelType ? modelType : "transformers"}
 pipeline_tag: ${task}
 tags: [switchyard${config.moe === undefined ? "" : ", moe"}]
 ---

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Json } from "../formats/json.js";
 import { routerConfig } from "../routing/presets.js";
+import { modelCard } from "./card.js";
 import { checkModelConfig, type ModelConfig } from "./config.js";
 import { readHfConfig, writeHfConfig } from "./families/hf-config.js";
 import { publishedPieces } from "./families/names.js";
@@ -107,6 +108,7 @@ describe("a model of ours", () => {
     expect(back.family.modelType).toBe(modelType);
     expect(countParameters(back.config)).toEqual(countParameters(config));
     expect(writeHfConfig(back.config).json).toEqual(written);
+    expect(modelCard(config, family)).toContain(`library_name: ${modelType === "switchyard" ? "switchyard" : "transformers"}\n`);
   });
 
   it("has no groups of one expert, which transformers and llama.cpp cannot run", () => {
