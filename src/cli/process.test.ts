@@ -231,6 +231,6 @@ it("threads encode the same bytes as one does, and fail alike", { timeout: 120_0
   const importance = new Float32Array(512).map((_, i) => 1 + (i % 7));
   const want = (["Q4_K", "Q6_K", "Q4_0", "MXFP4", "Q2_K"] as const).map((type, seed) => fitBlocks(type, new Float32Array(2048).map((_, i) => Math.sin(seed + i * i)), importance));
   const last = fitBlocks("Q8_0", new Float32Array(2048).map((_, i) => Math.sin(9 + i * i)), importance);
-  const failure = "ERR_SWITCHYARD_DATA encode Q4_0: expected numbers up to 65504, which f16 scales can hold, got NaN";
+  const failure = "ERR_SWITCHYARD_DATA encode Q4_0: expected numbers up to 65504, the largest of f16, got NaN; choose bf16 or f32 for it";
   expect(JSON.parse(stdout)).toEqual([...[...want, last].map((bytes) => Buffer.from(bytes).toString("hex")), failure]);
 });
