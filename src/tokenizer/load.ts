@@ -40,8 +40,11 @@ const named = z.array(z.object({ name: z.string(), template: z.string() }));
 function readChatTemplates(folder: string, configured: Json | undefined, configFile: string): ChatTemplates {
   const path = join(folder, "chat_template.jinja");
   const list = typeof configured === "string" ? [{ name: "default", template: configured }] : conform(named, configured ?? [], `${configFile}: chat_template`);
-  const own = [...(existsSync(path) ? [["default", path] as const] : []), ...namedTemplates(folder).map((file) => [basename(file, ".jinja"), join(folder, file)] as const)];
-  return Object.fromEntries([...list, ...own.map(([name, file]) => ({ name, template: readFileUpTo(file, maxTemplateBytes).toString() }))].map(({ name, template }) => [name, template]));
+  const templates: Record<string, string> = Object.fromEntries(list.map(({ name, template }) => [name, template]));
+  const read = (name: string, file: string) => (templates[name] = readFileUpTo(file, maxTemplateBytes).toString());
+  if (existsSync(path)) read("default", path);
+  for (const file of namedTemplates(folder)) read(basename(file, ".jinja"), join(folder, file));
+  return templates;
 }
 
 const id = z.number().int().min(0);

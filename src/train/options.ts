@@ -37,7 +37,7 @@ export const trainSchema = z.strictObject({
   seed: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).default(1),
 });
 
-const names = Object.fromEntries(Object.keys(trainSchema.shape).map((name) => [name, true]));
+export const trainNames = Object.fromEntries(Object.keys(trainSchema.shape).map((name): [string, true] => [name, true]));
 
 export type TrainInput = z.input<typeof trainSchema>;
 
@@ -50,7 +50,7 @@ export interface TrainOptions extends Omit<z.output<typeof trainSchema>, "schedu
 
 /** Checks and completes options. Throws ERR_SWITCHYARD_USAGE naming the option, ERR_SWITCHYARD_CONFIG for a schedule that does not fit. */
 export function trainOptions(input: TrainInput): TrainOptions {
-  checkOptions<object>("train", input, names);
+  checkOptions<object>("train", input, trainNames);
   const parsed = trainSchema.safeParse(input);
   if (!parsed.success) {
     const key = parsed.error.issues[0]?.path[0] as keyof TrainInput;

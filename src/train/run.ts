@@ -12,7 +12,7 @@ import { TensorBoardLog } from "./log/tensorboard.js";
 import type { TrainInput } from "./options.js";
 import type { Trainer } from "./trainer.js";
 
-/** Where a run's state comes from. */
+/** What a checkpoint is made of. */
 interface RunParts {
   trainer: Trainer;
   sampler: BatchSampler;
@@ -30,7 +30,7 @@ export class Run {
   /** Step of the newest checkpoint. */
   private savedStep = -1;
   private claim: Disposable | undefined;
-  private logs: (JsonlLog | TensorBoardLog)[] = [];
+  private readonly logs: (JsonlLog | TensorBoardLog)[] = [];
   private readonly data: string;
 
   constructor(

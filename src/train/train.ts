@@ -7,7 +7,7 @@ import { evaluateBatches, type Evaluation } from "./evaluate.js";
 import type { StepRecord } from "./log/record.js";
 import { modelTokens, type TextData } from "./model-tokens.js";
 import { RoutingObserver } from "./observer.js";
-import { type TrainInput, trainOptions, trainSchema } from "./options.js";
+import { type TrainInput, trainNames, trainOptions } from "./options.js";
 import { Run } from "./run.js";
 import { type StepResult, Trainer } from "./trainer.js";
 
@@ -24,7 +24,7 @@ export interface TrainSettings extends TrainInput {
   warn?: ((message: string) => void) | undefined;
 }
 
-const trainSettings = Object.fromEntries([...Object.keys(trainSchema.shape), "data", "out", "resume", "signal", "warn"].map((name) => [name, true]));
+const settingNames = { ...trainNames, data: true, out: true, resume: true, signal: true, warn: true } as const;
 
 /** What a step did. `evaluation` is there on the steps that evaluate, `record` on those that log. */
 export interface TrainStep extends StepResult {
@@ -45,7 +45,7 @@ export interface TrainStep extends StepResult {
  */
 export async function* train(model: LanguageModel, settings: TrainSettings): AsyncGenerator<TrainStep> {
   checkLanguageModel("train", model);
-  checkOptions<object>("train", settings, trainSettings);
+  checkOptions<object>("train", settings, settingNames);
   const { data, out, resume = false, signal, warn = () => undefined, ...input } = settings;
   if (out !== undefined) checkPath("train: out", out);
   check(out !== undefined || !resume, "ERR_SWITCHYARD_USAGE", () => "train: resume: goes on with the run in `out`; name its folder");

@@ -81,7 +81,7 @@ export const ggufArchitectures: readonly GgufArchitecture[] = [
       const fields = latentFields(file);
       const [rotated, unrotated] = [fields["qk_rope_head_dim"] as number, fields["qk_nope_head_dim"] as number];
       const rope = file.common["rope_parameters"] as JsonObject;
-      return { ...fields, rope_interleave: true, partial_rotary_factor: rotated / (rotated + unrotated), rope_parameters: { ...rope, llama_4_scaling_beta: file.number("attention.temperature_scale") } };
+      return { ...fields, head_dim: rotated + unrotated, rope_interleave: true, partial_rotary_factor: rotated / (rotated + unrotated), rope_parameters: { ...rope, llama_4_scaling_beta: file.number("attention.temperature_scale") } };
     },
     keys: ({ mixers: [mixer] }) => {
       const temperature = mixer?.kind === "latent" ? mixer.temperature : undefined;

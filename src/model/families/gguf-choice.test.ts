@@ -10,6 +10,7 @@ import { LanguageModel } from "../language-model.js";
 import { Parameters } from "../parameters.js";
 import { modelConfig, type MoeOptions } from "../presets.js";
 import { writeGgufConfig } from "./gguf.js";
+import { readHfConfig } from "./hf-config.js";
 
 const dir = mkdtempSync(join(tmpdir(), "switchyard-gguf-choice-"));
 afterAll(() => rmSync(dir, { recursive: true }));
@@ -55,4 +56,16 @@ it("a file's config.json has what transformers needs: its class, each family's n
   const names = { n_routed_experts: 8, num_local_experts: 8, moe_num_experts: 8, num_experts_per_tok: 2, moe_k: 2, moe_topk: 2 };
   expect(JSON.parse(back)).toMatchObject({ architectures: ["Dots1ForCausalLM"], model_type: "dots1", ...names });
   for (const text of [back, saved]) expect(text).toContain('"routed_scaling_factor": 2.0,');
+});
+
+it("Mistral 4's heads are as wide as both of their parts: transformers rotates a share of them", async () => {
+  const { config } = readHfConfig({
+    model_type: "mistral4", vocab_size: 40, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 4, num_key_value_heads: 4, intermediate_size: 32, max_position_embeddings: 1024,
+    n_routed_experts: 4, num_experts_per_tok: 2, moe_intermediate_size: 16, q_lora_rank: 12, kv_lora_rank: 20, qk_rope_head_dim: 6, qk_nope_head_dim: 10, v_head_dim: 12,
+    rope_parameters: { rope_type: "yarn", rope_theta: 1e4, factor: 16, original_max_position_embeddings: 64, beta_fast: 32, beta_slow: 1, mscale: 1, mscale_all_dim: 1, llama_4_scaling_beta: 0.1 },
+  }, "test");
+  using model = LanguageModel.create({ config, engine });
+  const file = join(dir, "mistral4.gguf");
+  await writeModelGguf(file, model.config, model.parameters, { type: "F32" });
+  expect(readModelGguf(file).config.published).toMatchObject({ model_type: "mistral4", head_dim: 16, partial_rotary_factor: 0.375 });
 });

@@ -93,10 +93,16 @@ function fieldsOf({ metadata: m, tensors }: GgufModel, { arch, normalised = true
   if (windowed > 0 && isSliding !== undefined) common["layer_types"] = slidingTypes(list("attention.sliding_window_pattern"), layers, isSliding);
   const fields = { metadata: m, integer, number, list, has, hasTensor, layersWith, common };
   if (experts === 0) return fields;
+  const active = integer("expert_used_count");
   const groups = integer("expert_group_count", 1);
   Object.assign(common, {
-    ...Object.fromEntries(["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"].map((field) => [field, experts])),
-    ...Object.fromEntries(["num_experts_per_tok", "moe_k", "moe_topk"].map((field) => [field, integer("expert_used_count")])),
+    num_experts: experts,
+    num_local_experts: experts,
+    n_routed_experts: experts,
+    moe_num_experts: experts,
+    num_experts_per_tok: active,
+    moe_k: active,
+    moe_topk: active,
     norm_topk_prob: m.boolean(key("expert_weights_norm"), normalised),
     routed_scaling_factor: number("expert_weights_scale", 1) || 1, // 0 is llama.cpp's "not given"
     router_scaling_factor: number("expert_weights_scale", 1) || 1,
